@@ -1,0 +1,110 @@
+"""One balanced step: what it does to the parameters, and what it refuses."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from mtrl_ntk.balancing import BalancedStep, Balancer, Tape
+from mtrl_ntk.balancing.methods import METHODS
+from tests.balancing.problems import Problem
+
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+def make_balancer(problem: Problem, method: str = "equal", max_grad_norm: float = 0.0) -> Balancer:
+    """A balancer whose gradient can be read off the parameters' change: SGD with step size one."""
+    optimizer = torch.optim.SGD(problem.parameters, lr=1.0)
+    return Balancer(problem.parameters, METHODS[method](4), optimizer, max_grad_norm)
+
+
+def step(problem: Problem, balancer: Balancer, *, diagnose: bool = False) -> BalancedStep:
+    """Takes one step on the problem's batch."""
+    tape = Tape()
+    return balancer.step(tape, problem.sample_losses(tape), diagnose=diagnose)
+
+
+@every_method
+def test_step_descends_the_weighted_mean_of_the_losses(method: str, problem: Problem) -> None:
+    untouched = deepcopy(problem)
+    result = step(problem, make_balancer(problem, method))
+    loss = (result.weights * untouched.sample_losses().mean(1)).mean()
+    gradients = torch.autograd.grad(loss, untouched.parameters)
+    for after, before, gradient in zip(
+        problem.parameters, untouched.parameters, gradients, strict=True
+    ):
+        assert_close(before - after, gradient)
+
+
+def test_reports_what_happened(problem: Problem) -> None:
+    jacobian = problem.factored()
+    losses = problem.sample_losses().mean(1)
+    result = step(problem, make_balancer(problem, "ntkmtl"), diagnose=True)
+    gramian = jacobian.gramian()
+    norms = gramian.diagonal().sqrt()
+    combined = torch.cat(jacobian.combine(result.weights))
+    assert_close(result.losses, losses.detach())
+    assert_close(result.eigenvalues, jacobian.squared_norms())
+    assert_close(result.gradient_norm, combined.norm())
+    assert_close(result.minimum_cosine, (gramian / (norms[:, None] * norms)).min())
+    assert not result.skipped.any()
+
+
+def test_cosines_are_computed_on_demand_only(problem: Problem) -> None:
+    assert step(problem, make_balancer(problem)).minimum_cosine.isnan()
+
+
+@pytest.mark.parametrize("max_grad_norm", [1e-3, 1e3])
+def test_clips_the_combined_gradient(problem: Problem, max_grad_norm: float) -> None:
+    before = torch.cat([parameter.detach().flatten() for parameter in problem.parameters])
+    result = step(problem, make_balancer(problem, max_grad_norm=max_grad_norm))
+    after = torch.cat([parameter.detach().flatten() for parameter in problem.parameters])
+    expected = min(max_grad_norm, result.gradient_norm.item())
+    assert (before - after).norm().item() == pytest.approx(expected, rel=1e-5)
+
+
+@every_method
+@pytest.mark.parametrize("broken", [[2], [0, 2]])
+def test_broken_tasks_get_weight_zero_and_are_counted(
+    method: str, broken: list[int], problem: Problem
+) -> None:
+    problem.targets[broken] = torch.nan
+    result = step(problem, make_balancer(problem, method))
+    healthy = [task for task in range(4) if task not in broken]
+    assert (result.weights[broken] == 0).all()
+    assert (result.weights[healthy] > 0).all()
+    assert result.skipped.nonzero().flatten().tolist() == broken
+    assert all(parameter.isfinite().all() for parameter in problem.parameters)
+
+
+@every_method
+def test_nothing_moves_when_every_task_is_broken(method: str, problem: Problem) -> None:
+    before = [parameter.detach().clone() for parameter in problem.parameters]
+    problem.targets.fill_(torch.nan)
+    result = step(problem, make_balancer(problem, method))
+    assert not result.weights.any()
+    assert all(map(torch.equal, before, problem.parameters))
+
+
+def test_a_layer_outside_the_tape_is_an_error(problem: Problem) -> None:
+    balancer = make_balancer(problem)
+    first = problem.network.layers[0]
+    tape = Tape()
+    hidden = torch.tanh(first(problem.inputs))
+    outputs = tape(problem.network.layers[1], hidden)
+    with pytest.raises(ValueError, match="the tape holds 2 parameters in 2 places, .* has 4"):
+        balancer.step(tape, outputs.square().sum(2))
+
+
+def test_a_layer_used_twice_is_an_error() -> None:
+    layer = nn.Linear(3, 3)
+    parameters = list(layer.parameters())
+    balancer = Balancer(parameters, METHODS["equal"](2), torch.optim.SGD(parameters))
+    tape = Tape()
+    outputs = tape(layer, tape(layer, torch.randn(2, 4, 3)))
+    with pytest.raises(ValueError, match="2 parameters in 4 places"):
+        balancer.step(tape, outputs.square().sum(2))
