@@ -4,17 +4,17 @@ Torch only: nothing here knows about reinforcement learning.
 """
 
 from mtrl_ntk.balancing.balancer import BalancedStep, Balancer
-from mtrl_ntk.balancing.jacobian import FactoredJacobian, Jacobian, SequentialJacobian
+from mtrl_ntk.balancing.jacobian import Jacobian, factored_jacobian, sequential_jacobian
 from mtrl_ntk.balancing.tape import Tape, apply_layer
 from mtrl_ntk.balancing.weighting import Weighting
 
 __all__ = [
     "BalancedStep",
     "Balancer",
-    "FactoredJacobian",
     "Jacobian",
-    "SequentialJacobian",
     "Tape",
     "Weighting",
     "apply_layer",
+    "factored_jacobian",
+    "sequential_jacobian",
 ]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mtrl_ntk.balancing.jacobian import FactoredJacobian, Jacobian
+from mtrl_ntk.balancing.jacobian import Jacobian, factored_jacobian
 from mtrl_ntk.balancing.kernels import largest_eigenvalues
 from mtrl_ntk.balancing.tape import Tape
 from mtrl_ntk.balancing.weighting import Weighting
@@ -38,7 +38,8 @@ class Balancer:
     """Turns per-sample losses into one weighted step of a network's optimiser.
 
     Args:
-        parameters: The network's parameters, all of them shared by the tasks.
+        parameters: The network's parameters, all of them shared by the tasks, in the order in which
+            its forward pass calls the layers.
         weighting: The balancing method.
         optimizer: Optimiser of exactly these parameters.
         max_grad_norm: Norm to which the combined gradient is clipped; 0 turns clipping off.
@@ -51,13 +52,18 @@ class Balancer:
         weighting: Weighting,
         optimizer: torch.optim.Optimizer,
         max_grad_norm: float = 0.0,
-        differentiate: Differentiate = FactoredJacobian,
+        differentiate: Differentiate = factored_jacobian,
     ) -> None:
         self.parameters = parameters
         self.weighting = weighting
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
         self.differentiate = differentiate
+        # One vector holds all gradients, so that they are combined, clipped and measured as one.
+        self._gradient = torch.zeros_like(nn.utils.parameters_to_vector(parameters).detach())
+        sizes = [parameter.numel() for parameter in parameters]
+        for parameter, gradient in zip(parameters, self._gradient.split(sizes), strict=True):
+            parameter.grad = gradient.view_as(parameter)
 
     def step(self, tape: Tape, sample_losses: Tensor, *, diagnose: bool = False) -> BalancedStep:
         """Balances the tasks' gradients and takes one optimiser step.
@@ -68,7 +74,7 @@ class Balancer:
             diagnose: Also compute the gradients' cosines.
 
         Raises:
-            ValueError: If the tape does not hold each of the network's parameters exactly once.
+            ValueError: If the tape does not hold exactly the network's parameters, in their order.
         """
         self._check(tape)
         jacobian = self.differentiate(tape, sample_losses, self.weighting.num_minibatches)
@@ -76,8 +82,8 @@ class Balancer:
             losses = sample_losses.mean(1)
             weights = self.weighting.weigh(jacobian, _finite_losses(losses))
             weights = torch.where(jacobian.finite, weights, 0.0)
-            self._assign(tape, jacobian.combine(weights))
-            gradient_norm = self._clip()
+            gradient, gradient_norm = self._clip(jacobian.combine(weights))
+            self._gradient.copy_(gradient)
         self.optimizer.step()
         return BalancedStep(
             losses=losses,
@@ -85,27 +91,26 @@ class Balancer:
             eigenvalues=largest_eigenvalues(jacobian.kernels()),
             skipped=(~jacobian.finite).to(losses.dtype),
             gradient_norm=gradient_norm,
-            minimum_cosine=_minimum_cosine(jacobian) if diagnose else losses.new_tensor(torch.nan),
+            minimum_cosine=_minimum_cosine(jacobian) if diagnose else losses.new_full((), torch.nan),
         )
 
     def _check(self, tape: Tape) -> None:
-        recorded = [id(parameter) for parameter in tape.parameters]
-        if sorted(recorded) != sorted(id(parameter) for parameter in self.parameters):
+        recorded = tape.parameters
+        if len(recorded) != len(self.parameters) or any(
+            one is not other for one, other in zip(recorded, self.parameters, strict=True)
+        ):
             raise ValueError(
-                f"the tape holds {len(set(recorded))} parameters in {len(recorded)} places, the "
-                f"network has {len(self.parameters)}: apply each layer through the tape, once"
+                f"the tape holds {len({id(p) for p in recorded})} parameters in {len(recorded)} "
+                f"places, the network has {len(self.parameters)}: apply each layer through the "
+                "tape, once, in the order of the network's parameters"
             )
 
-    def _assign(self, tape: Tape, gradients: list[Tensor]) -> None:
-        for parameter, gradient in zip(tape.parameters, gradients, strict=True):
-            parameter.grad = gradient.view_as(parameter)
-
-    def _clip(self) -> Tensor:
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+    def _clip(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the gradient, shortened where it is too long, and its norm before."""
+        norm = torch.linalg.vector_norm(gradient)
         if self.max_grad_norm > 0:
-            nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
-        return norm
+            gradient = gradient * (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        return gradient, norm
 
 
 def _finite_losses(losses: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class Factor(ABC):
             num_minibatches: Equal parts into which each task's rows are split, in order.
 
         Returns:
-            For each parameter a tensor ``[tasks, num_minibatches, *parameter.shape]``.
+            For each parameter a tensor ``[tasks, num_minibatches, parameter.numel()]``.
         """
 
 
@@ -60,13 +60,13 @@ class LinearFactor(Factor):
 
     def blocks(self, output_gradients: Tensor, num_minibatches: int) -> tuple[Tensor, ...]:
         """See :meth:`Factor.blocks`."""
-        num_tasks = self.inputs.shape[0]
-        inputs = _split(self.inputs, num_minibatches).flatten(0, 1)
-        gradients = _split(output_gradients, num_minibatches).flatten(0, 1)
-        weight = torch.bmm(gradients.mT, inputs).unflatten(0, (num_tasks, num_minibatches))
+        shape = (self.inputs.shape[0], num_minibatches, -1)
+        inputs = _split(self.inputs, num_minibatches)
+        gradients = _split(output_gradients, num_minibatches)
+        weight = torch.bmm(gradients.mT, inputs).view(shape)
         if len(self.parameters) == 1:
             return (weight,)
-        return weight, gradients.sum(1).unflatten(0, (num_tasks, num_minibatches))
+        return weight, gradients.sum(1).view(shape)
 
 
 class LayerNormFactor(Factor):
@@ -80,13 +80,15 @@ class LayerNormFactor(Factor):
 
     def blocks(self, output_gradients: Tensor, num_minibatches: int) -> tuple[Tensor, ...]:
         """See :meth:`Factor.blocks`."""
-        gain = _split(output_gradients * self.normalized, num_minibatches).sum(2)
-        return gain, _split(output_gradients, num_minibatches).sum(2)
+        shape = (self.normalized.shape[0], num_minibatches, -1)
+        gain = _split(output_gradients * self.normalized, num_minibatches).sum(1).view(shape)
+        return gain, _split(output_gradients, num_minibatches).sum(1).view(shape)
 
 
 def _split(rows: Tensor, num_minibatches: int) -> Tensor:
-    """Splits ``[tasks, batch, features]`` into ``[tasks, mini-batches, rows, features]``."""
-    return rows.unflatten(1, (num_minibatches, -1))
+    """Splits ``[tasks, batch, features]`` into ``[tasks * mini-batches, rows, features]``."""
+    num_tasks, batch_size, features = rows.shape
+    return rows.reshape(num_tasks * num_minibatches, batch_size // num_minibatches, features)
 
 
 def _factor(layer: nn.Module, inputs: Tensor) -> Factor:

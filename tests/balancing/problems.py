@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtrl_ntk.balancing import FactoredJacobian, SequentialJacobian, Tape
+from mtrl_ntk.balancing import Jacobian, Tape, factored_jacobian, sequential_jacobian
 from mtrl_ntk.balancing.tape import ApplyLayer, apply_layer
 
 
@@ -49,14 +49,15 @@ class Problem:
         errors = self.network(self.inputs, apply) - self.targets
         return self.scales[:, None] * errors.square().sum(2)
 
-    def factored(self, num_minibatches: int = 1) -> FactoredJacobian:
+    def factored(self, num_minibatches: int = 1) -> Jacobian:
         """The Jacobian from one backward pass."""
         tape = Tape()
-        return FactoredJacobian(tape, self.sample_losses(tape), num_minibatches)
+        return factored_jacobian(tape, self.sample_losses(tape), num_minibatches)
 
-    def sequential(self, num_minibatches: int = 1) -> SequentialJacobian:
+    def sequential(self, num_minibatches: int = 1) -> Jacobian:
         """The Jacobian from one backward pass per row."""
-        return SequentialJacobian(self.parameters, self.sample_losses(), num_minibatches)
+        tape = Tape()
+        return sequential_jacobian(tape, self.sample_losses(tape), num_minibatches)
 
 
 def make_problem(

@@ -46,7 +46,7 @@ def test_reports_what_happened(problem: Problem) -> None:
     result = step(problem, make_balancer(problem, "ntkmtl"), diagnose=True)
     gramian = jacobian.gramian()
     norms = gramian.diagonal().sqrt()
-    combined = torch.cat(jacobian.combine(result.weights))
+    combined = jacobian.combine(result.weights)
     assert_close(result.losses, losses.detach())
     assert_close(result.eigenvalues, jacobian.squared_norms())
     assert_close(result.gradient_norm, combined.norm())
@@ -96,7 +96,7 @@ def test_a_layer_outside_the_tape_is_an_error(problem: Problem) -> None:
     tape = Tape()
     hidden = torch.tanh(first(problem.inputs))
     outputs = tape(problem.network.layers[1], hidden)
-    with pytest.raises(ValueError, match="the tape holds 2 parameters in 2 places, .* has 4"):
+    with pytest.raises(ValueError, match="the tape holds 2 parameters in 2 places, the network has 4"):
         balancer.step(tape, outputs.square().sum(2))
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from mtrl_ntk.balancing import FactoredJacobian, Tape, Weighting
+from mtrl_ntk.balancing import Tape, Weighting, factored_jacobian
 from mtrl_ntk.balancing.methods import METHODS, NTKMTL, UnitNorm
 from mtrl_ntk.balancing.methods.ntkmtl import NTKMTLConfig
 from mtrl_ntk.balancing.methods.unit_norm import UnitNormConfig
@@ -21,7 +21,7 @@ def weigh(method: str, problem: Problem) -> Tensor:
     tape = Tape()
     losses = problem.sample_losses(tape)
     weighting = METHODS[method](losses.shape[0])
-    jacobian = FactoredJacobian(tape, losses, weighting.num_minibatches)
+    jacobian = factored_jacobian(tape, losses, weighting.num_minibatches)
     return weighting.weigh(jacobian, losses.mean(1).detach())
 
 
