@@ -1,0 +1,1 @@
+"""Reinforcement learning: environments, replay, networks, losses and the agent."""
