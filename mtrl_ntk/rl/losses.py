@@ -1,0 +1,84 @@
+"""The losses of Soft Actor-Critic, one number per transition and never reduced over tasks.
+
+See Haarnoja et al., *Soft Actor-Critic Algorithms and Applications*, arXiv 1812.05905.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def td_target(
+    rewards: Tensor,
+    terminated: Tensor,
+    next_values: Tensor,
+    next_log_probs: Tensor,
+    temperature: Tensor,
+    gamma: float,
+) -> Tensor:
+    """Soft one-step return that the critic regresses to.
+
+    Only termination ends the bootstrap; a truncated episode would have gone on.
+
+    Args:
+        rewards: ``[tasks, batch]``.
+        terminated: One where the task itself ended, ``[tasks, batch]``.
+        next_values: Target critic's values of the next actions, ``[2, tasks, batch]``.
+        next_log_probs: Log-densities of the next actions, ``[tasks, batch]``.
+        temperature: One per task, ``[tasks]``.
+        gamma: Discount factor.
+
+    Returns:
+        ``[tasks, batch]``.
+    """
+    soft_values = next_values.amin(0) - temperature[:, None] * next_log_probs
+    return rewards + gamma * (1 - terminated) * soft_values
+
+
+def critic_loss(values: Tensor, targets: Tensor) -> Tensor:
+    """Squared errors of both critics, summed.
+
+    Args:
+        values: ``[2, tasks, batch]``.
+        targets: ``[tasks, batch]``, without gradient.
+
+    Returns:
+        ``[tasks, batch]``.
+    """
+    return (values - targets).square().sum(0)
+
+
+def actor_loss(values: Tensor, log_probs: Tensor, temperature: Tensor) -> Tensor:
+    """Negative soft value of the policy's actions.
+
+    Args:
+        values: Critic's values of the actions, ``[2, tasks, batch]``.
+        log_probs: Log-densities of the actions, ``[tasks, batch]``.
+        temperature: One per task, without gradient, ``[tasks]``.
+
+    Returns:
+        ``[tasks, batch]``; negative once the values are positive.
+    """
+    return temperature[:, None] * log_probs - values.amin(0)
+
+
+def temperature_loss(log_temperature: Tensor, log_probs: Tensor, target_entropy: float) -> Tensor:
+    """Raises a task's temperature while its policy's entropy is below the target.
+
+    Taken on the logarithm, so that a step's relative size does not depend on the temperature.
+
+    Args:
+        log_temperature: One per task, ``[tasks]``.
+        log_probs: Log-densities of the policy's actions, without gradient, ``[tasks, batch]``.
+        target_entropy: In nats.
+
+    Returns:
+        ``[tasks]``.
+    """
+    return -log_temperature * (log_probs + target_entropy).mean(1)
+
+
+def entropy(log_probs: Tensor) -> Tensor:
+    """Entropy of each task's policy, estimated from log-densities ``[tasks, batch]``."""
+    return -torch.mean(log_probs, dim=1)

@@ -1,0 +1,146 @@
+"""Replay memory of all tasks on the learner's device."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+import torch
+from torch import Tensor
+
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.rl.types import Batch
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class MultiTaskReplayBuffer:
+    """One ring of transitions per task, each transition one packed float32 row.
+
+    A row holds observation, action, reward, termination and next observation; the task is implied by
+    the row's index. Memory is ``4 * num_tasks * capacity * (2 * observation_dim + action_dim + 2)``
+    bytes: 336 bytes a transition in Meta-World, 336 MB for ten tasks with 100 000 transitions each.
+
+    Args:
+        num_tasks: Number of rings.
+        capacity: Transitions kept per task.
+        observation_dim: Observation features.
+        action_dim: Action features.
+        device: Where the rows live and batches are drawn.
+        generator: Random stream of the sampler, on the same device.
+
+    Raises:
+        UserError: If the memory does not suffice.
+    """
+
+    def __init__(
+        self,
+        num_tasks: int,
+        capacity: int,
+        observation_dim: int,
+        action_dim: int,
+        *,
+        device: torch.device,
+        generator: torch.Generator,
+    ) -> None:
+        self.num_tasks = num_tasks
+        self.capacity = capacity
+        self._widths = [observation_dim, action_dim, 1, observation_dim, 1]
+        _check_memory(4 * num_tasks * capacity * sum(self._widths), capacity, device)
+        self._generator = generator
+        self._rows = torch.zeros(num_tasks * capacity, sum(self._widths), device=device)
+        self._offsets = torch.arange(num_tasks, device=device)[:, None] * capacity
+        # The host knows where to write, the device how much there is to draw from.
+        self._inserted = np.zeros(num_tasks, dtype=np.int64)
+        self._sizes = torch.zeros(num_tasks, 1, device=device)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the rows, in bytes."""
+        return self._rows.nbytes
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Transitions held for each task, ``[tasks]``."""
+        return np.minimum(self._inserted, self.capacity)
+
+    def add(
+        self,
+        observations: FloatArray,
+        actions: FloatArray,
+        rewards: FloatArray,
+        next_observations: FloatArray,
+        terminated: npt.NDArray[np.bool_],
+        valid: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Adds one transition of every environment copy; the oldest ones make room.
+
+        Args:
+            observations: ``[tasks, copies, observation]``.
+            actions: ``[tasks, copies, action]``.
+            rewards: ``[tasks, copies]``.
+            next_observations: ``[tasks, copies, observation]``.
+            terminated: ``[tasks, copies]``.
+            valid: Transitions to keep, ``[tasks, copies]``; all when left out.
+        """
+        packed = np.concatenate(
+            [
+                observations,
+                actions,
+                rewards[..., None],
+                next_observations,
+                terminated[..., None].astype(np.float32),
+            ],
+            axis=-1,
+            dtype=np.float32,
+        )
+        keep = np.ones(rewards.shape, dtype=np.bool_) if valid is None else valid
+        rows = torch.from_numpy(packed[keep])
+        indices = torch.from_numpy(self._next_indices(keep))
+        device = self._rows.device
+        self._rows.index_copy_(0, indices.to(device), rows.to(device))
+        self._inserted += keep.sum(axis=1)
+        self._sizes.copy_(torch.from_numpy(self.sizes[:, None]))
+
+    def _next_indices(self, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Row of each kept transition, in the order of ``packed[keep]``."""
+        positions = self._inserted[:, None] + keep.cumsum(axis=1) - 1
+        rows = positions % self.capacity + np.arange(self.num_tasks)[:, None] * self.capacity
+        indices: npt.NDArray[np.int64] = rows[keep]
+        return indices
+
+    def sample(self, batch_size: int) -> Batch:
+        """Draws transitions uniformly, with replacement, without waiting for the device.
+
+        Args:
+            batch_size: Rows per task.
+
+        Returns:
+            A batch of ``[tasks, batch_size, ...]``. Every ring must hold a transition by then.
+        """
+        uniform = torch.rand(
+            self.num_tasks, batch_size, device=self._rows.device, generator=self._generator
+        )
+        # A float below one times a size can round up to the size itself.
+        within = torch.minimum((uniform * self._sizes).floor(), self._sizes - 1)
+        indices = within.long() + self._offsets
+        rows = self._rows.index_select(0, indices.flatten()).unflatten(0, indices.shape)
+        observations, actions, rewards, next_observations, terminated = rows.split(
+            self._widths, dim=-1
+        )
+        return Batch(
+            observations, actions, rewards.squeeze(-1), next_observations, terminated.squeeze(-1)
+        )
+
+
+def _check_memory(needed: int, capacity: int, device: torch.device) -> None:
+    if device.type == "cuda":
+        available = torch.cuda.mem_get_info(device)[0]
+    else:
+        available = psutil.virtual_memory().available
+    if needed > available:
+        possible = capacity * available // needed
+        raise UserError(
+            f"the replay buffer needs {needed / 1e9:.1f} GB on {device}, {available / 1e9:.1f} GB "
+            f"are free: set --replay-capacity below {possible}"
+        )

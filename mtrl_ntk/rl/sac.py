@@ -1,0 +1,307 @@
+"""Multi-task Soft Actor-Critic whose actor and critic losses are balanced between the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mtrl_ntk.balancing import BalancedStep, Balancer, Tape, Weighting, factored_jacobian
+from mtrl_ntk.balancing.balancer import Differentiate
+from mtrl_ntk.rl import losses
+from mtrl_ntk.rl.networks import Actor, TwinCritic
+from mtrl_ntk.rl.types import Batch, Metrics
+
+
+@dataclass(frozen=True)
+class SacConfig:
+    """Hyper-parameters of the agent; the defaults are those of the Meta-World+ protocol."""
+
+    batch_size: int = 128
+    """Replay rows per task in each update."""
+    gamma: float = 0.99
+    """Discount factor."""
+    tau: float = 0.005
+    """Share of the critic that is blended into the target critic at each update."""
+    learning_rate: float = 3e-4
+    """Adam step size of the actor and the critic."""
+    temperature_learning_rate: float = 3e-4
+    """Adam step size of the temperatures."""
+    adam_epsilon: float = 1e-5
+    """Adam's denominator term."""
+    max_grad_norm: float = 1.0
+    """Global gradient norm to which actor and critic are clipped; 0 turns clipping off."""
+    width: int = 400
+    """Units of each hidden layer."""
+    depth: int = 3
+    """Hidden layers."""
+    critic_layer_norm: bool = False
+    """Layer normalisation before each activation of the critic."""
+    log_std_min: float = -20.0
+    """Lower bound of the policy's log standard deviation, before the tanh."""
+    log_std_max: float = 2.0
+    """Upper bound of the policy's log standard deviation, before the tanh."""
+    initial_temperature: float = 1.0
+    """Temperature of every task at the start."""
+    shared_temperature: bool = False
+    """One temperature for all tasks instead of one per task."""
+    target_entropy: float | None = None
+    """Entropy that the temperatures aim at, in nats; by default minus the action dimension."""
+    reward_scale: float = 1.0
+    """Factor on the rewards that the critic learns from; logged returns stay unscaled."""
+
+
+class Noise(NamedTuple):
+    """Standard normal noise of one update, each ``[tasks, batch, action]``."""
+
+    next_actions: Tensor
+    """For the actions of the critic's target."""
+    actions: Tensor
+    """For the actions that the actor is improved on."""
+
+
+class MultiTaskSAC:
+    """One actor and one twin critic for all tasks, with a temperature per task.
+
+    Actor and critic are each balanced by a weighting of their own. The temperature is not balanced:
+    a task's temperature only answers to that task's entropy.
+
+    Args:
+        num_tasks: Number of tasks.
+        observation_dim: Observation features, without the task id.
+        action_dim: Action features.
+        config: Hyper-parameters.
+        make_weighting: Makes a balancing method; called for the critic, then for the actor.
+        seed: Seed of the networks' initial weights and of the noise.
+        device: Where everything lives.
+        dtype: Floating point type of everything.
+        differentiate: How gradients are taken; tests and benchmarks pass a reference.
+    """
+
+    def __init__(
+        self,
+        num_tasks: int,
+        observation_dim: int,
+        action_dim: int,
+        *,
+        config: SacConfig,
+        make_weighting: Callable[[], Weighting],
+        seed: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        differentiate: Differentiate = factored_jacobian,
+    ) -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self._noise_dims = (num_tasks, config.batch_size, action_dim)
+        self.target_entropy = (
+            -float(action_dim) if config.target_entropy is None else config.target_entropy
+        )
+        self._make_networks(num_tasks, observation_dim, action_dim, seed)
+        self._make_optimizers(make_weighting, differentiate)
+
+    def _make_networks(
+        self, num_tasks: int, observation_dim: int, action_dim: int, seed: int
+    ) -> None:
+        config = self.config
+        dims = (num_tasks, observation_dim, action_dim)
+        # The initialisers draw from the global stream: it is forked so as to leave no trace.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            actor = Actor(
+                *dims,
+                width=config.width,
+                depth=config.depth,
+                log_std_bounds=(config.log_std_min, config.log_std_max),
+            )
+            critic = TwinCritic(
+                *dims, width=config.width, depth=config.depth, layer_norm=config.critic_layer_norm
+            )
+        self.actor = actor.to(self.device, self.dtype)
+        self.critic = critic.to(self.device, self.dtype)
+        self.target_critic = deepcopy(self.critic).requires_grad_(False)
+        self._target_parameters = list(self.target_critic.parameters())
+        self.log_temperature = torch.full(
+            (1 if config.shared_temperature else num_tasks,),
+            config.initial_temperature,
+            device=self.device,
+            dtype=self.dtype,
+        ).log_()
+        self.log_temperature.requires_grad_()
+
+    def _make_optimizers(
+        self, make_weighting: Callable[[], Weighting], differentiate: Differentiate
+    ) -> None:
+        def balancer(network: nn.Module) -> Balancer:
+            parameters = list(network.parameters())
+            return Balancer(
+                parameters,
+                make_weighting().to(self.device, self.dtype),
+                self._adam(parameters, self.config.learning_rate),
+                self.config.max_grad_norm,
+                differentiate,
+            )
+
+        self.critic_balancer = balancer(self.critic)
+        self.actor_balancer = balancer(self.actor)
+        self.temperature_optimizer = self._adam(
+            [self.log_temperature], self.config.temperature_learning_rate
+        )
+
+    def _adam(self, parameters: list[Tensor] | list[nn.Parameter], lr: float) -> torch.optim.Adam:
+        fused = self.device.type in ("cpu", "cuda")
+        return torch.optim.Adam(parameters, lr=lr, eps=self.config.adam_epsilon, fused=fused)
+
+    @property
+    def temperature(self) -> Tensor:
+        """Temperature of each task, without gradient, ``[tasks]``."""
+        return self.log_temperature.detach().exp().expand(self._noise_dims[0])
+
+    @torch.no_grad()
+    def act(self, observations: Tensor, *, deterministic: bool = False) -> Tensor:
+        """Actions for a batch of observations of every task.
+
+        Args:
+            observations: ``[tasks, copies, observation]``.
+            deterministic: Take the policy's mode instead of a sample.
+
+        Returns:
+            ``[tasks, copies, action]``, each in [-1, 1].
+        """
+        if deterministic:
+            return self.actor.mode(observations)
+        num_tasks, copies, _ = observations.shape
+        noise = self._draw((num_tasks, copies, self._noise_dims[2]))
+        return self.actor.sample(observations, noise).actions
+
+    def draw_noise(self) -> Noise:
+        """Draws the noise of one update from the agent's random stream."""
+        return Noise(self._draw(self._noise_dims), self._draw(self._noise_dims))
+
+    def _draw(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=self.generator, device=self.device, dtype=self.dtype)
+
+    def update(
+        self, batch: Batch, noise: Noise | None = None, *, diagnose: bool = False
+    ) -> Metrics:
+        """Improves critic, actor and temperatures once and moves the target critic after them.
+
+        Args:
+            batch: ``config.batch_size`` transitions per task.
+            noise: Noise of the sampled actions; drawn from the agent's stream when left out.
+            diagnose: Also report the smallest cosine between two tasks' gradients.
+
+        Returns:
+            What happened, on the device.
+        """
+        noise = self.draw_noise() if noise is None else noise
+        critic_step = self.update_critic(batch, noise.next_actions, diagnose=diagnose)
+        actor_step, log_probs = self.update_actor(batch, noise.actions, diagnose=diagnose)
+        self.update_temperature(log_probs)
+        self.update_target_critic()
+        return {
+            **_balance_metrics("critic", critic_step, diagnose=diagnose),
+            **_balance_metrics("actor", actor_step, diagnose=diagnose),
+            "temperature": self.temperature,
+            "entropy": losses.entropy(log_probs),
+        }
+
+    def update_critic(self, batch: Batch, noise: Tensor, *, diagnose: bool = False) -> BalancedStep:
+        """Regresses both critics to the soft return of the policy's next actions."""
+        with torch.no_grad():
+            following = self.actor.sample(batch.next_observations, noise)
+            targets = losses.td_target(
+                self.config.reward_scale * batch.rewards,
+                batch.terminated,
+                self.target_critic(batch.next_observations, following.actions),
+                following.log_probs,
+                self.temperature,
+                self.config.gamma,
+            )
+        tape = Tape()
+        values = self.critic(batch.observations, batch.actions, tape)
+        return self.critic_balancer.step(
+            tape, losses.critic_loss(values, targets), diagnose=diagnose
+        )
+
+    def update_actor(
+        self, batch: Batch, noise: Tensor, *, diagnose: bool = False
+    ) -> tuple[BalancedStep, Tensor]:
+        """Moves the policy towards actions of higher soft value.
+
+        Returns:
+            The step and the log-densities ``[tasks, batch]`` of the actions it was taken on.
+        """
+        tape = Tape()
+        sample = self.actor.sample(batch.observations, noise, tape)
+        values = self.critic(batch.observations, sample.actions)
+        step = self.actor_balancer.step(
+            tape,
+            losses.actor_loss(values, sample.log_probs, self.temperature),
+            diagnose=diagnose,
+        )
+        return step, sample.log_probs.detach()
+
+    def update_temperature(self, log_probs: Tensor) -> None:
+        """Moves each temperature towards the target entropy, given ``[tasks, batch]`` densities."""
+        # Rows that are not finite ask for no change.
+        log_probs = torch.where(log_probs.isfinite(), log_probs, -self.target_entropy)
+        log_temperature = self.log_temperature.expand(self._noise_dims[0])
+        loss = losses.temperature_loss(log_temperature, log_probs, self.target_entropy).mean()
+        (self.log_temperature.grad,) = torch.autograd.grad(loss, [self.log_temperature])
+        self.temperature_optimizer.step()
+
+    @torch.no_grad()
+    def update_target_critic(self) -> None:
+        """Blends the critic into the target critic (Polyak averaging)."""
+        torch._foreach_lerp_(self._target_parameters, self.critic_balancer.parameters, self.config.tau)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All learned tensors by name; the optimisers' moments are not among them."""
+        modules = {
+            "actor": self.actor,
+            "critic": self.critic,
+            "target_critic": self.target_critic,
+            "actor_weighting": self.actor_balancer.weighting,
+            "critic_weighting": self.critic_balancer.weighting,
+        }
+        tensors = {
+            f"{name}.{key}": tensor
+            for name, module in modules.items()
+            for key, tensor in module.state_dict().items()
+        }
+        return {**tensors, "log_temperature": self.log_temperature.detach()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Copies the tensors of :meth:`state_dict` into this agent.
+
+        Raises:
+            ValueError: If the names or shapes are not this agent's.
+        """
+        own = self.state_dict()
+        if own.keys() != state.keys():
+            raise ValueError(f"tensors differ: {sorted(own.keys() ^ state.keys())}")
+        for name, tensor in own.items():
+            if tensor.shape != state[name].shape:
+                raise ValueError(f"{name} is {list(state[name].shape)}, not {list(tensor.shape)}")
+            tensor.copy_(state[name])
+
+
+def _balance_metrics(network: str, step: BalancedStep, *, diagnose: bool) -> Metrics:
+    metrics = {
+        f"losses/{network}": step.losses,
+        f"weights/{network}": step.weights,
+        f"ntk/{network}": step.eigenvalues,
+        f"skipped/{network}": step.skipped,
+        f"gradient_norm/{network}": step.gradient_norm,
+    }
+    if diagnose:
+        metrics[f"minimum_cosine/{network}"] = step.minimum_cosine
+    return metrics

@@ -1,0 +1,66 @@
+"""Checks that keep the CUDA path honest on a machine without CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+_SYNCHRONISING = (
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "_linalg_eigh",
+    "linalg_eig",
+    "is_nonzero",
+    "equal",
+)
+
+
+class HostSynchronisationError(AssertionError):
+    """An operation made the host wait for the device, or would have on one."""
+
+
+class forbid_host_synchronisation(TorchDispatchMode):  # noqa: N801 - reads as a statement
+    """Raises on any operation that would make the host wait for the device."""
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: tuple[type, ...],  # noqa: ARG002
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Runs ``func`` unless it synchronises."""
+        name = str(func).split(".")[1]
+        indexed_by_mask = name in {"index", "index_put", "index_put_"} and any(
+            isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in args[1]
+        )
+        if name in _SYNCHRONISING or indexed_by_mask:
+            raise HostSynchronisationError(f"{func} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+class forbid_stray_tensors(TorchDispatchMode):  # noqa: N801 - reads as a statement
+    """Raises on any operation that takes or makes a CPU tensor besides tensors of the meta device.
+
+    A CPU tensor without axes is no exception: it costs a copy to the device on every update.
+    """
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: tuple[type, ...],  # noqa: ARG002
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Runs ``func`` unless a tensor of it is on the CPU."""
+        result = func(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor)]
+        strays = [tensor for tensor in tensors if tensor.device.type == "cpu"]
+        if strays:
+            raise HostSynchronisationError(f"{func} has a CPU tensor {list(strays[0].shape)}")
+        return result

@@ -1,0 +1,104 @@
+"""Actor and critic: shapes, the density of the tanh-Gaussian, task conditioning."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
+from torch.testing import assert_close
+
+from mtrl_ntk.balancing import Tape
+from mtrl_ntk.rl.networks import MLP, Actor, TwinCritic, tanh_gaussian_log_prob
+
+TASKS, ROWS, OBSERVATION, ACTION = 3, 5, 7, 2
+
+
+def make_actor(log_std_bounds: tuple[float, float] = (-5.0, 2.0)) -> Actor:
+    """A small actor in float64."""
+    actor = Actor(TASKS, OBSERVATION, ACTION, width=8, depth=2, log_std_bounds=log_std_bounds)
+    return actor.double()
+
+
+def make_critic(*, layer_norm: bool = False) -> TwinCritic:
+    """A small critic."""
+    return TwinCritic(TASKS, OBSERVATION, ACTION, width=8, depth=2, layer_norm=layer_norm)
+
+
+def test_log_prob_agrees_with_torch_distributions() -> None:
+    mean, log_std, noise = 0.3 * torch.randn(3, TASKS, ROWS, ACTION, dtype=torch.float64)
+    pre_tanh = mean + log_std.exp() * noise
+    distribution = TransformedDistribution(
+        Independent(Normal(mean, log_std.exp()), 1), [TanhTransform()]
+    )
+    assert_close(
+        tanh_gaussian_log_prob(pre_tanh, log_std, noise), distribution.log_prob(pre_tanh.tanh())
+    )
+
+
+def test_log_prob_is_finite_where_the_tanh_saturates() -> None:
+    pre_tanh = torch.tensor([[[-50.0, 50.0]]])
+    zeros = torch.zeros(1, 1, 2)
+    log_prob = tanh_gaussian_log_prob(pre_tanh, zeros, zeros)
+    # log(1 - tanh(u)^2) approaches 2 log 2 - 2 |u|.
+    assert_close(log_prob, -torch.log(torch.tensor([[2 * torch.pi]])) - 4 * torch.log(
+        torch.tensor(2.0)
+    ) + 200)
+
+
+def test_sample_without_noise_is_the_mode() -> None:
+    actor, observations = make_actor(), torch.randn(TASKS, ROWS, OBSERVATION, dtype=torch.float64)
+    sample = actor.sample(observations, torch.zeros(TASKS, ROWS, ACTION, dtype=torch.float64))
+    assert_close(sample.actions, actor.mode(observations))
+    assert sample.log_probs.shape == (TASKS, ROWS)
+
+
+def test_log_std_stays_in_its_bounds() -> None:
+    actor = make_actor((-1.0, 0.5))
+    observations = 1e3 * torch.randn(TASKS, ROWS, OBSERVATION, dtype=torch.float64)
+    log_std = actor(observations)[1]
+    assert log_std.min() == -1.0
+    assert log_std.max() == 0.5
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_taped_forward_pass_is_the_plain_one(*, layer_norm: bool) -> None:
+    critic = make_critic(layer_norm=layer_norm)
+    observations, actions = torch.randn(TASKS, ROWS, OBSERVATION), torch.randn(TASKS, ROWS, ACTION)
+    tape = Tape()
+    values = critic(observations, actions, tape)
+    assert values.shape == (2, TASKS, ROWS)
+    assert_close(values, critic(observations, actions))
+    assert [id(p) for p in tape.parameters] == [id(p) for p in critic.parameters()]
+
+
+def test_the_two_critics_are_independent() -> None:
+    critic = make_critic()
+    values = critic(torch.randn(TASKS, ROWS, OBSERVATION), torch.randn(TASKS, ROWS, ACTION))
+    assert not torch.allclose(values[0], values[1])
+    gradients = torch.autograd.grad(values[0].sum(), list(critic.mlps[1].parameters()))
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_tasks_with_equal_observations_are_told_apart() -> None:
+    actor = make_actor()
+    observations = torch.randn(1, ROWS, OBSERVATION, dtype=torch.float64).expand(TASKS, -1, -1)
+    modes = actor.mode(observations)
+    assert not torch.allclose(modes[0], modes[1])
+    assert not torch.allclose(modes[1], modes[2])
+
+
+def test_initial_weights_are_he_uniform() -> None:
+    mlp = MLP(100, 4, width=50, depth=2)
+    for layer in (m for m in mlp.modules() if isinstance(m, nn.Linear)):
+        bound = (6 / layer.in_features) ** 0.5
+        assert layer.weight.abs().max() <= bound
+        assert layer.weight.abs().max() > 0.9 * bound
+        assert not layer.bias.any()
+
+
+def test_parameter_counts_of_the_paper_scale_networks() -> None:
+    actor = Actor(10, 39, 4, width=400, depth=3, log_std_bounds=(-20.0, 2.0))
+    critic = TwinCritic(10, 39, 4, width=400, depth=3)
+    assert sum(p.numel() for p in actor.parameters()) == 344_008
+    assert sum(p.numel() for p in critic.parameters()) == 685_602

@@ -1,0 +1,133 @@
+"""The replay buffer: what goes in comes out, uniformly, and the oldest leaves first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
+from tests.device import forbid_host_synchronisation
+
+TASKS, OBSERVATION, ACTION = 3, 4, 2
+
+
+def make_buffer(capacity: int = 6) -> MultiTaskReplayBuffer:
+    """A small buffer."""
+    return MultiTaskReplayBuffer(
+        TASKS,
+        capacity,
+        OBSERVATION,
+        ACTION,
+        device=torch.device("cpu"),
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def transitions(number: int, copies: int = 1) -> dict[str, Any]:
+    """Transitions that all carry the same number: task, copy and ``number`` are legible in them."""
+    task, copy = np.meshgrid(np.arange(TASKS), np.arange(copies), indexing="ij")
+    code = (100 * task + 10 * copy + number).astype(np.float32)
+    return {
+        "observations": np.repeat(code[..., None], OBSERVATION, axis=2),
+        "actions": np.repeat(code[..., None] / 1000, ACTION, axis=2),
+        "rewards": -code,
+        "next_observations": np.repeat(code[..., None] + 0.5, OBSERVATION, axis=2),
+        "terminated": np.full((TASKS, copies), number % 2 == 1),
+    }
+
+
+def contents(buffer: MultiTaskReplayBuffer) -> list[set[int]]:
+    """The codes that each task's samples carry."""
+    codes = -buffer.sample(400).rewards
+    return [set(row.int().tolist()) for row in codes]
+
+
+def test_transitions_come_back_whole_and_by_task() -> None:
+    buffer = make_buffer()
+    for number in range(4):
+        buffer.add(**transitions(number))
+    batch = buffer.sample(50)
+    code = -batch.rewards
+    assert batch.rewards.shape == batch.terminated.shape == (TASKS, 50)
+    assert torch.equal(code // 100, torch.arange(TASKS)[:, None].expand(TASKS, 50).float())
+    assert torch.equal(batch.observations, code[..., None].expand(-1, -1, OBSERVATION))
+    assert torch.equal(batch.next_observations, batch.observations + 0.5)
+    assert torch.equal(batch.actions, (code / 1000)[..., None].expand(-1, -1, ACTION))
+    assert torch.equal(batch.terminated, code % 2)
+
+
+def test_the_oldest_transitions_make_room() -> None:
+    buffer = make_buffer(capacity=6)
+    for number in range(5):
+        buffer.add(**transitions(number, copies=2))
+    assert buffer.sizes.tolist() == [6, 6, 6]
+    kept = {10 * copy + number for copy in range(2) for number in (2, 3, 4)}
+    assert contents(buffer) == [{100 * task + code for code in kept} for task in range(TASKS)]
+
+
+def test_invalid_transitions_are_left_out() -> None:
+    buffer = make_buffer()
+    valid = np.array([[True, False], [True, True], [False, False]])
+    buffer.add(**transitions(1, copies=2), valid=valid)
+    buffer.add(**transitions(2, copies=2), valid=~valid)
+    assert buffer.sizes.tolist() == [2, 2, 2]
+    assert contents(buffer) == [{1, 12}, {101, 111}, {202, 212}]
+
+
+def test_samples_are_uniform() -> None:
+    buffer = make_buffer(capacity=8)
+    for number in range(5):
+        buffer.add(**transitions(number))
+    codes = (-buffer.sample(20_000).rewards[1] - 100).long()
+    shares = torch.bincount(codes, minlength=5) / 20_000
+    assert shares.shape == (5,)
+    assert (shares - 0.2).abs().max() < 0.015
+
+
+def test_tasks_are_sampled_independently() -> None:
+    buffer = make_buffer()
+    for number in range(6):
+        buffer.add(**transitions(number))
+    codes = -buffer.sample(100).rewards % 100
+    assert not torch.equal(codes[0], codes[1])
+
+
+def test_the_last_transition_is_never_overrun() -> None:
+    buffer = make_buffer(capacity=6)
+    for number in range(3):
+        buffer.add(**transitions(number))
+    highest = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
+    draw = torch.rand
+    torch.rand = lambda *shape, **_: torch.full(shape, highest.item())  # type: ignore[assignment]
+    try:
+        assert set((-buffer.sample(4).rewards[0]).tolist()) == {2.0}
+    finally:
+        torch.rand = draw
+
+
+def test_same_seed_same_batches() -> None:
+    first, second = make_buffer(), make_buffer()
+    for buffer in (first, second):
+        for number in range(4):
+            buffer.add(**transitions(number))
+    assert all(map(torch.equal, first.sample(10), second.sample(10)))
+
+
+def test_sampling_never_waits_for_the_device() -> None:
+    buffer = make_buffer()
+    buffer.add(**transitions(0))
+    with forbid_host_synchronisation():
+        buffer.sample(4)
+
+
+def test_memory_is_as_documented() -> None:
+    assert make_buffer(capacity=6).nbytes == 4 * TASKS * 6 * (2 * OBSERVATION + ACTION + 2)
+
+
+def test_a_buffer_that_does_not_fit_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"needs .* GB on cpu, .*--replay-capacity below \d+$"):
+        make_buffer(capacity=10**14)

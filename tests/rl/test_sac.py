@@ -1,0 +1,282 @@
+"""The agent: against an ordinary SAC, against sequential gradients, and its promises."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from mtrl_ntk.balancing import sequential_jacobian
+from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.rl.networks import tanh_gaussian_log_prob
+from mtrl_ntk.rl.sac import MultiTaskSAC, Noise, SacConfig
+from mtrl_ntk.rl.types import Batch
+from tests.device import (
+    HostSynchronisationError,
+    forbid_host_synchronisation,
+    forbid_stray_tensors,
+)
+
+TASKS, ROWS, OBSERVATION, ACTION = 3, 8, 6, 2
+
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+def make_agent(method: str = "equal", *, dtype: torch.dtype = torch.float64, **kwargs: Any) -> (  # noqa: ANN401
+    MultiTaskSAC
+):
+    """A small agent; keyword arguments are fields of the configuration."""
+    differentiate = {"differentiate": kwargs.pop("differentiate")} if "differentiate" in kwargs else {}
+    device = kwargs.pop("device", "cpu")
+    return MultiTaskSAC(
+        TASKS,
+        OBSERVATION,
+        ACTION,
+        config=SacConfig(**{"batch_size": ROWS, "width": 16, "depth": 2, **kwargs}),
+        make_weighting=lambda: METHODS[method](TASKS),
+        seed=0,
+        dtype=dtype,
+        device=device,
+        **differentiate,
+    )
+
+
+def make_batch(dtype: torch.dtype = torch.float64) -> Batch:
+    """A random batch with some terminations."""
+    return Batch(
+        torch.randn(TASKS, ROWS, OBSERVATION, dtype=dtype),
+        torch.rand(TASKS, ROWS, ACTION, dtype=dtype) * 2 - 1,
+        torch.randn(TASKS, ROWS, dtype=dtype),
+        torch.randn(TASKS, ROWS, OBSERVATION, dtype=dtype),
+        (torch.rand(TASKS, ROWS) < 0.2).to(dtype),
+    )
+
+
+def forward(mlp: nn.Module, inputs: Tensor) -> Tensor:
+    """An MLP with ReLU activations, written out from its parameters."""
+    *hidden, head = [m for m in mlp.modules() if isinstance(m, nn.Linear)]
+    for layer in hidden:
+        inputs = torch.relu(inputs @ layer.weight.T + layer.bias)
+    return inputs @ head.weight.T + head.bias
+
+
+class OrdinarySAC:
+    """Textbook SAC on the flattened batch: the mean loss, ``backward()`` and Adam."""
+
+    def __init__(self, agent: MultiTaskSAC) -> None:
+        self.config = agent.config
+        self.actor, self.critic = deepcopy(agent.actor), deepcopy(agent.critic)
+        self.target = deepcopy(agent.target_critic)
+        self.log_temperature = agent.log_temperature.detach().clone().requires_grad_()
+        adam = {"lr": self.config.learning_rate, "eps": self.config.adam_epsilon}
+        self.actor_adam = torch.optim.Adam(self.actor.parameters(), **adam)
+        self.critic_adam = torch.optim.Adam(self.critic.parameters(), **adam)
+        self.temperature_adam = torch.optim.Adam([self.log_temperature], **adam)
+        self.ids = torch.eye(TASKS, dtype=torch.float64).repeat_interleave(ROWS, 0)
+
+    def sample(self, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = forward(
+            self.actor, torch.cat([observations, self.ids], 1)
+        ).chunk(2, dim=1)
+        log_std = log_std.clamp(self.config.log_std_min, self.config.log_std_max)
+        pre_tanh = mean + log_std.exp() * noise
+        return pre_tanh.tanh(), tanh_gaussian_log_prob(pre_tanh, log_std, noise)
+
+    def values(self, critic: nn.Module, observations: Tensor, actions: Tensor) -> list[Tensor]:
+        inputs = torch.cat([observations, actions, self.ids], 1)
+        return [forward(mlp, inputs).squeeze(1) for mlp in critic.get_submodule("mlps").children()]
+
+    def descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        parameters = optimizer.param_groups[0]["params"]
+        if optimizer is not self.temperature_adam and self.config.max_grad_norm > 0:
+            nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        optimizer.step()
+
+    def update(self, batch: Batch, next_noise: Tensor, noise: Tensor) -> None:
+        observations, actions, rewards, next_observations, terminated = (
+            values.flatten(0, 1) for values in batch
+        )
+        temperature = self.log_temperature.detach().exp().repeat_interleave(ROWS)
+        with torch.no_grad():
+            next_actions, next_log_probs = self.sample(next_observations, next_noise.flatten(0, 1))
+            next_values = torch.minimum(*self.values(self.target, next_observations, next_actions))
+            targets = rewards + self.config.gamma * (1 - terminated) * (
+                next_values - temperature * next_log_probs
+            )
+        first, second = self.values(self.critic, observations, actions)
+        critic_loss = (first - targets).square() + (second - targets).square()
+        self.descend(self.critic_adam, critic_loss.mean())
+        new_actions, log_probs = self.sample(observations, noise.flatten(0, 1))
+        value = torch.minimum(*self.values(self.critic, observations, new_actions))
+        self.descend(self.actor_adam, (temperature * log_probs - value).mean())
+        log_temperature = self.log_temperature.repeat_interleave(ROWS)
+        gap = log_probs.detach() - ACTION
+        self.descend(self.temperature_adam, -(log_temperature * gap).mean())
+        with torch.no_grad():
+            for target, source in zip(
+                self.target.parameters(), self.critic.parameters(), strict=True
+            ):
+                target.mul_(1 - self.config.tau).add_(self.config.tau * source)
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.0, 0.5])
+def test_equal_weighting_is_ordinary_sac(max_grad_norm: float) -> None:
+    agent = make_agent("equal", max_grad_norm=max_grad_norm, learning_rate=1e-3,
+                       temperature_learning_rate=1e-3)
+    ordinary = OrdinarySAC(agent)
+    for _ in range(20):
+        batch, noise = make_batch(), agent.draw_noise()
+        agent.update(batch, noise)
+        ordinary.update(batch, *noise)
+    tight = {"rtol": 1e-12, "atol": 1e-12}
+    for own, other in (
+        (agent.actor, ordinary.actor),
+        (agent.critic, ordinary.critic),
+        (agent.target_critic, ordinary.target),
+    ):
+        for parameter, reference in zip(own.parameters(), other.parameters(), strict=True):
+            assert_close(parameter, reference, **tight)
+    assert_close(agent.log_temperature, ordinary.log_temperature, **tight)
+
+
+@every_method
+@pytest.mark.parametrize("critic_layer_norm", [False, True])
+def test_one_backward_pass_gives_the_parameters_of_many(
+    method: str, *, critic_layer_norm: bool
+) -> None:
+    factored = make_agent(method, critic_layer_norm=critic_layer_norm)
+    reference = make_agent(
+        method, critic_layer_norm=critic_layer_norm, differentiate=sequential_jacobian
+    )
+    for _ in range(10):
+        batch, noise = make_batch(), factored.draw_noise()
+        factored.update(batch, noise)
+        reference.update(batch, noise)
+    for name, tensor in factored.state_dict().items():
+        assert_close(tensor, reference.state_dict()[name], rtol=1e-12, atol=1e-12)
+
+
+@every_method
+def test_same_seed_same_agent(method: str) -> None:
+    first, second = make_agent(method), make_agent(method)
+    for _ in range(3):
+        batch = make_batch()
+        first.update(batch)
+        second.update(batch)
+    assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
+
+
+def test_making_an_agent_leaves_the_global_stream_alone() -> None:
+    before = torch.random.get_rng_state()
+    make_agent()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@every_method
+@pytest.mark.parametrize("field", range(5))
+def test_a_broken_task_leaves_the_others_learning(method: str, field: int) -> None:
+    agent, batch = make_agent(method), make_batch()
+    batch[field][1, 0] = torch.nan
+    before = deepcopy(agent.state_dict())
+    metrics = agent.update(batch)
+    after = agent.state_dict()
+    assert all(tensor.isfinite().all() for tensor in after.values())
+    assert not torch.equal(before["critic.mlps.0.head.weight"], after["critic.mlps.0.head.weight"])
+    assert metrics["skipped/critic"].tolist() == [0, 1, 0]
+    if field == 0:
+        assert metrics["skipped/actor"].tolist() == [0, 1, 0]
+
+
+def test_a_shared_temperature_is_one_number() -> None:
+    agent = make_agent(shared_temperature=True, initial_temperature=0.2)
+    agent.update(make_batch())
+    assert agent.log_temperature.shape == (1,)
+    assert agent.temperature.shape == (TASKS,)
+    assert agent.temperature.unique().numel() == 1
+
+
+def test_target_entropy_defaults_to_minus_the_action_dimension() -> None:
+    assert make_agent().target_entropy == -ACTION
+    assert make_agent(target_entropy=-0.5).target_entropy == -0.5
+
+
+def test_reward_scale_scales_the_targets() -> None:
+    scaled, plain = make_agent(reward_scale=0.1), make_agent()
+    batch, noise = make_batch(), plain.draw_noise()
+    scaled.update(batch._replace(rewards=10 * batch.rewards), noise)
+    plain.update(batch, noise)
+    for name, tensor in plain.state_dict().items():
+        assert_close(scaled.state_dict()[name], tensor)
+
+
+def test_deterministic_actions_are_the_mode_and_samples_vary() -> None:
+    agent = make_agent()
+    observations = torch.randn(TASKS, 4, OBSERVATION, dtype=torch.float64)
+    mode = agent.act(observations, deterministic=True)
+    assert torch.equal(mode, agent.actor.mode(observations))
+    assert torch.equal(mode, agent.act(observations, deterministic=True))
+    assert not torch.equal(agent.act(observations), agent.act(observations))
+    assert mode.abs().max() <= 1
+
+
+def test_state_goes_round_and_foreign_state_is_refused() -> None:
+    agent, other = make_agent("ntkmtl"), make_agent("ntkmtl")
+    agent.update(make_batch())
+    state = {name: tensor.clone() for name, tensor in agent.state_dict().items()}
+    other.load_state_dict(state)
+    assert all(map(torch.equal, other.state_dict().values(), state.values()))
+    with pytest.raises(ValueError, match="log_temperature"):
+        other.load_state_dict({k: v for k, v in state.items() if k != "log_temperature"})
+    with pytest.raises(ValueError, match=r"is \[2\], not \[3\]"):
+        other.load_state_dict({**state, "log_temperature": torch.zeros(2)})
+
+
+def test_the_target_critic_follows_by_polyak_averaging() -> None:
+    agent = make_agent(tau=0.25)
+    with torch.no_grad():
+        for target, source in zip(
+            agent.target_critic.parameters(), agent.critic.parameters(), strict=True
+        ):
+            target.fill_(1.0)
+            source.fill_(5.0)
+    agent.update_target_critic()
+    assert all((p == 2.0).all() for p in agent.target_critic.parameters())
+
+
+@every_method
+def test_an_update_never_waits_for_the_device(method: str) -> None:
+    agent, batch = make_agent(method, dtype=torch.float32), make_batch(torch.float32)
+    agent.update(batch)
+    with forbid_host_synchronisation():
+        agent.update(batch, diagnose=True)
+
+
+def test_the_synchronisation_check_can_fail() -> None:
+    values = torch.tensor([1.0, 2.0])
+    for offence in (lambda: values.sum().item(), lambda: values[values > 1]):
+        with forbid_host_synchronisation(), pytest.raises(HostSynchronisationError):
+            offence()
+
+
+class GeneratorForAnyDevice(torch.Generator):
+    """A random stream on the CPU, whatever the device asked for."""
+
+    def __new__(cls, device: torch.device) -> GeneratorForAnyDevice:  # noqa: ARG004
+        return super().__new__(cls, "cpu")
+
+
+@every_method
+def test_an_update_keeps_to_its_device(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The meta device has no random streams, and needs none: the noise is passed in.
+    monkeypatch.setattr(torch, "Generator", GeneratorForAnyDevice)
+    agent = make_agent(method, dtype=torch.float32, device="meta")
+    batch = Batch(*(values.to("meta") for values in make_batch(torch.float32)))
+    with forbid_stray_tensors():
+        metrics = agent.update(batch, Noise(batch.actions, batch.actions), diagnose=True)
+    assert {metric.device.type for metric in metrics.values()} == {"meta"}
