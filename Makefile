@@ -1,0 +1,50 @@
+# `make help` lists the targets; a machine needs only make and Python 3.10 to 3.13 with venv.
+#
+# pip installs the torch build that its index offers, which on Linux may be the large CUDA one. For
+# the CPU build, put it there first: `python3 -m venv .venv`, then `.venv/bin/pip install
+# torch==2.13.0 --index-url URL` with the URL of PyTorch's CPU wheels. The pin accepts both builds.
+
+PYTHON ?= python3
+ARGS ?=
+BIN = .venv/bin
+INSTALLED = .venv/.installed
+
+.DEFAULT_GOAL = help
+.PHONY: help install train test fast lint format bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED) ## install the package and its tools into .venv
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt -e '.[check,test]'
+	@touch $@
+
+train: $(INSTALLED) ## train NTKMTL on MT10, quick preset; ARGS='--seed 4' overrides and adds
+	$(BIN)/train_mt10 --method ntkmtl --seed 3 --config configs/mt10_quick.yaml $(ARGS)
+
+test: $(INSTALLED) ## run all tests
+	$(BIN)/python -m pytest tests
+
+fast: $(INSTALLED) ## run the tests that take seconds
+	$(BIN)/python -m pytest tests -m 'not slow'
+
+lint: $(INSTALLED) ## check style, format, types and import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## format the code and sort the imports
+	$(BIN)/ruff check --fix --select I .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## measure the cost of an update into bench_update.json
+	$(BIN)/python scripts/bench_update.py --json bench_update.json
+
+clean: ## remove caches and build outputs; runs and .venv stay
+	rm -rf build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .import_linter_cache bench_update.json
+	find mtrl_ntk scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
