@@ -1,0 +1,80 @@
+"""Agents as configurations and checkpoints describe them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.checkpoint import CheckpointError, load_checkpoint
+from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
+from mtrl_ntk.rl.sac import MultiTaskSAC
+
+if TYPE_CHECKING:
+    from mtrl_ntk.experiment.config import RunConfig
+    from mtrl_ntk.experiment.evaluation import FloatArray, Policy
+
+CHECKPOINT = "checkpoint"
+"""Folder of the newest checkpoint within a run's folder."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turns ``auto``, ``cpu`` or ``cuda`` into a device that is there.
+
+    Raises:
+        UserError: If CUDA was asked for and is missing.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UserError("device cuda is not available here; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and available else "cpu")
+
+
+def stream_seed(seed: int, stream: str) -> int:
+    """Seed of one of a run's random streams; streams of different names are independent."""
+    entropy = [seed, *stream.encode()]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+
+
+def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:
+    """Makes the untrained agent of a run."""
+    return MultiTaskSAC(
+        num_tasks,
+        OBSERVATION_DIM,
+        ACTION_DIM,
+        config=config.sac,
+        make_weighting=lambda: METHODS[config.method](num_tasks, config.weighting),
+        seed=stream_seed(config.seed, "agent"),
+        device=device,
+    )
+
+
+def load_agent(config: RunConfig, folder: Path, num_tasks: int, device: torch.device) -> MultiTaskSAC:
+    """Makes the agent of a run with the weights of a checkpoint.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be loaded or is not of this configuration.
+    """
+    agent = make_agent(config, num_tasks, device)
+    try:
+        agent.load_state_dict(load_checkpoint(folder).tensors)
+    except ValueError as error:
+        raise CheckpointError(f"{folder} is of another configuration: {error}") from error
+    return agent
+
+
+def policy_of(agent: MultiTaskSAC, *, deterministic: bool) -> Policy:
+    """The agent as a function from observations to actions, NumPy in and out."""
+
+    def policy(observations: FloatArray) -> FloatArray:
+        actions = agent.act(
+            torch.from_numpy(observations).to(agent.device), deterministic=deterministic
+        )
+        result: FloatArray = actions.cpu().numpy()
+        return result
+
+    return policy

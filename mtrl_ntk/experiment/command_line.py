@@ -1,0 +1,105 @@
+"""The command line of options, with one clear line for each mistake."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, NoReturn, get_args, get_origin
+
+from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.experiment.conversion import convert, without_none
+from mtrl_ntk.experiment.options import Option, suggestion
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser for options, whose errors are :class:`ConfigError`."""
+
+    def __init__(self, prog: str, add_help: bool = True, **texts: str) -> None:
+        super().__init__(
+            prog,
+            add_help=add_help,
+            allow_abbrev=False,  # an abbreviation changes its meaning when an option is added
+            argument_default=argparse.SUPPRESS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **texts,  # type: ignore[arg-type]
+        )
+        self._known: list[Option] = []
+
+    def add_options(self, known: Iterable[Option]) -> None:
+        """Adds one flag per option, in one group per section."""
+        groups: dict[str, argparse._ArgumentGroup] = {}
+        for option in known:
+            if not option.flags:
+                continue
+            if option.section not in groups:
+                groups[option.section] = self.add_argument_group(option.section)
+            keywords = _argument_keywords(option)
+            groups[option.section].add_argument(*option.flags, dest=option.name, **keywords)
+            self._known.append(option)
+
+    def parse(self, argv: Sequence[str], elsewhere: Mapping[str, str]) -> dict[str, object]:
+        """Returns the values of the options that the command line gives.
+
+        Args:
+            argv: Arguments without the program's name.
+            elsewhere: Names that exist under other conditions, with the condition.
+
+        Raises:
+            ConfigError: A flag is unknown or a value has the wrong type.
+        """
+        namespace, unknown = self.parse_known_args(argv)
+        for argument in unknown:
+            flag = argument.split("=")[0]
+            if not flag.startswith("--"):
+                raise ConfigError(f"unexpected argument {argument!r}; --help shows the usage")
+            hint = elsewhere.get(flag[2:].replace("-", "_"))
+            raise ConfigError(
+                f"unknown option {flag}; {hint or suggestion(flag, self._option_string_actions)}"
+            )
+        given = vars(namespace)
+        return {
+            option.name: _convert_text(option, given[option.name])
+            for option in self._known
+            if option.name in given
+        }
+
+    def error(self, message: str) -> NoReturn:
+        """Raises instead of printing the usage, which would bury the message."""
+        raise ConfigError(message)
+
+
+def _argument_keywords(option: Option) -> dict[str, Any]:
+    """How argparse reads and describes an option."""
+    unset = option.default is None or option.default == ()
+    default = "" if unset else f" (default: {_text(option.default)})"
+    # argparse formats help texts with %.
+    keywords: dict[str, Any] = {"help": (option.doc + default).replace("%", "%%")}
+    if option.annotation is bool:
+        return keywords | {"action": argparse.BooleanOptionalAction}
+    if get_origin(option.annotation) is tuple:
+        return keywords | {"nargs": "+", "metavar": "A,B"}
+    return keywords | {"metavar": _metavar(option.annotation)}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _metavar(annotation: Any) -> str:  # noqa: ANN401 - annotations have no common type
+    if get_origin(annotation) is Literal:
+        return "{" + ",".join(get_args(annotation)) + "}"
+    names = {int: "N", float: "X", Path: "PATH", str: "NAME"}
+    return names[without_none(annotation)]
+
+
+def _convert_text(option: Option, value: object) -> object:
+    """Converts what argparse read: text, a list of texts, or a truth value."""
+    if isinstance(value, list):
+        value = ",".join(value)
+    if NoneType in get_args(option.annotation) and value == "none":
+        return None
+    return convert(option.annotation, value, option.flags[0])

@@ -1,0 +1,128 @@
+"""What happens between two rows of the training log."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mtrl_ntk.experiment.logging import Counters
+from mtrl_ntk.rl.types import Metrics
+
+_RECENT_EPISODES = 20
+
+
+class MetricMeans:
+    """Means of update metrics, summed on the device and fetched once."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was added since the last fetch."""
+        return not self._sums
+
+    def add(self, metrics: Metrics) -> None:
+        """Adds the metrics of one update, without waiting for the device."""
+        known = [name for name in metrics if name in self._sums]
+        if known:
+            torch._foreach_add_([self._sums[n] for n in known], [metrics[n] for n in known])
+        for name in metrics.keys() - self._sums.keys():
+            self._sums[name] = metrics[name].clone()
+        for name in metrics:
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def fetch(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Copies the means to the host and starts anew."""
+        names = list(self._sums)
+        flat = torch.cat([self._sums[name].reshape(-1) for name in names]).double().cpu()
+        parts = flat.split([self._sums[name].numel() for name in names])
+        means = {
+            name: part.numpy().reshape(self._sums[name].shape) / self._counts[name]
+            for name, part in zip(names, parts, strict=True)
+        }
+        self._sums, self._counts = {}, {}
+        return means
+
+
+class EpisodeStatistics:
+    """Success and return of each task's latest training episodes.
+
+    Args:
+        num_tasks: Number of tasks.
+    """
+
+    def __init__(self, num_tasks: int) -> None:
+        self._successes = [deque[float](maxlen=_RECENT_EPISODES) for _ in range(num_tasks)]
+        self._returns = [deque[float](maxlen=_RECENT_EPISODES) for _ in range(num_tasks)]
+
+    def add(self, infos: Mapping[str, Any]) -> None:
+        """Takes in the episodes that ended in a step, given the vector environment's infos."""
+        if "final_info" not in infos:
+            return
+        final = infos["final_info"]
+        copies = len(infos["_final_info"]) // len(self._successes)
+        for index in np.flatnonzero(infos["_final_info"]):
+            self._successes[index // copies].append(float(final["success"][index]))
+            self._returns[index // copies].append(float(final["episode"]["r"][index]))
+
+    @property
+    def success_rates(self) -> npt.NDArray[np.float64]:
+        """Share of successes per task, NaN before its first episode ended, ``[tasks]``."""
+        return _means(self._successes)
+
+    @property
+    def mean_returns(self) -> npt.NDArray[np.float64]:
+        """Mean undiscounted return per task, NaN before its first episode ended, ``[tasks]``."""
+        return _means(self._returns)
+
+
+def _means(values: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
+    return np.array([np.mean(recent) if recent else math.nan for recent in values])
+
+
+class Rates:
+    """Environment steps and updates per second since the last look, pauses left out."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._env_steps = self._updates = 0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves out the time of what the loop does besides, such as an evaluation."""
+        start = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - start
+
+    def lap(self, counters: Counters) -> tuple[float, float]:
+        """Returns both rates since the last lap."""
+        now = time.perf_counter()
+        seconds = now - self._start
+        env_rate = (counters.env_steps - self._env_steps) / seconds
+        update_rate = (counters.updates - self._updates) / seconds
+        self._start, self._env_steps, self._updates = now, counters.env_steps, counters.updates
+        return env_rate, update_rate
+
+
+def scalars(
+    metrics: Mapping[str, npt.NDArray[np.float64]], task_names: Sequence[str]
+) -> dict[str, float]:
+    """Names each number of the metrics: ``name``, or ``name/{task}`` where there is one per task."""
+    named: dict[str, float] = {}
+    for name, values in metrics.items():
+        if values.ndim == 0:
+            named[name] = float(values)
+        else:
+            named |= {f"{name}/{task}": float(v) for task, v in zip(task_names, values, strict=True)}
+    return named

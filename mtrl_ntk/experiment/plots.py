@@ -1,0 +1,237 @@
+"""Plots of one run, drawn from its CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import (
+    EngFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
+from PIL import Image
+
+from mtrl_ntk.experiment.logging import EVALUATION_CSV, MEAN_TASK, TRAINING_CSV
+
+# The ten colours of Petroff, *Accessible Color Sequences for Data Visualization* (2021), chosen to
+# stay apart for colour-blind readers; further tasks take them again in another line style.
+COLORS = (
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+)
+LINE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (10, 2)))
+INK = "#222222"
+MAX_POINTS = 50
+LEGEND_ROWS = 26
+DPI = 100
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One line of a plot: finite values, over environment steps."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def plot_run(run_dir: Path) -> list[Path]:
+    """Draws the plots of a run into its folder ``plots``.
+
+    A plot without at least two points to connect is left out.
+
+    Args:
+        run_dir: Folder with ``evaluation.csv`` and ``training.csv``.
+
+    Returns:
+        Those of ``success.png``, ``weights.png``, ``ntk.png`` and ``losses.png`` that were drawn.
+    """
+    training = _read_rows(run_dir / TRAINING_CSV)
+    figures = {
+        "success.png": _success_figure(_read_rows(run_dir / EVALUATION_CSV)),
+        "weights.png": _network_figure(training, "weights", "Task weights"),
+        "ntk.png": _network_figure(training, "ntk", "Largest NTK eigenvalues"),
+        "losses.png": _network_figure(training, "losses", "Losses"),
+    }
+    folder = run_dir / "plots"
+    drawn = {folder / name: figure for name, figure in figures.items() if figure is not None}
+    for path, figure in drawn.items():
+        folder.mkdir(exist_ok=True)
+        _save(figure, path)
+    return list(drawn)
+
+
+def _success_figure(rows: list[dict[str, str]]) -> Figure | None:
+    curves = _success_curves(rows)
+    mean = curves.pop(MEAN_TASK, None)
+    if mean is None:
+        return None
+    figure, (axes,) = _figure(num_panels=1, num_entries=len(curves) + 1)
+    for index, (task, curve) in enumerate(curves.items()):
+        axes.plot(curve.steps, curve.values, **_style(index), label=_with_last(task, curve))
+    label = _with_last("mean of tasks", mean)
+    axes.plot(mean.steps, mean.values, color=INK, linewidth=3.5, zorder=3, label=label)
+    axes.set_ylim(-0.03, 1.03)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    _dress(axes, "Success rate in evaluation")
+    _legend(figure, sorted(axes.lines, key=_legend_rank))
+    return figure
+
+
+def _network_figure(rows: list[dict[str, str]], group: str, title: str) -> Figure | None:
+    """Two panels, critic and actor, with one line per task."""
+    panels = {network: _task_curves(rows, group, network) for network in ("critic", "actor")}
+    tasks = list(dict.fromkeys(task for curves in panels.values() for task in curves))
+    if not tasks:
+        return None
+    figure, all_axes = _figure(num_panels=2, num_entries=len(tasks))
+    for axes, (network, curves) in zip(all_axes, panels.items(), strict=True):
+        for task, curve in curves.items():
+            axes.plot(curve.steps, curve.values, **_style(tasks.index(task)), label=task)
+        if _is_positive(group, network):
+            _use_log_scale(axes)
+        _dress(axes, f"{title}, {network}")
+        if len(rows) > MAX_POINTS:
+            axes.set_xlabel(f"{axes.get_xlabel()} (medians over {len(rows) / MAX_POINTS:.0f} rows)")
+    handles = {line.get_label(): line for axes in all_axes for line in axes.lines}
+    _legend(figure, [handles[task] for task in tasks])
+    return figure
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, none if it is missing."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    # A run killed while writing leaves half a line, whose last number would be wrong.
+    complete = text[: text.rfind("\n") + 1]
+    return list(csv.DictReader(io.StringIO(complete)))
+
+
+def _success_curves(rows: list[dict[str, str]]) -> dict[str, _Curve]:
+    rows_of = defaultdict(list)
+    for row in rows:
+        rows_of[row["task"]].append(row)
+    curves = {task: _curve(rows, "success_rate") for task, rows in rows_of.items()}
+    return {task: curve for task, curve in curves.items() if len(curve.steps) > 1}
+
+
+def _task_curves(rows: list[dict[str, str]], group: str, network: str) -> dict[str, _Curve]:
+    prefix = f"{group}/{network}/"
+    columns = [column for column in (rows[0] if rows else ()) if column.startswith(prefix)]
+    positive = _is_positive(group, network)
+    curves = {
+        column.removeprefix(prefix): _thinned(_curve(rows, column, positive=positive))
+        for column in columns
+    }
+    return {task: curve for task, curve in curves.items() if len(curve.steps) > 1}
+
+
+def _is_positive(group: str, network: str) -> bool:
+    """Whether the quantity lives on a log scale; the actor's loss takes either sign."""
+    return (group, network) != ("losses", "actor")
+
+
+def _curve(rows: list[dict[str, str]], column: str, *, positive: bool = False) -> _Curve:
+    steps = np.array([float(row["env_steps"]) for row in rows])
+    values = np.array([float(row[column] or "nan") for row in rows])
+    known = np.isfinite(values) & ((values > 0) | (not positive))
+    return _Curve(steps[known], values[known])
+
+
+def _thinned(curve: _Curve) -> _Curve:
+    """Medians of blocks: shows the course of a noisy value, whatever its scale."""
+    if len(curve.steps) <= MAX_POINTS:
+        return curve
+    steps = np.array_split(curve.steps, MAX_POINTS)
+    values = np.array_split(curve.values, MAX_POINTS)
+    return _Curve(
+        np.array([block.mean() for block in steps]),
+        np.array([np.median(block) for block in values]),
+    )
+
+
+def _figure(*, num_panels: int, num_entries: int) -> tuple[Figure, list[Axes]]:
+    columns = math.ceil(num_entries / LEGEND_ROWS)
+    rows = math.ceil(num_entries / columns)
+    figure = Figure(
+        figsize=(2.0 + 5.0 * num_panels + 2.4 * columns, max(5.0, 0.5 + 0.21 * rows)),
+        layout="constrained",
+        dpi=DPI,
+    )
+    return figure, list(figure.subplots(1, num_panels, sharex=True, squeeze=False)[0])
+
+
+def _save(figure: Figure, path: Path) -> None:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    # A palette makes the file a third of the size; 128 colours still keep those of the lines.
+    picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def _style(index: int) -> dict[str, Any]:
+    return {
+        "color": COLORS[index % len(COLORS)],
+        "linestyle": LINE_STYLES[index // len(COLORS) % len(LINE_STYLES)],
+        "linewidth": 1.5,
+    }
+
+
+def _dress(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=10)
+    axes.set_xlabel("environment steps", color=INK)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.grid(color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.01)
+    axes.set_xlim(left=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#b0b0b0")
+    axes.tick_params(color="#b0b0b0", labelcolor=INK)
+
+
+def _use_log_scale(axes: Axes) -> None:
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high / low < 10:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    elif high / low < 1000:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    if high / low < 1000:
+        axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(figure: Figure, lines: Sequence[Line2D]) -> None:
+    figure.legend(
+        handles=lines,
+        loc="outside right upper",
+        ncols=math.ceil(len(lines) / LEGEND_ROWS),
+        fontsize=9,
+        frameon=False,
+        labelcolor=INK,
+        handlelength=2.4,
+    )
+
+
+def _with_last(name: str, curve: _Curve) -> str:
+    return f"{name}  {curve.values[-1]:.0%}"
+
+
+def _legend_rank(line: Line2D) -> tuple[float, float]:
+    """The mean first, then from the best task to the worst: the order of the lines' right ends."""
+    return -line.get_linewidth(), -float(np.asarray(line.get_ydata())[-1])

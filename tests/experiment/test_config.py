@@ -1,0 +1,464 @@
+"""Configurations: where values come from, what is refused, and that nothing is lost on disk."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from hypothesis import given, settings, strategies as st
+
+from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.errors import ConfigError, UserError
+from mtrl_ntk.experiment.config import (
+    RunConfig,
+    from_dict,
+    load,
+    read,
+    run_folder,
+    save,
+    to_dict,
+)
+from mtrl_ntk.experiment.options import Option, field_docs, leaves, options, updated
+from mtrl_ntk.experiment.ranges import RANGES, Range
+from mtrl_ntk.rl.envs import EnvConfig
+from mtrl_ntk.rl.sac import SacConfig
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+UNBOUNDED = {"log_std_min", "log_std_max", "target_entropy"}
+
+
+def options_of(method: str) -> list[Option]:
+    return options(RunConfig(method=method), section="Run")
+
+
+def one_line(error: pytest.ExceptionInfo[ConfigError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.strip()
+    return text
+
+
+def refused(values: dict[Any, Any]) -> str:
+    with pytest.raises(ConfigError) as error:
+        from_dict(values)
+    return one_line(error)
+
+
+def refused_flags(*argv: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        load(argv, "train_mt10")
+    return one_line(error)
+
+
+# Every option
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_option_names_are_unique(method: str) -> None:
+    names = [option.name for option in options_of(method)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_option_is_documented(method: str) -> None:
+    undocumented = [option.name for option in options_of(method) if not option.doc.endswith(".")]
+    assert undocumented == []
+
+
+def test_every_number_has_a_range_or_is_known_to_need_none() -> None:
+    own = set(leaves(METHODS["ntkmtl"].config_class()))
+    numbers = {
+        option.name
+        for option in options_of("ntkmtl")
+        if {int, float} & {option.annotation, *get_args(option.annotation)}
+    }
+    assert numbers - own == RANGES.keys() | UNBOUNDED
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_flag_sets_its_option(method: str) -> None:
+    for option in options_of(method):
+        if option.flags and option.name != "method":
+            arguments, value = example(option)
+            small = ["--warmstart-steps", "2", "--batch-size", "2"]  # so that small values fit
+            config = load(["--method", method, *small, *arguments], "train_mt10")
+            assert leaves(config)[option.name] == value != option.default
+
+
+def example(option: Option) -> tuple[list[str], object]:
+    """Arguments that set an option to a possible value, and that value."""
+    flag, default = option.flags[0], option.default
+    if option.annotation is bool:
+        return ([f"--no-{flag[2:]}"] if default else [flag]), not default
+    if option.name == "tasks":
+        return [flag, "reach-v3"], ("reach-v3",)
+    candidates: dict[Any, list[object]] = {
+        int: [2, 4],
+        float: [0.5, 0.25],
+        float | None: [-3.0],
+        Path | None: [Path("some/where")],
+    }
+    possible = candidates.get(option.annotation) or list(get_args(option.annotation))
+    value = next(each for each in possible if each != default)
+    return [flag, str(value)], value
+
+
+# Precedence
+
+
+def test_file_overrides_defaults_and_command_line_overrides_file(tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text("batch_size: 32\nwidth: 64\n")
+    config = load(["--width", "16", "--config", str(file)], "train_mt10")
+    assert config.sac == SacConfig(batch_size=32, width=16)
+    assert config.preset == "small"
+
+
+def test_without_arguments_all_is_default() -> None:
+    assert load([], "train_mt10") == RunConfig()
+
+
+def test_later_flags_win() -> None:
+    assert load(["--seed", "3", "--seed", "4"], "train_mt10").seed == 4
+
+
+def test_command_line_can_mend_a_file_that_does_not_stand_alone(tmp_path: Path) -> None:
+    file = tmp_path / "short.yaml"
+    file.write_text("total_steps: 10\n")
+    argv = ["--config", str(file)]
+    assert load([*argv, "--warmstart-steps", "5"], "train_mt10").loop.warmstart_steps == 5
+    with pytest.raises(ConfigError, match="total_steps is 10"):
+        load(argv, "train_mt10")
+
+
+def test_method_of_the_file_brings_its_options(tmp_path: Path) -> None:
+    file = tmp_path / "unit.yaml"
+    file.write_text("method: unit_norm\nnorm_floor: 1e-2\n")
+    config = load(["--config", str(file), "--norm-floor", "0.5"], "train_mt10")
+    assert (config.method, config.weighting.norm_floor) == ("unit_norm", 0.5)
+
+
+def test_switches_can_be_turned_off_again(tmp_path: Path) -> None:
+    file = tmp_path / "norm.yaml"
+    file.write_text("critic_layer_norm: true\n")
+    argv = ["--config", str(file)]
+    assert load(argv, "train_mt10").sac.critic_layer_norm
+    assert not load([*argv, "--no-critic-layer-norm"], "train_mt10").sac.critic_layer_norm
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["reach-v3,push-v3"],
+        ["reach-v3, push-v3"],
+        ["reach-v3,", "push-v3"],
+        ["reach-v3", "push-v3"],
+    ],
+)
+def test_tasks_may_be_separated_by_commas_and_spaces(arguments: list[str]) -> None:
+    config = load(["--tasks", *arguments, "--seed", "2"], "train_mt10")
+    assert config.env.tasks == ("reach-v3", "push-v3")
+
+
+@pytest.mark.parametrize("text", ["3e-4", "0.0003", "'3e-4'", "3.0e-4"])
+def test_numbers_of_a_file_may_be_written_without_a_dot(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "rate.yaml"
+    file.write_text(f"learning_rate: {text}\n")
+    assert read(file).sac.learning_rate == 3e-4
+
+
+@pytest.mark.parametrize("text", ["20000", "20_000", "2e4", "20000.0"])
+def test_whole_numbers_may_be_written_in_any_way(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "steps.yaml"
+    file.write_text(f"total_steps: {text}\n")
+    steps = [read(file).loop.total_steps, load(["--total-steps", text], "x").loop.total_steps]
+    assert [(type(count), count) for count in steps] == [(int, 20_000)] * 2
+
+
+def test_none_unsets_an_option_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "entropy.yaml"
+    file.write_text("target_entropy: -2\n")
+    config = load(["--config", str(file), "--target-entropy", "none"], "train_mt10")
+    assert config.sac.target_entropy is None
+
+
+# The way to disk and back
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> RunConfig:
+    base = RunConfig(method=draw(st.sampled_from(sorted(METHODS))))
+    values = {
+        "seed": draw(st.integers(0, 2**32 - 1)),
+        "run_dir": draw(st.none() | st.from_regex(r"[\w./ -]+", fullmatch=True).map(Path)),
+        "preset": draw(st.from_regex(r"[a-zA-Z0-9_]{1,9}", fullmatch=True)),
+        "tasks": tuple(draw(st.lists(st.sampled_from(["reach-v3", "push-v3"]), unique=True))),
+        "learning_rate": draw(st.floats(0, exclude_min=True, allow_infinity=False)),
+        "target_entropy": draw(st.none() | st.floats(allow_nan=False, allow_infinity=False)),
+        "shared_temperature": draw(st.booleans()),
+        "total_steps": draw(st.integers(4_000)),
+        "goal_mode": draw(st.sampled_from(["resampled", "fixed"])),
+    }
+    return updated(base, values)
+
+
+@settings(max_examples=40)
+@given(config=configs())
+def test_round_trips_are_exact(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert from_dict(to_dict(config)) == config
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    file = tmp_path_factory.mktemp("run") / "config.yaml"
+    save(config, file)
+    assert read(file) == config
+
+
+def test_saved_file_is_flat_and_complete(tmp_path: Path) -> None:
+    save(RunConfig(), tmp_path / "config.yaml")
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert list(saved) == [option.name for option in options_of(RunConfig.method)]
+    assert not any(isinstance(value, dict) for value in saved.values())
+
+
+def test_run_folder_is_named_for_what_runs() -> None:
+    started = datetime(2026, 1, 2, 3, 4, 5)
+    config = RunConfig(method="equal", seed=7, preset="smoke")
+    assert run_folder(config, started) == Path("runs/smoke/equal-seed7-20260102-030405")
+    assert run_folder(replace(config, run_dir=Path("here")), started) == Path("here")
+
+
+def test_standard_preset_is_the_default() -> None:
+    assert read(CONFIGS / "mt10.yaml") == RunConfig()
+
+
+def test_every_preset_is_valid_for_every_method() -> None:
+    for file in CONFIGS.glob("*.yaml"):
+        for method in METHODS:
+            assert load(["--config", str(file), "--method", method], "x").preset == file.stem
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good"),
+    [
+        ("seed", -1, 0),
+        ("seed", 2**32, 2**32 - 1),
+        ("threads", -1, 0),
+        ("envs_per_task", 0, 1),
+        ("horizon", 0, 1),
+        ("horizon", 501, 500),
+        ("workers", -2, -1),
+        ("batch_size", 0, 1),
+        ("gamma", 0, 1),
+        ("gamma", 1.01, 0.5),
+        ("tau", 0, 1),
+        ("tau", 1.5, 0.5),
+        ("learning_rate", 0, 1e-9),
+        ("temperature_learning_rate", -1e-3, 1e-3),
+        ("adam_epsilon", 0, 1e-9),
+        ("max_grad_norm", -1, 0),
+        ("width", 0, 1),
+        ("depth", 0, 1),
+        ("initial_temperature", 0, 0.1),
+        ("reward_scale", 0, 0.1),
+        ("total_steps", 0, 4_000),
+        ("warmstart_steps", 0, 1),
+        ("updates_per_step", 0, 0.01),
+        ("replay_capacity", 0, 128),
+        ("log_every", 0, 1),
+        ("evaluate_every", 0, 1),
+        ("evaluation_episodes", 0, 1),
+    ],
+)
+def test_ranges(name: str, bad: float, good: float) -> None:
+    assert leaves(from_dict({name: good}))[name] == good
+    assert re.match(
+        rf"{name} is {bad}(\.0)?; it must be (at least|above|from) ", refused({name: bad})
+    )
+
+
+def test_every_range_says_what_is_possible() -> None:
+    assert [str(each) for each in (Range(1), Range(0, above=True), Range(1, 9))] == [
+        "at least 1",
+        "above 0",
+        "from 1 to 9",
+    ]
+    assert str(Range(0, 1, above=True)) == "above 0 to 1"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"batch_size": 200, "replay_capacity": 100}, "at most replay_capacity, 100"),
+        ({"total_steps": 100}, "at least warmstart_steps, 4000"),
+        ({"log_std_min": 2}, "below log_std_max, 2.0"),
+        ({"num_minibatches": 3}, "must divide batch_size, 128"),
+        ({"num_minibatches": 0}, "must divide batch_size, 128"),
+        ({"preset": "../elsewhere"}, "letters, digits"),
+    ],
+)
+def test_values_that_do_not_fit_together(values: dict[str, object], said: str) -> None:
+    message = refused(values)
+    assert said in message
+    assert next(iter(values)) in message
+
+
+def test_hyper_parameters_of_another_method_are_refused() -> None:
+    with pytest.raises(ConfigError, match="not the config of method equal"):
+        RunConfig(method="equal", weighting=METHODS["ntkmtl"].config_class())
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"batch_sise": 3}, "unknown key 'batch_sise'; did you mean batch_size?"),
+        ({"batch-size": 3}, "did you mean batch_size?"),
+        ({"zzzzzzzz": 3}, "possible: method, seed, device"),
+        ({1: 2}, "unknown key '1'"),
+        ({"norm_floor": 1}, "option of method unit_norm, and the method is ntkmtl"),
+        ({"method": "ntkmlt"}, "unknown method 'ntkmlt'; did you mean ntkmtl?"),
+        ({"method": "xyz"}, "possible: " + ", ".join(METHODS)),
+        ({"method": ["equal"]}, "unknown method ['equal']"),
+        ({"tasks": "reach-v3,psuh-v3"}, "push-v3"),
+        ({"tasks": ["reach-v3", "reach-v3"]}, "twice"),
+        ({"tasks": 3}, "tasks is 3; it must be a list such as a,b"),
+        ({"tasks": [3]}, "tasks is [3]; it must be"),
+        ({"seed": "one"}, "seed is 'one'; it must be a whole number"),
+        ({"seed": 1.5}, "seed is 1.5; it must be a whole number"),
+        ({"seed": True}, "seed is True; it must be a whole number"),
+        ({"seed": None}, "seed is None; it must be a whole number"),
+        ({"seed": [1]}, "seed is [1]; it must be a whole number"),
+        ({"gamma": "high"}, "gamma is 'high'; it must be a finite number"),
+        ({"gamma": False}, "gamma is False; it must be a finite number"),
+        ({"reward_scale": float("nan")}, "it must be a finite number"),
+        ({"reward_scale": "inf"}, "it must be a finite number"),
+        ({"reward_scale": 10**400}, "it must be a finite number"),
+        ({"critic_layer_norm": "on"}, "critic_layer_norm is 'on'; it must be true or false"),
+        ({"device": "gpu"}, "device is 'gpu'; it must be one of auto, cpu, cuda"),
+        ({"benchmark": ["MT10"]}, "it must be one of MT10, MT25, MT50"),
+        ({"run_dir": 3}, "run_dir is 3; it must be a path"),
+        ({"preset": 3}, "preset is 3; it must be text"),
+    ],
+)
+def test_wrong_names_and_types(values: dict[Any, Any], said: str) -> None:
+    assert said in refused(values)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--batch-sise", "3"], "unknown option --batch-sise; did you mean --batch-size?"),
+        (["--batch_size=3"], "did you mean --batch-size?"),
+        (["--norm-floor", "1"], "option of method unit_norm"),
+        (["--batch", "3"], "unknown option --batch"),
+        (["--seed", "x"], "--seed is 'x'; it must be a whole number"),
+        (["--seed", "1\n2"], "--seed is '1\\n2'"),
+        (["--seed"], "--seed: expected one argument"),
+        (["--device", "gpu"], "--device is 'gpu'; it must be one of auto, cpu, cuda"),
+        (["--method", "pcgard"], "unknown method 'pcgard'"),
+        (["--preset", "mt10"], "unknown option --preset"),
+        (["stray"], "unexpected argument 'stray'"),
+        (["--config"], "--config: expected one argument"),
+    ],
+)
+def test_wrong_command_lines(argv: list[str], said: str) -> None:
+    assert said in refused_flags(*argv)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "must hold lines of the form 'name: value'"),
+        (b"# only a comment\n", "must hold lines"),
+        (b"- 1\n- 2\n", "must hold lines"),
+        (b"just text", "must hold lines"),
+        (b"a: [1, 2", "is not valid YAML"),
+        (b"a: b: c", "is not valid YAML"),
+        (b"\tseed: 1", "is not valid YAML"),
+        (b"seed: !!python/name:os.system", "is not valid YAML"),
+        (b"seed: 2024-13-45", "is not valid YAML"),
+        (b"seed: \xff", "is not valid YAML"),
+        (b"sed: 1", "unknown key 'sed'; did you mean seed?"),
+        (b"seed: x", "seed is 'x'"),
+        (b"seed: -1", "seed is -1"),
+    ],
+)
+def test_wrong_config_files(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(content)
+    assert said in refused_flags("--config", str(file))
+
+
+def test_missing_config_file_suggests_the_closest(tmp_path: Path) -> None:
+    (tmp_path / "mt10.yaml").write_text("seed: 1\n")
+    said = refused_flags("--config", str(tmp_path / "mt1O.yaml"))
+    assert said.endswith(f"does not exist; did you mean {tmp_path / 'mt10.yaml'}?")
+    assert refused_flags("--config", str(tmp_path / "no" / "x.yaml")).endswith("does not exist")
+
+
+def test_a_folder_is_no_config_file(tmp_path: Path) -> None:
+    assert "cannot read config file" in refused_flags("--config", str(tmp_path))
+
+
+def test_checks_of_a_method_become_config_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METHODS["equal"], "config_class", Picky)
+    with pytest.raises(ConfigError, match=r"power is 3\.0"):
+        load(["--method", "equal", "--power", "3"], "train_mt10")
+
+
+@dataclass(frozen=True)
+class Picky:
+    """A method's config that checks itself."""
+
+    power: float = 1.0
+    """Power."""
+
+    def __post_init__(self) -> None:
+        if self.power > 2:
+            raise ValueError(f"power is {self.power}; it must be at most 2")
+
+
+def test_config_errors_are_mistakes_of_the_user() -> None:
+    assert issubclass(ConfigError, UserError)
+    assert issubclass(ConfigError, ValueError)
+
+
+# Help
+
+
+def test_help_teaches_every_flag_of_the_method(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        load(["--method", "unit_norm", "--help"], "train_mt10")
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    flags = [flag for option in options_of("unit_norm") for flag in option.flags]
+    assert [flag for flag in flags if flag not in text] == []
+    assert "--exponent" not in text
+    assert f"default: {SacConfig.batch_size}" in text
+
+
+def test_help_shows_the_values_of_the_config_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small.yaml").write_text("batch_size: 77\n")
+    with pytest.raises(SystemExit):
+        load(["--help", "--config", str(tmp_path / "small.yaml")], "train_mt10")
+    assert "(default: 77)" in capsys.readouterr().out
+
+
+def test_docs_of_a_base_class_are_found() -> None:
+    @dataclass(frozen=True)
+    class Wider(EnvConfig):
+        extra: int = 0
+        """Extra."""
+
+    docs = field_docs(Wider)
+    assert docs["extra"] == "Extra."
+    assert docs["horizon"] == field_docs(EnvConfig)["horizon"]

@@ -1,0 +1,200 @@
+"""What a run writes can be read back, row by row."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
+
+import mtrl_ntk
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment import logging
+from mtrl_ntk.experiment.evaluation import EvaluationResult
+from mtrl_ntk.experiment.logging import Counters, RunLogger, write_run_info
+
+TASKS = ("reach-v3", "push-v3")
+
+
+RESULT = EvaluationResult(TASKS, np.array([0.5, 1.0]), np.array([100.0, 301.0]), episodes=50)
+
+
+def counters(step: int) -> Counters:
+    return Counters(vector_steps=step, env_steps=10 * step, updates=step // 2, seconds=step / 7)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_events(run_dir: Path) -> EventAccumulator:
+    events = EventAccumulator(str(run_dir))
+    events.Reload()
+    return events
+
+
+def test_training_rows_come_back_as_written(tmp_path: Path) -> None:
+    with RunLogger(tmp_path, TASKS) as logger:
+        logger.log_training(counters(7), {"losses/critic": float("nan"), "rate": 3.0})
+        logger.log_training(counters(14), {"rate": 1e-12, "losses/critic": float(np.float32(0.1))})
+    assert (tmp_path / "training.csv").read_text().splitlines() == [
+        "vector_steps,env_steps,updates,seconds,losses/critic,rate",
+        "7,70,3,1,,3",
+        "14,140,7,2,0.100000001,1e-12",
+    ]
+
+
+@pytest.mark.parametrize("value", [np.float32(1 / 3), np.float32(1e38), np.float32(1e-45)])
+def test_a_float32_survives_the_csv(tmp_path: Path, value: np.float32) -> None:
+    with RunLogger(tmp_path, TASKS) as logger:
+        logger.log_training(counters(1), {"value": float(value)})
+    assert np.float32(read_csv(tmp_path / "training.csv")[0]["value"]) == value
+
+
+def test_training_scalars_reach_tensorboard_without_nan(tmp_path: Path) -> None:
+    with RunLogger(tmp_path, TASKS) as logger:
+        logger.log_training(counters(7), {"a": 1.5, "b": float("nan")})
+        logger.log_training(counters(14), {"a": 2.5, "b": 4.0})
+    events = read_events(tmp_path)
+    assert [(event.step, event.value) for event in events.Scalars("a")] == [(7, 1.5), (14, 2.5)]
+    assert [(event.step, event.value) for event in events.Scalars("b")] == [(14, 4.0)]
+
+
+def test_a_scalar_unknown_to_the_first_row_is_an_error(tmp_path: Path) -> None:
+    with RunLogger(tmp_path, TASKS) as logger:
+        logger.log_training(counters(1), {"a": 1.0, "b": 1.0})
+        with pytest.raises(ValueError, match=r"no columns \['c'\]"):
+            logger.log_training(counters(2), {"a": 2.0, "c": 2.0})
+        logger.log_training(counters(3), {"a": 3.0})
+    assert [(row["a"], row["b"]) for row in read_csv(tmp_path / "training.csv")] == [
+        ("1", "1"),
+        ("3", ""),
+    ]
+
+
+def test_an_evaluation_has_a_row_per_task_and_their_mean(tmp_path: Path) -> None:
+    with RunLogger(tmp_path, TASKS) as logger:
+        logger.log_evaluation(counters(7), RESULT)
+    assert (tmp_path / "evaluation.csv").read_text().splitlines() == [
+        "vector_steps,env_steps,updates,seconds,task,success_rate,mean_return,episodes",
+        "7,70,3,1,reach-v3,0.5,100,50",
+        "7,70,3,1,push-v3,1,301,50",
+        "7,70,3,1,mean,0.75,200.5,50",
+    ]
+    events = read_events(tmp_path)
+    scalars = {tag: events.Scalars(tag)[0].value for tag in events.Tags()["scalars"]}
+    assert scalars == {
+        "charts/mean_success_rate": 0.75,
+        "charts/mean_return": 200.5,
+        "charts/reach-v3_success_rate": 0.5,
+        "charts/reach-v3_return": 100.0,
+        "charts/push-v3_success_rate": 1.0,
+        "charts/push-v3_return": 301.0,
+    }
+    assert events.Scalars("charts/mean_return")[0].step == 7
+
+
+def test_an_evaluation_of_other_tasks_is_an_error(tmp_path: Path) -> None:
+    with RunLogger(tmp_path, TASKS[::-1]) as logger, pytest.raises(ValueError, match="push-v3"):
+        logger.log_evaluation(counters(7), RESULT)
+
+
+def test_rows_are_on_disk_before_the_run_ends(tmp_path: Path) -> None:
+    with RunLogger(tmp_path, TASKS) as logger:
+        logger.log_training(counters(7), {"a": 1.0})
+        logger.log_evaluation(counters(7), RESULT)
+        assert len(read_csv(tmp_path / "training.csv")) == 1
+        assert len(read_csv(tmp_path / "evaluation.csv")) == 3
+        assert "charts/mean_return" in read_events(tmp_path).Tags()["scalars"]
+
+
+def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:
+    with RunLogger(tmp_path, TASKS) as logger:
+        logger.log_training(counters(7), {"a": 1.0})
+    before = (tmp_path / "training.csv").read_bytes()
+    with pytest.raises(UserError, match="already holds a run"):
+        RunLogger(tmp_path, TASKS)
+    assert (tmp_path / "training.csv").read_bytes() == before
+
+
+def test_files_are_closed_when_the_run_fails(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), RunLogger(tmp_path, TASKS) as logger:
+        raise KeyboardInterrupt
+    with pytest.raises(ValueError, match="closed"):
+        logger.log_training(counters(1), {"a": 1.0})
+
+
+def test_tensorboard_opens_grouped(tmp_path: Path) -> None:
+    with RunLogger(tmp_path, TASKS):
+        pass
+    assert "custom_scalars__config__" in read_events(tmp_path).Tags()["tensors"]
+
+
+def test_the_resolved_config_is_read_back_unchanged(tmp_path: Path) -> None:
+    config = {"method": "ntkmtl", "learning_rate": 3e-4, "epsilon": 1e-5, "seed": 0, "goal": None}
+    nested = {"run_dir": Path("runs/a"), "tasks": TASKS}
+    write_run_info(tmp_path, config | nested, protocol={})
+    loaded = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert loaded == config | {"run_dir": str(Path("runs/a")), "tasks": list(TASKS)}
+    assert list(loaded) == [*config, "run_dir", "tasks"]
+
+
+def test_run_info_says_what_the_numbers_were_made_with(tmp_path: Path) -> None:
+    protocol = {"benchmark": "MT10", "horizon": 500, "goals": ("random",)}
+    write_run_info(tmp_path, {}, protocol)
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert info["protocol"] == {"benchmark": "MT10", "horizon": 500, "goals": ["random"]}
+    assert info["versions"]["mtrl_ntk"] == mtrl_ntk.__version__
+    assert info["versions"]["numpy"] == np.__version__
+    assert {"python", "torch", "metaworld", "mujoco", "gymnasium"} <= info["versions"].keys()
+    assert info["platform"]
+    assert info["started"].endswith("+00:00")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    package = tmp_path / "repository" / "package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    git(package, "init", "--quiet", "..")
+    return package
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_git_state_follows_the_packages_files(checkout: Path) -> None:
+    assert logging._git_state(checkout) is None, "a package installed inside a foreign repository"
+    git(checkout, "add", ".")
+    assert logging._git_state(checkout) == {"commit": None, "dirty": True}
+    git(checkout, "commit", "--quiet", "--message", "first")
+    commit = git(checkout, "rev-parse", "HEAD")
+    (checkout.parent / "output.txt").touch()
+    assert logging._git_state(checkout) == {"commit": commit, "dirty": False}
+    (checkout / "__init__.py").write_text("changed = True")
+    assert logging._git_state(checkout) == {"commit": commit, "dirty": True}
+
+
+def test_a_machine_without_git_is_fine(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(checkout, "add", ".")
+    monkeypatch.setenv("PATH", "")
+    assert logging._git_state(checkout) is None
+
+
+def test_nan_is_the_only_value_left_out(tmp_path: Path) -> None:
+    with RunLogger(tmp_path, TASKS) as logger:
+        logger.log_training(counters(1), {"a": math.inf, "b": 0.0, "c": -1.0})
+    row = read_csv(tmp_path / "training.csv")[0]
+    assert [row["a"], row["b"], row["c"]] == ["inf", "0", "-1"]
