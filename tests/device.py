@@ -24,13 +24,13 @@ class HostSynchronisationError(AssertionError):
     """An operation made the host wait for the device, or would have on one."""
 
 
-class forbid_host_synchronisation(TorchDispatchMode):  # noqa: N801 - reads as a statement
+class forbid_host_synchronisation(TorchDispatchMode):
     """Raises on any operation that would make the host wait for the device."""
 
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],
-        types: tuple[type, ...],  # noqa: ARG002
+        types: tuple[type, ...],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
@@ -44,8 +44,8 @@ class forbid_host_synchronisation(TorchDispatchMode):  # noqa: N801 - reads as a
         return func(*args, **(kwargs or {}))
 
 
-class forbid_stray_tensors(TorchDispatchMode):  # noqa: N801 - reads as a statement
-    """Raises on any operation that takes or makes a CPU tensor besides tensors of the meta device.
+class forbid_stray_tensors(TorchDispatchMode):
+    """Raises on any operation that mixes a CPU tensor with tensors of the meta device.
 
     A CPU tensor without axes is no exception: it costs a copy to the device on every update.
     """
@@ -53,14 +53,13 @@ class forbid_stray_tensors(TorchDispatchMode):  # noqa: N801 - reads as a statem
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],
-        types: tuple[type, ...],  # noqa: ARG002
+        types: tuple[type, ...],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
-        """Runs ``func`` unless a tensor of it is on the CPU."""
-        result = func(*args, **(kwargs or {}))
-        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor)]
-        strays = [tensor for tensor in tensors if tensor.device.type == "cpu"]
-        if strays:
-            raise HostSynchronisationError(f"{func} has a CPU tensor {list(strays[0].shape)}")
-        return result
+        """Runs ``func`` unless its tensors are on several devices."""
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        devices = {tensor.device.type for tensor in tensors}
+        if len(devices) > 1:
+            raise HostSynchronisationError(f"{func} mixes tensors of {sorted(devices)}")
+        return func(*args, **(kwargs or {}))

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from mtrl_ntk.balancing.jacobian import Jacobian, factored_jacobian
 from mtrl_ntk.balancing.kernels import largest_eigenvalues
 from mtrl_ntk.balancing.tape import Tape
-from mtrl_ntk.balancing.weighting import Weighting
+from mtrl_ntk.balancing.weighting import Statistics, Weighting
 
 Differentiate = Callable[[Tape, Tensor, int], Jacobian]
 """Makes the Jacobian from a tape, the sample losses ``[tasks, batch]`` and the mini-batch count."""
 
 
 class BalancedStep(NamedTuple):
-    """What happened in one balanced step; everything is ``[tasks]`` but the last two scalars."""
+    """What happened in one balanced step; ``[tasks]`` each, but the last two are scalars."""
 
     losses: Tensor
     """Mean loss of each task."""
@@ -30,8 +30,8 @@ class BalancedStep(NamedTuple):
     """One where the task's gradient was not finite and took no part, else zero."""
     gradient_norm: Tensor
     """Norm of the combined gradient before clipping."""
-    minimum_cosine: Tensor
-    """Smallest cosine between two tasks' gradients; NaN unless it was asked for."""
+    minimum_cosine: Tensor | None
+    """Smallest cosine between two tasks' gradients, if it was asked for."""
 
 
 class Balancer:
@@ -78,10 +78,10 @@ class Balancer:
         """
         self._check(tape)
         jacobian = self.differentiate(tape, sample_losses, self.weighting.num_minibatches)
+        losses = sample_losses.detach().mean(1)
         with torch.no_grad():
-            losses = sample_losses.mean(1)
-            weights = self.weighting.weigh(jacobian, _finite_losses(losses))
-            weights = torch.where(jacobian.finite, weights, 0.0)
+            weights = self.weighting.weigh(Statistics(jacobian, _finite_losses(losses)))
+            weights = weights.masked_fill(~jacobian.finite, 0.0)
             gradient, gradient_norm = self._clip(jacobian.combine(weights))
             self._gradient.copy_(gradient)
         self.optimizer.step()
@@ -91,7 +91,7 @@ class Balancer:
             eigenvalues=largest_eigenvalues(jacobian.kernels()),
             skipped=(~jacobian.finite).to(losses.dtype),
             gradient_norm=gradient_norm,
-            minimum_cosine=_minimum_cosine(jacobian) if diagnose else losses.new_full((), torch.nan),
+            minimum_cosine=_minimum_cosine(jacobian) if diagnose else None,
         )
 
     def _check(self, tape: Tape) -> None:
@@ -116,7 +116,7 @@ class Balancer:
 def _finite_losses(losses: Tensor) -> Tensor:
     """Puts the finite losses' mean in place of those that are not finite."""
     finite = losses.isfinite()
-    mean = torch.where(finite, losses, 0.0).sum() / finite.sum().clamp(min=1)
+    mean = losses.masked_fill(~finite, 0.0).sum() / finite.sum().clamp(min=1)
     return torch.where(finite, losses, mean)
 
 
@@ -125,5 +125,5 @@ def _minimum_cosine(jacobian: Jacobian) -> Tensor:
     gramian = jacobian.gramian()
     norms = gramian.diagonal().sqrt()
     scale = norms[:, None] * norms
-    cosines = torch.where(scale > 0, gramian / scale, 0.0)
+    cosines = (gramian / scale).masked_fill(scale <= 0, 0.0)
     return cosines.fill_diagonal_(1.0).min()

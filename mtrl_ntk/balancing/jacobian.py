@@ -53,13 +53,13 @@ class Jacobian:
         self.num_tasks, self.num_minibatches, _ = rows.shape
         row_squared_norms = torch.linalg.vector_norm(rows, dim=2).square()
         self.finite = row_squared_norms.isfinite().all(1)
-        self._row_squared_norms = torch.where(self.finite[:, None], row_squared_norms, 0.0)
+        self._row_squared_norms = row_squared_norms.masked_fill(~self.finite[:, None], 0.0)
         # The weight of a task that is not finite is zero, but zero times NaN is NaN.
         self._rows = rows.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 
     def rows(self) -> Tensor:
         """The Jacobian as one matrix per task, ``[tasks, mini-batches, parameters]``."""
-        return torch.where(self.finite[:, None, None], self._rows, 0.0)
+        return self._rows.masked_fill(~self.finite[:, None, None], 0.0)
 
     def extended_kernel(self) -> Tensor:
         """Inner products of all rows with all rows, ``[tasks * mini-batches] * 2``.
@@ -67,15 +67,15 @@ class Jacobian:
         This is the extended kernel of the NTKMTL paper, Section 3.1.
         """
         rows = self._rows.flatten(0, 1)
-        finite = self.finite.repeat_interleave(self.num_minibatches)
-        return torch.where(finite[:, None] & finite, rows @ rows.mT, 0.0)
+        broken = ~self.finite.repeat_interleave(self.num_minibatches)
+        return (rows @ rows.mT).masked_fill(broken[:, None] | broken, 0.0)
 
     def kernels(self) -> Tensor:
         """Tangent kernel ``K_ii`` of each task, ``[tasks, mini-batches, mini-batches]``."""
         if self.num_minibatches == 1:
             return self._row_squared_norms[:, :, None]
         kernels = self._rows @ self._rows.mT
-        return torch.where(self.finite[:, None, None], kernels, 0.0)
+        return kernels.masked_fill(~self.finite[:, None, None], 0.0)
 
     def gramian(self) -> Tensor:
         """Inner products of the tasks' gradients, ``[tasks, tasks]``."""
@@ -103,8 +103,8 @@ class Jacobian:
 def factored_jacobian(tape: Tape, sample_losses: Tensor, num_minibatches: int = 1) -> Jacobian:
     """The Jacobian from one backward pass, to the outputs of the layers on a tape.
 
-    The rows of all tasks together are one batched matrix product per layer, with the multiplications
-    of the ordinary weight gradient.
+    The rows of all tasks together are one batched matrix product per layer, with as many
+    multiplications as the ordinary weight gradient.
 
     Args:
         tape: The tape of the forward pass that led to the losses.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 _SQUARINGS = 10
@@ -32,4 +31,4 @@ def largest_eigenvalues(kernels: Tensor) -> Tensor:
 
 def _unit_trace(matrices: Tensor) -> Tensor:
     trace = matrices.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    return torch.where(trace > 0, matrices / trace, 0.0)
+    return (matrices / trace).masked_fill(trace <= 0, 0.0)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 ApplyLayer = Callable[[nn.Module, Tensor], Tensor]
-"""Applies a layer to its inputs; networks take one, so that a tape can stand in for a plain call."""
+"""Applies a layer to its inputs; networks take one, so that a tape can replace the plain call."""
 
 
 def apply_layer(layer: nn.Module, inputs: Tensor) -> Tensor:

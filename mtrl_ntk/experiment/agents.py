@@ -53,7 +53,9 @@ def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> Multi
     )
 
 
-def load_agent(config: RunConfig, folder: Path, num_tasks: int, device: torch.device) -> MultiTaskSAC:
+def load_agent(
+    config: RunConfig, folder: Path, num_tasks: int, device: torch.device
+) -> MultiTaskSAC:
     """Makes the agent of a run with the weights of a checkpoint.
 
     Raises:

@@ -118,11 +118,13 @@ class Rates:
 def scalars(
     metrics: Mapping[str, npt.NDArray[np.float64]], task_names: Sequence[str]
 ) -> dict[str, float]:
-    """Names each number of the metrics: ``name``, or ``name/{task}`` where there is one per task."""
+    """Names each number: ``name``, or ``name/{task}`` where there is one per task."""
     named: dict[str, float] = {}
     for name, values in metrics.items():
         if values.ndim == 0:
             named[name] = float(values)
         else:
-            named |= {f"{name}/{task}": float(v) for task, v in zip(task_names, values, strict=True)}
+            named |= {
+                f"{name}/{task}": float(v) for task, v in zip(task_names, values, strict=True)
+            }
     return named

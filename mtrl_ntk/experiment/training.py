@@ -160,7 +160,8 @@ class Run:
         """
         self._announce()
         observations, _ = self.envs.reset()
-        for self.step in range(1, self.loop.total_steps + 1):
+        while self.step < self.loop.total_steps:
+            self.step += 1
             actions = self._choose_actions(observations)
             self.envs.step_async(actions)
             self._update_agent()
@@ -183,7 +184,8 @@ class Run:
 
     def _update_agent(self) -> None:
         due = int((self.step - self.loop.warmstart_steps) * self.loop.updates_per_step)
-        for self.updates in range(self.updates + 1, due + 1):
+        while self.updates < due:
+            self.updates += 1
             batch = self.replay.sample(self.config.sac.batch_size)
             self.metrics.add(self.agent.update(batch, diagnose=self.metrics.empty))
 

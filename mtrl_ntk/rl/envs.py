@@ -29,9 +29,9 @@ from mtrl_ntk.rl.task_env import (
 __all__ = [
     "ACTION_DIM",
     "BENCHMARKS",
+    "OBSERVATION_DIM",
     "EnvConfig",
     "EpisodeRules",
-    "OBSERVATION_DIM",
     "MultiTaskVectorEnv",
     "TaskEnv",
     "WorkerError",

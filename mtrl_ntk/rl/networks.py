@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -32,8 +33,7 @@ class MLP(nn.Module):
         super().__init__()
         dims = [input_dim] + [width] * depth
         self.hidden = nn.ModuleList(
-            _hidden(fan_in, fan_out, layer_norm=layer_norm)
-            for fan_in, fan_out in zip(dims[:-1], dims[1:], strict=True)
+            _hidden(fan_in, fan_out, layer_norm=layer_norm) for fan_in, fan_out in pairwise(dims)
         )
         self.head = _linear(width, output_dim)
 

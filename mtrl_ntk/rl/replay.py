@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import torch
-from torch import Tensor
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.rl.types import Batch
@@ -17,9 +16,10 @@ FloatArray = npt.NDArray[np.float32]
 class MultiTaskReplayBuffer:
     """One ring of transitions per task, each transition one packed float32 row.
 
-    A row holds observation, action, reward, termination and next observation; the task is implied by
-    the row's index. Memory is ``4 * num_tasks * capacity * (2 * observation_dim + action_dim + 2)``
-    bytes: 336 bytes a transition in Meta-World, 336 MB for ten tasks with 100 000 transitions each.
+    A row holds observation, action, reward, next observation and termination; the task is implied
+    by the row's index. Memory is
+    ``4 * num_tasks * capacity * (2 * observation_dim + action_dim + 2)`` bytes: 336 bytes a
+    transition in Meta-World, 336 MB for ten tasks with 100 000 transitions each.
 
     Args:
         num_tasks: Number of rings.

@@ -206,8 +206,8 @@ class MultiTaskSAC:
         self.update_temperature(log_probs)
         self.update_target_critic()
         return {
-            **_balance_metrics("critic", critic_step, diagnose=diagnose),
-            **_balance_metrics("actor", actor_step, diagnose=diagnose),
+            **_balance_metrics("critic", critic_step),
+            **_balance_metrics("actor", actor_step),
             "temperature": self.temperature,
             "entropy": losses.entropy(log_probs),
         }
@@ -251,7 +251,7 @@ class MultiTaskSAC:
     def update_temperature(self, log_probs: Tensor) -> None:
         """Moves each temperature towards the target entropy, given ``[tasks, batch]`` densities."""
         # Rows that are not finite ask for no change.
-        log_probs = torch.where(log_probs.isfinite(), log_probs, -self.target_entropy)
+        log_probs = log_probs.masked_fill(~log_probs.isfinite(), -self.target_entropy)
         log_temperature = self.log_temperature.expand(self._noise_dims[0])
         loss = losses.temperature_loss(log_temperature, log_probs, self.target_entropy).mean()
         (self.log_temperature.grad,) = torch.autograd.grad(loss, [self.log_temperature])
@@ -260,7 +260,9 @@ class MultiTaskSAC:
     @torch.no_grad()
     def update_target_critic(self) -> None:
         """Blends the critic into the target critic (Polyak averaging)."""
-        torch._foreach_lerp_(self._target_parameters, self.critic_balancer.parameters, self.config.tau)
+        torch._foreach_lerp_(
+            self._target_parameters, self.critic_balancer.parameters, self.config.tau
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         """All learned tensors by name; the optimisers' moments are not among them."""
@@ -294,7 +296,7 @@ class MultiTaskSAC:
             tensor.copy_(state[name])
 
 
-def _balance_metrics(network: str, step: BalancedStep, *, diagnose: bool) -> Metrics:
+def _balance_metrics(network: str, step: BalancedStep) -> Metrics:
     metrics = {
         f"losses/{network}": step.losses,
         f"weights/{network}": step.weights,
@@ -302,6 +304,6 @@ def _balance_metrics(network: str, step: BalancedStep, *, diagnose: bool) -> Met
         f"skipped/{network}": step.skipped,
         f"gradient_norm/{network}": step.gradient_norm,
     }
-    if diagnose:
+    if step.minimum_cosine is not None:
         metrics[f"minimum_cosine/{network}"] = step.minimum_cosine
     return metrics

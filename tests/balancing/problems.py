@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ class Network(nn.Module):
     def __init__(self, dims: list[int], *, layer_norm: bool, bias: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(dims[:-1], dims[1:], strict=True):
+        for fan_in, fan_out in pairwise(dims):
             layers.append(nn.Linear(fan_in, fan_out, bias=bias))
             if layer_norm:
                 layers.append(nn.LayerNorm(fan_out))

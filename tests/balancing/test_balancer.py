@@ -50,12 +50,13 @@ def test_reports_what_happened(problem: Problem) -> None:
     assert_close(result.losses, losses.detach())
     assert_close(result.eigenvalues, jacobian.squared_norms())
     assert_close(result.gradient_norm, combined.norm())
+    assert result.minimum_cosine is not None
     assert_close(result.minimum_cosine, (gramian / (norms[:, None] * norms)).min())
     assert not result.skipped.any()
 
 
 def test_cosines_are_computed_on_demand_only(problem: Problem) -> None:
-    assert step(problem, make_balancer(problem)).minimum_cosine.isnan()
+    assert step(problem, make_balancer(problem)).minimum_cosine is None
 
 
 @pytest.mark.parametrize("max_grad_norm", [1e-3, 1e3])
@@ -96,7 +97,7 @@ def test_a_layer_outside_the_tape_is_an_error(problem: Problem) -> None:
     tape = Tape()
     hidden = torch.tanh(first(problem.inputs))
     outputs = tape(problem.network.layers[1], hidden)
-    with pytest.raises(ValueError, match="the tape holds 2 parameters in 2 places, the network has 4"):
+    with pytest.raises(ValueError, match="2 parameters in 2 places, the network has 4"):
         balancer.step(tape, outputs.square().sum(2))
 
 

@@ -11,6 +11,7 @@ from mtrl_ntk.balancing import Tape, Weighting, factored_jacobian
 from mtrl_ntk.balancing.methods import METHODS, NTKMTL, UnitNorm
 from mtrl_ntk.balancing.methods.ntkmtl import NTKMTLConfig
 from mtrl_ntk.balancing.methods.unit_norm import UnitNormConfig
+from mtrl_ntk.balancing.weighting import Statistics
 from tests.balancing.problems import Problem, make_problem
 
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -22,7 +23,7 @@ def weigh(method: str, problem: Problem) -> Tensor:
     losses = problem.sample_losses(tape)
     weighting = METHODS[method](losses.shape[0])
     jacobian = factored_jacobian(tape, losses, weighting.num_minibatches)
-    return weighting.weigh(jacobian, losses.mean(1).detach())
+    return weighting.weigh(Statistics(jacobian, losses.mean(1).detach()))
 
 
 @every_method

@@ -20,7 +20,7 @@ def test_td_target_by_hand() -> None:
         temperature=torch.tensor([0.5]),
         gamma=0.9,
     )
-    # 1 + 0.9 (min(10, 8) - 0.5 * 2);  2 + 0.9 (min(20, 30) - 0.5 * -4)
+    # The smaller values are 8 and 20, the entropy bonuses -1 and +2.
     assert_close(target, torch.tensor([[7.3, 21.8]]))
 
 

@@ -41,9 +41,10 @@ def test_log_prob_is_finite_where_the_tanh_saturates() -> None:
     zeros = torch.zeros(1, 1, 2)
     log_prob = tanh_gaussian_log_prob(pre_tanh, zeros, zeros)
     # log(1 - tanh(u)^2) approaches 2 log 2 - 2 |u|.
-    assert_close(log_prob, -torch.log(torch.tensor([[2 * torch.pi]])) - 4 * torch.log(
-        torch.tensor(2.0)
-    ) + 200)
+    assert_close(
+        log_prob,
+        -torch.log(torch.tensor([[2 * torch.pi]])) - 4 * torch.log(torch.tensor(2.0)) + 200,
+    )
 
 
 def test_sample_without_noise_is_the_mode() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -21,17 +21,22 @@ from tests.device import (
     forbid_stray_tensors,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 TASKS, ROWS, OBSERVATION, ACTION = 3, 8, 6, 2
 
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
-def make_agent(method: str = "equal", *, dtype: torch.dtype = torch.float64, **kwargs: Any) -> (  # noqa: ANN401
-    MultiTaskSAC
-):
+def make_agent(
+    method: str = "equal",
+    *,
+    dtype: torch.dtype = torch.float64,
+    **kwargs: Any,  # noqa: ANN401
+) -> MultiTaskSAC:
     """A small agent; keyword arguments are fields of the configuration."""
-    differentiate = {"differentiate": kwargs.pop("differentiate")} if "differentiate" in kwargs else {}
-    device = kwargs.pop("device", "cpu")
+    passed_on = {key: kwargs.pop(key) for key in ("differentiate", "device") if key in kwargs}
     return MultiTaskSAC(
         TASKS,
         OBSERVATION,
@@ -40,8 +45,7 @@ def make_agent(method: str = "equal", *, dtype: torch.dtype = torch.float64, **k
         make_weighting=lambda: METHODS[method](TASKS),
         seed=0,
         dtype=dtype,
-        device=device,
-        **differentiate,
+        **passed_on,
     )
 
 
@@ -79,9 +83,7 @@ class OrdinarySAC:
         self.ids = torch.eye(TASKS, dtype=torch.float64).repeat_interleave(ROWS, 0)
 
     def sample(self, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = forward(
-            self.actor, torch.cat([observations, self.ids], 1)
-        ).chunk(2, dim=1)
+        mean, log_std = forward(self.actor, torch.cat([observations, self.ids], 1)).chunk(2, dim=1)
         log_std = log_std.clamp(self.config.log_std_min, self.config.log_std_max)
         pre_tanh = mean + log_std.exp() * noise
         return pre_tanh.tanh(), tanh_gaussian_log_prob(pre_tanh, log_std, noise)
@@ -127,8 +129,9 @@ class OrdinarySAC:
 
 @pytest.mark.parametrize("max_grad_norm", [0.0, 0.5])
 def test_equal_weighting_is_ordinary_sac(max_grad_norm: float) -> None:
-    agent = make_agent("equal", max_grad_norm=max_grad_norm, learning_rate=1e-3,
-                       temperature_learning_rate=1e-3)
+    agent = make_agent(
+        "equal", max_grad_norm=max_grad_norm, learning_rate=1e-3, temperature_learning_rate=1e-3
+    )
     ordinary = OrdinarySAC(agent)
     for _ in range(20):
         batch, noise = make_batch(), agent.draw_noise()
@@ -257,17 +260,19 @@ def test_an_update_never_waits_for_the_device(method: str) -> None:
         agent.update(batch, diagnose=True)
 
 
-def test_the_synchronisation_check_can_fail() -> None:
+def test_the_device_checks_can_fail() -> None:
     values = torch.tensor([1.0, 2.0])
     for offence in (lambda: values.sum().item(), lambda: values[values > 1]):
         with forbid_host_synchronisation(), pytest.raises(HostSynchronisationError):
             offence()
+    with forbid_stray_tensors(), pytest.raises(HostSynchronisationError):
+        values.sum() * values.to("meta")
 
 
 class GeneratorForAnyDevice(torch.Generator):
     """A random stream on the CPU, whatever the device asked for."""
 
-    def __new__(cls, device: torch.device) -> GeneratorForAnyDevice:  # noqa: ARG004
+    def __new__(cls, device: torch.device) -> Self:  # noqa: ARG004
         return super().__new__(cls, "cpu")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.kernels import largest_eigenvalues
@@ -51,5 +50,5 @@ class NTKMTL(KernelWeighting):
         mean = eigenvalues.mean()
         floored = eigenvalues.clamp(min=self.config.eigenvalue_floor * mean)
         # Without any gradient there is no ratio to take, and no weight matters.
-        ratios = torch.where(mean > 0, mean / floored, 1.0)
+        ratios = (mean / floored).masked_fill(mean <= 0, 1.0)
         return ratios**self.config.exponent

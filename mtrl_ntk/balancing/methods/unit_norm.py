@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.weighting import NormWeighting
@@ -21,10 +20,10 @@ class UnitNormConfig:
 class UnitNorm(NormWeighting):
     """Scales every task's gradient to norm one, so that the step is the mean of unit vectors.
 
-    This is gradient normalisation, known since GradNorm and, in the form of losses divided by their
-    gradient norms, from *Revisit the Imbalance Optimization in Multi-task Learning*. It points where
-    NTKMTL with one mini-batch and the exponent 1/2 points; that method also lets the step grow and
-    shrink with the root mean square norm. Mean scale turns the sum of the unit vectors into a mean.
+    This is gradient normalisation; as losses divided by their gradient norms it is the rule of
+    *Revisit the Imbalance Optimization in Multi-task Learning*. It points where NTKMTL with one
+    mini-batch and the exponent 1/2 points; that method also lets the step grow and shrink with the
+    root mean square norm. Mean scale turns the sum of the unit vectors into their mean.
 
     Norms are floored relative to their root mean square: the noise of a task that has nothing left
     to learn is not blown up to full size.
@@ -37,4 +36,4 @@ class UnitNorm(NormWeighting):
         """Weights ``[tasks]`` from squared gradient norms ``[tasks]``."""
         mean = squared_norms.mean()
         floored = squared_norms.clamp(min=self.config.norm_floor**2 * mean)
-        return torch.where(mean > 0, floored.rsqrt(), 1.0)
+        return floored.rsqrt().masked_fill(mean <= 0, 1.0)
