@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ class HostSynchronisationError(AssertionError):
     """An operation made the host wait for the device, or would have on one."""
 
 
-class forbid_host_synchronisation(TorchDispatchMode):
+class HostSynchronisationGuard(TorchDispatchMode):
     """Raises on any operation that would make the host wait for the device."""
 
     def __torch_dispatch__(
@@ -44,7 +45,7 @@ class forbid_host_synchronisation(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class forbid_stray_tensors(TorchDispatchMode):
+class StrayTensorGuard(TorchDispatchMode):
     """Raises on any operation that mixes a CPU tensor with tensors of the meta device.
 
     A CPU tensor without axes is no exception: it costs a copy to the device on every update.
@@ -63,3 +64,13 @@ class forbid_stray_tensors(TorchDispatchMode):
         if len(devices) > 1:
             raise HostSynchronisationError(f"{func} mixes tensors of {sorted(devices)}")
         return func(*args, **(kwargs or {}))
+
+
+def forbid_host_synchronisation() -> AbstractContextManager[object]:
+    """A context in which no operation may make the host wait for the device."""
+    return HostSynchronisationGuard()  # type: ignore[no-untyped-call]
+
+
+def forbid_stray_tensors() -> AbstractContextManager[object]:
+    """A context in which no operation may mix a CPU tensor with tensors of the meta device."""
+    return StrayTensorGuard()  # type: ignore[no-untyped-call]

@@ -80,7 +80,8 @@ class Jacobian:
     def gramian(self) -> Tensor:
         """Inner products of the tasks' gradients, ``[tasks, tasks]``."""
         by_task = (self.num_tasks, self.num_minibatches)
-        return self.extended_kernel().view(*by_task, *by_task).mean((1, 3))
+        kernel = self.extended_kernel().unflatten(1, by_task).unflatten(0, by_task)
+        return kernel.mean((1, 3))
 
     def squared_norms(self) -> Tensor:
         """Squared norm of each task's gradient, ``[tasks]``."""

@@ -94,15 +94,16 @@ def _split(rows: Tensor, num_minibatches: int) -> Tensor:
 def _factor(layer: nn.Module, inputs: Tensor) -> Factor:
     if isinstance(layer, nn.Linear):
         return LinearFactor(layer, inputs)
-    if isinstance(layer, nn.LayerNorm) and layer.elementwise_affine and layer.bias is not None:
+    if isinstance(layer, nn.LayerNorm) and layer.bias is not None:
         return LayerNormFactor(layer, inputs)
-    raise TypeError(f"a tape cannot record {layer}: it knows nn.Linear and affine nn.LayerNorm")
+    raise TypeError(f"a tape cannot record {layer}: it knows nn.Linear and nn.LayerNorm with bias")
 
 
 class Tape:
     """Applies layers to ``[tasks, batch, features]`` and keeps one :class:`Factor` of each call.
 
-    A tape serves one forward pass; each layer may appear on it once.
+    Layers without parameters, such as activations, pass through unrecorded. A tape serves one
+    forward pass; each layer may appear on it once.
     """
 
     def __init__(self) -> None:
@@ -114,6 +115,8 @@ class Tape:
         Raises:
             TypeError: If the tape does not know this kind of layer.
         """
+        if next(layer.parameters(), None) is None:
+            return apply_layer(layer, inputs)
         factor = _factor(layer, inputs)
         self.factors.append(factor)
         return factor.outputs

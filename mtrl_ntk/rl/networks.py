@@ -32,10 +32,13 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         dims = [input_dim] + [width] * depth
-        self.hidden = nn.ModuleList(
-            _hidden(fan_in, fan_out, layer_norm=layer_norm) for fan_in, fan_out in pairwise(dims)
-        )
-        self.head = _linear(width, output_dim)
+        self.layers = nn.Sequential()
+        for fan_in, fan_out in pairwise(dims):
+            self.layers.append(_linear(fan_in, fan_out))
+            if layer_norm:
+                self.layers.append(nn.LayerNorm(fan_out))
+            self.layers.append(nn.ReLU())
+        self.layers.append(_linear(width, output_dim))
 
     def forward(self, inputs: Tensor, apply: ApplyLayer = apply_layer) -> Tensor:
         """Maps ``[tasks, batch, input_dim]`` to ``[tasks, batch, output_dim]``.
@@ -45,16 +48,9 @@ class MLP(nn.Module):
             apply: Applies a layer; a tape records the calls.
         """
         features = inputs
-        for layers in self.hidden:
-            for layer in layers:
-                features = apply(layer, features)
-            features = functional.relu(features)
-        return apply(self.head, features)
-
-
-def _hidden(fan_in: int, fan_out: int, *, layer_norm: bool) -> nn.ModuleList:
-    linear = _linear(fan_in, fan_out)
-    return nn.ModuleList([linear, nn.LayerNorm(fan_out)] if layer_norm else [linear])
+        for layer in self.layers:
+            features = apply(layer, features)
+        return features
 
 
 def _linear(input_dim: int, output_dim: int) -> nn.Linear:

@@ -126,7 +126,8 @@ class MultiTaskSAC:
         self.actor = actor.to(self.device, self.dtype)
         self.critic = critic.to(self.device, self.dtype)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
-        self._target_parameters = list(self.target_critic.parameters())
+        self._critic_parameters: list[Tensor] = list(self.critic.parameters())
+        self._target_parameters: list[Tensor] = list(self.target_critic.parameters())
         self.log_temperature = torch.full(
             (1 if config.shared_temperature else num_tasks,),
             config.initial_temperature,
@@ -260,9 +261,7 @@ class MultiTaskSAC:
     @torch.no_grad()
     def update_target_critic(self) -> None:
         """Blends the critic into the target critic (Polyak averaging)."""
-        torch._foreach_lerp_(
-            self._target_parameters, self.critic_balancer.parameters, self.config.tau
-        )
+        torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.config.tau)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All learned tensors by name; the optimisers' moments are not among them."""

@@ -48,7 +48,8 @@ class Problem:
     def sample_losses(self, apply: ApplyLayer = apply_layer) -> Tensor:
         """Squared error of every row, ``[tasks, batch]``."""
         errors = self.network(self.inputs, apply) - self.targets
-        return self.scales[:, None] * errors.square().sum(2)
+        losses: Tensor = self.scales[:, None] * errors.square().sum(2)
+        return losses
 
     def factored(self, num_minibatches: int = 1) -> Jacobian:
         """The Jacobian from one backward pass."""

@@ -102,7 +102,7 @@ def test_the_last_transition_is_never_overrun() -> None:
         buffer.add(**transitions(number))
     highest = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
     draw = torch.rand
-    torch.rand = lambda *shape, **_: torch.full(shape, highest.item())  # type: ignore[assignment]
+    torch.rand = lambda *shape, **_: torch.full(shape, highest.item())
     try:
         assert set((-buffer.sample(4).rewards[0]).tolist()) == {2.0}
     finally:
