@@ -68,7 +68,8 @@ class Jacobian:
         """
         rows = self._rows.flatten(0, 1)
         broken = ~self.finite.repeat_interleave(self.num_minibatches)
-        return (rows @ rows.mT).masked_fill(broken[:, None] | broken, 0.0)
+        kernel: Tensor = rows @ rows.mT
+        return kernel.masked_fill(broken[:, None] | broken, 0.0)
 
     def kernels(self) -> Tensor:
         """Tangent kernel ``K_ii`` of each task, ``[tasks, mini-batches, mini-batches]``."""
@@ -80,7 +81,7 @@ class Jacobian:
     def gramian(self) -> Tensor:
         """Inner products of the tasks' gradients, ``[tasks, tasks]``."""
         by_task = (self.num_tasks, self.num_minibatches)
-        kernel = self.extended_kernel().unflatten(1, by_task).unflatten(0, by_task)
+        kernel: Tensor = self.extended_kernel().unflatten(1, by_task).unflatten(0, by_task)
         return kernel.mean((1, 3))
 
     def squared_norms(self) -> Tensor:

@@ -51,6 +51,14 @@ def test_a_fetch_starts_anew() -> None:
     assert means.fetch() == {"loss": 5.0}
 
 
+def test_metrics_keep_their_order() -> None:
+    # It is that of the columns of training.csv, which must not depend on the hashes of names.
+    names = [f"{group}/{net}" for group in ("losses", "weights", "ntk") for net in ("b", "a")]
+    means = MetricMeans()
+    means.add(metrics(**dict.fromkeys(names, 1.0)))
+    assert list(means.fetch()) == names
+
+
 def test_many_small_numbers_add_up() -> None:
     means = MetricMeans()
     for _ in range(1000):

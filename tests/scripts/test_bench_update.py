@@ -123,3 +123,10 @@ def test_cuda_is_refused_where_there_is_none(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["--device", "cuda"]) == 2
     assert "not available" in capsys.readouterr().err
+
+
+def test_quick_stops_in_time_but_not_before_three_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_update, "_QUICK_SECONDS", 0.0)
+    chosen = BenchOptions(tasks=2, rows=8, width=16, rounds=6, quick=True)
+    rounds = bench_update.measure(chosen)
+    assert [len(times) for times in rounds] == [len(METHODS) + 1 + odd for odd in (1, 0, 1)]
