@@ -60,7 +60,7 @@ def _evaluate(argv: list[str], prog: str) -> None:
     parser = Parser(
         prog,
         description="Measures the success rate per task of the agent that a run has trained.",
-        epilog=f"example:\n  {prog} --run runs/mt10/ntkmtl-seed1-20260101-120000 --episodes 100",
+        epilog=f"example:\n  {prog} --run runs/mt10/ntkmtl-seed1-20260101-120000 --seed 1000",
     )
     parser.add_options(options(EvaluateOptions()))
     chosen = updated(EvaluateOptions(), parser.parse(argv, elsewhere={}))

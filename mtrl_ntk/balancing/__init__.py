@@ -4,7 +4,12 @@ Torch only: nothing here knows about reinforcement learning.
 """
 
 from mtrl_ntk.balancing.balancer import BalancedStep, Balancer
-from mtrl_ntk.balancing.jacobian import Jacobian, factored_jacobian, sequential_jacobian
+from mtrl_ntk.balancing.jacobian import (
+    Jacobian,
+    empty_rows,
+    factored_jacobian,
+    sequential_jacobian,
+)
 from mtrl_ntk.balancing.tape import Tape, apply_layer
 from mtrl_ntk.balancing.weighting import Weighting
 
@@ -15,6 +20,7 @@ __all__ = [
     "Tape",
     "Weighting",
     "apply_layer",
+    "empty_rows",
     "factored_jacobian",
     "sequential_jacobian",
 ]

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mtrl_ntk.balancing.jacobian import Jacobian, factored_jacobian
+from mtrl_ntk.balancing.jacobian import Jacobian, empty_rows, factored_jacobian
 from mtrl_ntk.balancing.kernels import largest_eigenvalues
 from mtrl_ntk.balancing.tape import Tape
 from mtrl_ntk.balancing.weighting import Statistics, Weighting
 
-Differentiate = Callable[[Tape, Tensor, int], Jacobian]
-"""Makes the Jacobian from a tape, the sample losses ``[tasks, batch]`` and the mini-batch count."""
+Differentiate = Callable[[Tape, Tensor, Tensor], Jacobian]
+"""Makes the Jacobian from a tape, the sample losses ``[tasks, batch]`` and memory for its rows."""
 
 
 class BalancedStep(NamedTuple):
@@ -27,7 +27,7 @@ class BalancedStep(NamedTuple):
     eigenvalues: Tensor
     """Largest eigenvalue of each task's tangent kernel."""
     skipped: Tensor
-    """One where the task's gradient was not finite and took no part, else zero."""
+    """One where the task's gradient or weight was not finite and took no part, else zero."""
     gradient_norm: Tensor
     """Norm of the combined gradient before clipping."""
     minimum_cosine: Tensor | None
@@ -59,6 +59,7 @@ class Balancer:
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
         self.differentiate = differentiate
+        self._rows = empty_rows(parameters, weighting.num_tasks, weighting.num_minibatches)
         # One vector holds all gradients, so that they are combined, clipped and measured as one.
         self._gradient = torch.zeros_like(nn.utils.parameters_to_vector(parameters).detach())
         sizes = [parameter.numel() for parameter in parameters]
@@ -77,11 +78,12 @@ class Balancer:
             ValueError: If the tape does not hold exactly the network's parameters, in their order.
         """
         self._check(tape)
-        jacobian = self.differentiate(tape, sample_losses, self.weighting.num_minibatches)
+        jacobian = self.differentiate(tape, sample_losses, self._rows)
         losses = sample_losses.detach().mean(1)
         with torch.no_grad():
             weights = self.weighting.weigh(Statistics(jacobian, _finite_losses(losses)))
-            weights = weights.masked_fill(~jacobian.finite, 0.0)
+            skipped = ~(jacobian.finite & weights.isfinite())
+            weights = weights.masked_fill(skipped, 0.0)
             gradient, gradient_norm = self._clip(jacobian.combine(weights))
             self._gradient.copy_(gradient)
         self.optimizer.step()
@@ -89,7 +91,7 @@ class Balancer:
             losses=losses,
             weights=weights,
             eigenvalues=largest_eigenvalues(jacobian.kernels()),
-            skipped=(~jacobian.finite).to(losses.dtype),
+            skipped=skipped.to(losses.dtype),
             gradient_norm=gradient_norm,
             minimum_cosine=_minimum_cosine(jacobian) if diagnose else None,
         )

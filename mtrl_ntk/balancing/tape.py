@@ -10,7 +10,7 @@ all tasks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class Factor(ABC):
     """One application of a layer, with all that its parameters' gradients need.
 
     Attributes:
-        parameters: The layer's parameters, in the order of :meth:`blocks`.
+        parameters: The layer's parameters, in the order of the blocks that :meth:`write` fills.
         outputs: What the layer returned, ``[tasks, batch, features]``.
     """
 
@@ -38,15 +38,12 @@ class Factor(ABC):
     outputs: Tensor
 
     @abstractmethod
-    def blocks(self, output_gradients: Tensor, num_minibatches: int) -> tuple[Tensor, ...]:
-        """Gradients of every mini-batch, one block per parameter.
+    def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
+        """Writes the gradients of every mini-batch, where a batch is split in order.
 
         Args:
             output_gradients: Gradient with respect to :attr:`outputs`, of the same shape.
-            num_minibatches: Equal parts into which each task's rows are split, in order.
-
-        Returns:
-            For each parameter a tensor ``[tasks, num_minibatches, parameter.numel()]``.
+            blocks: For each parameter a matrix ``[tasks * mini-batches, parameter.numel()]``.
         """
 
 
@@ -58,15 +55,14 @@ class LinearFactor(Factor):
         self.inputs = inputs.detach()
         self.outputs = layer(inputs)
 
-    def blocks(self, output_gradients: Tensor, num_minibatches: int) -> tuple[Tensor, ...]:
-        """See :meth:`Factor.blocks`."""
-        shape = (self.inputs.shape[0], num_minibatches, -1)
-        inputs = _split(self.inputs, num_minibatches)
-        gradients = _split(output_gradients, num_minibatches)
-        weight = torch.bmm(gradients.mT, inputs).view(shape)
-        if len(self.parameters) == 1:
-            return (weight,)
-        return weight, gradients.sum(1).view(shape)
+    def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
+        """See :meth:`Factor.write`."""
+        weight, *bias = blocks
+        inputs = _split(self.inputs, len(weight))
+        gradients = _split(output_gradients, len(weight))
+        torch.bmm(gradients.mT, inputs, out=weight.unflatten(1, self.parameters[0].shape))
+        if bias:
+            torch.sum(gradients, 1, out=bias[0])
 
 
 class LayerNormFactor(Factor):
@@ -78,17 +74,16 @@ class LayerNormFactor(Factor):
         self.normalized = normalized.detach()
         self.outputs = torch.addcmul(layer.bias, normalized, layer.weight)
 
-    def blocks(self, output_gradients: Tensor, num_minibatches: int) -> tuple[Tensor, ...]:
-        """See :meth:`Factor.blocks`."""
-        shape = (self.normalized.shape[0], num_minibatches, -1)
-        gain = _split(output_gradients * self.normalized, num_minibatches).sum(1).view(shape)
-        return gain, _split(output_gradients, num_minibatches).sum(1).view(shape)
+    def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
+        """See :meth:`Factor.write`."""
+        gain, bias = blocks
+        torch.sum(_split(output_gradients * self.normalized, len(gain)), 1, out=gain)
+        torch.sum(_split(output_gradients, len(bias)), 1, out=bias)
 
 
-def _split(rows: Tensor, num_minibatches: int) -> Tensor:
-    """Splits ``[tasks, batch, features]`` into ``[tasks * mini-batches, rows, features]``."""
-    num_tasks, batch_size, features = rows.shape
-    return rows.reshape(num_tasks * num_minibatches, batch_size // num_minibatches, features)
+def _split(rows: Tensor, num_parts: int) -> Tensor:
+    """Splits ``[tasks, batch, features]`` into ``[parts, rows, features]``."""
+    return rows.reshape(num_parts, -1, rows.shape[2])
 
 
 def _factor(layer: nn.Module, inputs: Tensor) -> Factor:

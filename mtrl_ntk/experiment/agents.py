@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint"
 """Folder of the newest checkpoint within a run's folder."""
+CONFIG = "config.yaml"
+"""File of the settings within a run's folder."""
 
 
 def resolve_device(name: str) -> torch.device:

@@ -130,8 +130,12 @@ def from_dict(values: Mapping[Any, Any], source: str = "config") -> RunConfig:
 
 
 def save(config: RunConfig, path: Path) -> None:
-    """Writes all leaf values to a YAML file, which :func:`read` reads back exactly."""
-    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
+    """Writes all leaf values to a YAML file, which :func:`read` reads back exactly.
+
+    The run's folder is left out, so that the file can start another run.
+    """
+    values = to_dict(replace(config, run_dir=None))
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def read(path: Path) -> RunConfig:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrl_ntk.experiment.agents import CHECKPOINT, load_agent, policy_of, resolve_device
+from mtrl_ntk.experiment.agents import (
+    CHECKPOINT,
+    CONFIG,
+    load_agent,
+    policy_of,
+    resolve_device,
+)
 from mtrl_ntk.experiment.progress import print_result
 from mtrl_ntk.rl.envs import (
     EnvConfig,
@@ -59,7 +66,7 @@ class EvaluationResult:
 def protocol(env: EnvConfig, evaluation: EvaluationConfig) -> dict[str, object]:
     """What the success rates of a run mean; stands in its results and checkpoints."""
     return {
-        "environment": "Meta-World V3",
+        "environment": f"Meta-World V3, metaworld {metadata.version('metaworld')}",
         "reward_version": env.reward_version,
         "goal_mode": env.goal_mode,
         "goals_per_task": 1 if env.goal_mode == "fixed" else 50,
@@ -147,7 +154,7 @@ def evaluate_run(
     """
     from mtrl_ntk.experiment import config as configuration
 
-    config = configuration.read(run_dir / "config.yaml")
+    config = configuration.read(run_dir / CONFIG)
     seed = config.seed if seed is None else seed
     evaluation = replace(
         config.evaluation, evaluation_episodes=episodes or config.evaluation.evaluation_episodes

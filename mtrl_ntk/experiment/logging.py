@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 import mtrl_ntk
@@ -123,22 +122,16 @@ class RunLogger:
         self._writer.flush()
 
 
-def write_run_info(
-    run_dir: Path, config: Mapping[str, object], protocol: Mapping[str, object]
-) -> None:
-    """Writes how a run is made: ``config.yaml`` and ``run.json``.
+def write_run_info(run_dir: Path, protocol: Mapping[str, object]) -> None:
+    """Writes what a run was made with, and what its numbers mean, to ``run.json``.
 
     Args:
-        run_dir: Folder of the run, created if needed.
-        config: The resolved config, one entry per setting.
-        protocol: What the run's numbers mean: environment version, goals, horizon, episodes.
+        run_dir: Folder of the run.
+        protocol: Environment, goals, horizon, episodes; anything that JSON can hold.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
-    (run_dir / "config.yaml").write_text(text, encoding="utf-8")
     info = {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "protocol": _plain(protocol),
+        "protocol": protocol,
         "versions": _versions(),
         "platform": platform.platform(),
         "git": _git_state(Path(mtrl_ntk.__file__).parent),
@@ -194,15 +187,6 @@ def _layout() -> dict[str, dict[str, tuple[str, list[str]]]]:
         for group in ("weights", "ntk", "losses")
     }
     return {"success": success, **groups}
-
-
-def _plain(value: object) -> object:
-    """The value in terms of YAML and JSON."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def _versions() -> dict[str, str | None]:

@@ -37,9 +37,9 @@ class MetricMeans:
         known = [name for name in metrics if name in self._sums]
         if known:
             torch._foreach_add_([self._sums[n] for n in known], [metrics[n] for n in known])
-        for name in metrics.keys() - self._sums.keys():
-            self._sums[name] = metrics[name].clone()
-        for name in metrics:
+        for name, value in metrics.items():
+            if name not in self._sums:
+                self._sums[name] = value.clone()
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def fetch(self) -> dict[str, npt.NDArray[np.float64]]:

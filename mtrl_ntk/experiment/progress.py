@@ -271,7 +271,7 @@ def _standard_output() -> Console:
 def _result_table(result: EvaluationResult) -> Table:
     successes, returns = result.success_rates.tolist(), result.mean_returns.tolist()
     table = Table(
-        title=f"Evaluation, {result.episodes} episodes per task",
+        title=f"Evaluation, episodes per task: {result.episodes}",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mtrl_ntk.experiment.agents import (
     CHECKPOINT,
+    CONFIG,
     make_agent,
     policy_of,
     resolve_device,
@@ -77,14 +78,15 @@ def train(config: RunConfig) -> EvaluationResult:
     Raises:
         UserError: If the run cannot start as configured.
     """
-    from mtrl_ntk.experiment.config import run_folder, to_dict
+    from mtrl_ntk.experiment.config import run_folder, save
 
     run_dir = run_folder(config, datetime.now().astimezone())
     device = resolve_device(config.device)
     torch.set_num_threads(config.threads or _free_cores(resolved_workers(config.env)))
     with ExitStack() as stack:
         run = Run(config, run_dir, device, stack)
-        write_run_info(run_dir, to_dict(config), run.protocol)
+        save(config, run_dir / CONFIG)
+        write_run_info(run_dir, run.protocol)
         result = run.train()
     run.progress.final_table(
         result,
@@ -169,9 +171,9 @@ class Run:
             self._remember(observations, actions, results)
             observations = results[0]
             self._estimate_duration()
-            if self.step % self.loop.log_every == 0:
+            if self._is_due(self.loop.log_every):
                 self._log()
-            if self._is_evaluation_due():
+            if self._is_due(self.config.evaluation.evaluate_every):
                 result = self._evaluate()
         return result
 
@@ -224,9 +226,8 @@ class Run:
         }
         self.logger.log_training(self.counters, scalars(values, names))
 
-    def _is_evaluation_due(self) -> bool:
-        every = self.config.evaluation.evaluate_every
-        return self.step % every == 0 or self.step == self.loop.total_steps
+    def _is_due(self, interval: int) -> bool:
+        return self.step % interval == 0 or self.step == self.loop.total_steps
 
     def _evaluate(self) -> EvaluationResult:
         with self.rates.paused():

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from mtrl_ntk.balancing import Jacobian, Tape, factored_jacobian, sequential_jacobian
+from mtrl_ntk.balancing import Jacobian, Tape, empty_rows, factored_jacobian, sequential_jacobian
 from mtrl_ntk.balancing.tape import ApplyLayer, apply_layer
 
 
@@ -54,12 +54,16 @@ class Problem:
     def factored(self, num_minibatches: int = 1) -> Jacobian:
         """The Jacobian from one backward pass."""
         tape = Tape()
-        return factored_jacobian(tape, self.sample_losses(tape), num_minibatches)
+        return factored_jacobian(tape, self.sample_losses(tape), self.rows(num_minibatches))
 
     def sequential(self, num_minibatches: int = 1) -> Jacobian:
         """The Jacobian from one backward pass per row."""
         tape = Tape()
-        return sequential_jacobian(tape, self.sample_losses(tape), num_minibatches)
+        return sequential_jacobian(tape, self.sample_losses(tape), self.rows(num_minibatches))
+
+    def rows(self, num_minibatches: int = 1) -> Tensor:
+        """Memory for the Jacobian's rows, full of what must not show through."""
+        return empty_rows(self.parameters, len(self.inputs), num_minibatches).fill_(torch.nan)
 
 
 def make_problem(

@@ -6,11 +6,12 @@ from copy import deepcopy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mtrl_ntk.balancing import BalancedStep, Balancer, Tape
 from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.balancing.weighting import LossWeighting
 from tests.balancing.problems import Problem
 
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -79,6 +80,22 @@ def test_broken_tasks_get_weight_zero_and_are_counted(
     assert (result.weights[broken] == 0).all()
     assert (result.weights[healthy] > 0).all()
     assert result.skipped.nonzero().flatten().tolist() == broken
+    assert all(parameter.isfinite().all() for parameter in problem.parameters)
+
+
+class Reckless(LossWeighting):
+    """A method that answers with numbers that are none."""
+
+    def forward(self, task_losses: Tensor) -> Tensor:
+        """Weights of which two are not finite."""
+        return task_losses.new_tensor([1.0, torch.nan, torch.inf, 2.0])
+
+
+def test_weights_that_are_not_finite_take_no_part(problem: Problem) -> None:
+    optimizer = torch.optim.SGD(problem.parameters, lr=1.0)
+    result = step(problem, Balancer(problem.parameters, Reckless(4), optimizer))
+    assert result.weights.tolist() == [1.0, 0.0, 0.0, 2.0]
+    assert result.skipped.tolist() == [0, 1, 1, 0]
     assert all(parameter.isfinite().all() for parameter in problem.parameters)
 
 

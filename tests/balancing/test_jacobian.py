@@ -70,7 +70,9 @@ def test_sequential_rows_are_gradients_of_minibatch_means(problem: Problem) -> N
 def test_unit_weights_give_the_gradient_of_the_mean_loss(problem: Problem) -> None:
     tape = Tape()
     losses = problem.sample_losses(tape)
-    combined = factored_jacobian(tape, losses).combine(torch.ones(4, dtype=torch.float64))
+    combined = factored_jacobian(tape, losses, problem.rows()).combine(
+        torch.ones(4, dtype=torch.float64)
+    )
     expected = torch.autograd.grad(problem.sample_losses().mean(), problem.parameters)
     assert_very_close(combined, torch.cat([gradient.flatten() for gradient in expected]))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ def weigh(method: str, problem: Problem) -> Tensor:
     tape = Tape()
     losses = problem.sample_losses(tape)
     weighting = METHODS[method](losses.shape[0])
-    jacobian = factored_jacobian(tape, losses, weighting.num_minibatches)
+    jacobian = factored_jacobian(tape, losses, problem.rows(weighting.num_minibatches))
     return weighting.weigh(Statistics(jacobian, losses.mean(1).detach()))
 
 
@@ -54,6 +56,28 @@ def test_tasks_without_gradient_get_finite_weights(
 ) -> None:
     problem.scales[zeros] = 0.0
     assert weigh(method, problem).isfinite().all()
+
+
+@every_method
+def test_vanishing_gradients_get_finite_weights(method: str) -> None:
+    problem = make_problem(dtype=torch.float32)
+    problem.scales = torch.tensor([0.0, 1e-18, 1e-18, 1e-18])
+    assert weigh(method, problem).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("config_class", "values", "message"),
+    [
+        (NTKMTLConfig, {"exponent": -0.1}, "exponent is -0.1"),
+        (NTKMTLConfig, {"eigenvalue_floor": 0.0}, "eigenvalue_floor is 0.0"),
+        (UnitNormConfig, {"norm_floor": 1.5}, "norm_floor is 1.5"),
+    ],
+)
+def test_impossible_hyperparameters_are_refused(
+    config_class: type[Any], values: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        config_class(**values)
 
 
 @every_method

@@ -125,7 +125,7 @@ def test_a_task_without_an_ended_episode_is_nan() -> None:
 
 def test_the_copies_of_a_task_count_together() -> None:
     episodes = EpisodeStatistics(2)
-    episodes.add(ended(6, {0: (1.0, 10.0), 2: (0.0, 20.0), 3: (1.0, -4.0)}))
+    episodes.add(ended(6, {0: (1.0, 10.0), 1: (0.0, 20.0), 4: (1.0, -4.0)}))
     episodes.add(ended(6, {2: (0.0, 60.0)}))
     assert numbers(episodes.success_rates) == pytest.approx([1 / 3, 1.0])
     assert numbers(episodes.mean_returns) == [30.0, -4.0]

@@ -186,7 +186,7 @@ def test_the_final_table_has_scores_and_places(tmp_path: Path) -> None:
         seconds=1832,
     )
     lines = [" ".join(re.sub(r"[━╸╺]", "", line).split()) for line in output(log).splitlines()]
-    assert "Evaluation, 50 episodes per task" in lines
+    assert "Evaluation, episodes per task: 50" in lines
     assert "reach-v3 100% 4,321" in lines
     assert "push-v3 50% 0" in lines
     assert "button-press-topdown-wall-v3 6% -13" in lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.kernels import largest_eigenvalues
@@ -20,6 +21,13 @@ class NTKMTLConfig:
     """Mini-batches n per task: the rows and columns of each task's kernel."""
     eigenvalue_floor: float = 1e-10
     """Smallest eigenvalue that counts, as a share of the tasks' mean."""
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the first bad value."""
+        if self.exponent < 0:
+            raise ValueError(f"exponent is {self.exponent}; it must be at least 0")
+        if not 0 < self.eigenvalue_floor <= 1:
+            raise ValueError(f"eigenvalue_floor is {self.eigenvalue_floor}; it must be in (0, 1]")
 
 
 class NTKMTL(KernelWeighting):
@@ -48,7 +56,9 @@ class NTKMTL(KernelWeighting):
         """Weights ``[tasks]`` from kernels ``[tasks, n, n]``."""
         eigenvalues = largest_eigenvalues(kernels)
         mean = eigenvalues.mean()
-        floored = eigenvalues.clamp(min=self.config.eigenvalue_floor * mean)
+        floor = self.config.eigenvalue_floor * mean
+        # The floor itself can underflow.
+        floored = eigenvalues.clamp(min=floor).clamp(min=torch.finfo(floor.dtype).tiny)
         # Without any gradient there is no ratio to take, and no weight matters.
         ratios = (mean / floored).masked_fill(mean <= 0, 1.0)
         return ratios**self.config.exponent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.weighting import NormWeighting
@@ -16,11 +17,16 @@ class UnitNormConfig:
     norm_floor: float = 1e-5
     """Smallest gradient norm that is scaled up to one, as a share of the root mean square norm."""
 
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the first bad value."""
+        if not 0 < self.norm_floor <= 1:
+            raise ValueError(f"norm_floor is {self.norm_floor}; it must be in (0, 1]")
+
 
 class UnitNorm(NormWeighting):
     """Scales every task's gradient to norm one, so that the step is the mean of unit vectors.
 
-    This is gradient normalisation; as losses divided by their gradient norms it is the rule of
+    This is plain gradient normalisation; losses scaled by their gradient norms are also the idea of
     *Revisit the Imbalance Optimization in Multi-task Learning*. It points where NTKMTL with one
     mini-batch and the exponent 1/2 points; that method also lets the step grow and shrink with the
     root mean square norm. Mean scale turns the sum of the unit vectors into their mean.
@@ -35,5 +41,7 @@ class UnitNorm(NormWeighting):
     def forward(self, squared_norms: Tensor) -> Tensor:
         """Weights ``[tasks]`` from squared gradient norms ``[tasks]``."""
         mean = squared_norms.mean()
-        floored = squared_norms.clamp(min=self.config.norm_floor**2 * mean)
+        floor = self.config.norm_floor**2 * mean
+        # The floor itself can underflow.
+        floored = squared_norms.clamp(min=floor).clamp(min=torch.finfo(floor.dtype).tiny)
         return floored.rsqrt().masked_fill(mean <= 0, 1.0)

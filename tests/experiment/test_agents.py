@@ -1,0 +1,136 @@
+"""Agents from configurations and checkpoints, and the seeds and devices they get."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mtrl_ntk.balancing.methods import NTKMTL, Equal
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.agents import (
+    load_agent,
+    make_agent,
+    policy_of,
+    resolve_device,
+    stream_seed,
+)
+from mtrl_ntk.experiment.checkpoint import CheckpointError, save_checkpoint
+from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
+from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
+
+TASKS, COPIES = 2, 3
+CPU = torch.device("cpu")
+CONFIG = RunConfig(sac=SacConfig(batch_size=4, width=8, depth=1))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> tuple[MultiTaskSAC, Path]:
+    """An agent of another seed than ``CONFIG``'s, and the folder that it is saved in."""
+    agent = make_agent(replace(CONFIG, seed=99), TASKS, CPU)
+    save_checkpoint(tmp_path / "checkpoint", agent.state_dict(), {})
+    return agent, tmp_path / "checkpoint"
+
+
+def test_stream_seeds_never_change() -> None:
+    # Another number would change the results of every seed.
+    assert stream_seed(1, "agent") == 4850628367261299089
+    assert stream_seed(1, "replay") == 97989340618881797
+
+
+def test_every_stream_of_every_run_has_its_own_seed() -> None:
+    names = ("agent", "replay", "a", "tnega", "agent ")
+    seeds = [stream_seed(seed, name) for seed, name in product(range(100), names)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert max(seeds) > 2**60
+
+
+def test_the_device_is_one_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == CPU
+    assert resolve_device("cpu") == CPU
+    with pytest.raises(UserError, match="use --device cpu"):
+        resolve_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto").type == "cuda"
+    assert resolve_device("cuda").type == "cuda"
+    assert resolve_device("cpu") == CPU
+
+
+def test_an_agent_is_made_as_configured() -> None:
+    config = replace(CONFIG, method="ntkmtl", weighting=NTKMTL.config_class(num_minibatches=2))
+    agent = make_agent(config, TASKS, CPU)
+    for balancer in (agent.critic_balancer, agent.actor_balancer):
+        assert isinstance(balancer.weighting, NTKMTL)
+        assert balancer.weighting.num_minibatches == 2
+    equal = make_agent(replace(CONFIG, method="equal", weighting=None), TASKS, CPU)
+    assert isinstance(equal.actor_balancer.weighting, Equal)
+    assert equal.config == CONFIG.sac
+
+
+def test_the_seed_alone_decides_the_initial_weights() -> None:
+    first, again, other = (
+        make_agent(replace(CONFIG, seed=seed), TASKS, CPU).state_dict() for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    weights = [name for name in first if name.endswith(".weight")]
+    assert weights
+    assert not any(torch.equal(first[name], other[name]) for name in weights)
+
+
+def test_a_loaded_agent_is_the_one_that_was_saved(checkpoint: tuple[MultiTaskSAC, Path]) -> None:
+    saved, folder = checkpoint
+    loaded = load_agent(CONFIG, folder, TASKS, CPU)
+    untrained = make_agent(CONFIG, TASKS, CPU)
+    state = saved.state_dict()
+    assert loaded.state_dict().keys() == state.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
+    observations = torch.randn(TASKS, COPIES, OBSERVATION_DIM)
+    actions = [agent.act(observations, deterministic=True) for agent in (saved, loaded, untrained)]
+    assert torch.equal(actions[0], actions[1])
+    assert not torch.equal(actions[0], actions[2])
+
+
+@pytest.mark.parametrize(
+    ("sac", "num_tasks"),
+    [
+        (replace(CONFIG.sac, width=9), TASKS),
+        (replace(CONFIG.sac, depth=2), TASKS),
+        (replace(CONFIG.sac, critic_layer_norm=True), TASKS),
+        (replace(CONFIG.sac, shared_temperature=True), TASKS),
+        (CONFIG.sac, TASKS + 1),
+    ],
+)
+def test_a_checkpoint_of_another_configuration_is_refused(
+    checkpoint: tuple[MultiTaskSAC, Path], sac: SacConfig, num_tasks: int
+) -> None:
+    with pytest.raises(CheckpointError, match="is of another configuration"):
+        load_agent(replace(CONFIG, sac=sac), checkpoint[1], num_tasks, CPU)
+
+
+def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        load_agent(CONFIG, tmp_path / "nothing", TASKS, CPU)
+
+
+def test_a_policy_maps_arrays_to_actions() -> None:
+    agent = make_agent(CONFIG, TASKS, CPU)
+    shape = (TASKS, COPIES, OBSERVATION_DIM)
+    observations = np.random.default_rng(0).standard_normal(shape, np.float32)
+    greedy, noisy = (policy_of(agent, deterministic=flag) for flag in (True, False))
+    actions = greedy(observations)
+    assert actions.shape == (TASKS, COPIES, ACTION_DIM)
+    assert actions.dtype == np.float32
+    np.testing.assert_array_equal(actions, greedy(observations))
+    np.testing.assert_array_equal(
+        actions, agent.actor.mode(torch.from_numpy(observations)).detach()
+    )
+    first, second = noisy(observations), noisy(observations)
+    assert (first != second).any()
+    assert np.abs([first, second]).max() <= 1
