@@ -41,6 +41,7 @@ RANGES = {
     "batch_size": _COUNT,
     "gamma": _SHARE,
     "tau": _SHARE,
+    "policy_tau": _SHARE,
     "learning_rate": _POSITIVE,
     "temperature_learning_rate": _POSITIVE,
     "adam_epsilon": _POSITIVE,

@@ -27,6 +27,8 @@ class SacConfig:
     """Discount factor."""
     tau: float = 0.005
     """Share of the critic that is blended into the target critic at each update."""
+    policy_tau: float = 1.0
+    """Share of the actor that is blended, at each update, into the average that is evaluated."""
     learning_rate: float = 3e-4
     """Adam step size of the actor and the critic."""
     temperature_learning_rate: float = 3e-4
@@ -126,6 +128,8 @@ class MultiTaskSAC:
         self.actor = actor.to(self.device, self.dtype)
         self.critic = critic.to(self.device, self.dtype)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
+        # With a share of one the average is the actor itself.
+        self.average_actor = self.actor if config.policy_tau == 1 else deepcopy(self.actor)
         self._critic_parameters: list[Tensor] = list(self.critic.parameters())
         self._target_parameters: list[Tensor] = list(self.target_critic.parameters())
         self.log_temperature = torch.full(
@@ -170,13 +174,13 @@ class MultiTaskSAC:
 
         Args:
             observations: ``[tasks, copies, observation]``.
-            deterministic: Take the policy's mode instead of a sample.
+            deterministic: Take the mode of the averaged policy instead of a sample of the present.
 
         Returns:
             ``[tasks, copies, action]``, each in [-1, 1].
         """
         if deterministic:
-            return self.actor.mode(observations)
+            return self.average_actor.mode(observations)
         num_tasks, copies, _ = observations.shape
         noise = self._draw((num_tasks, copies, self._noise_dims[2]))
         return self.actor.sample(observations, noise).actions
@@ -206,6 +210,7 @@ class MultiTaskSAC:
         actor_step, log_probs = self.update_actor(batch, noise.actions, diagnose=diagnose)
         self.update_temperature(log_probs)
         self.update_target_critic()
+        self.update_average_actor()
         return {
             **_balance_metrics("critic", critic_step),
             **_balance_metrics("actor", actor_step),
@@ -263,6 +268,16 @@ class MultiTaskSAC:
         """Blends the critic into the target critic (Polyak averaging)."""
         torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.config.tau)
 
+    @torch.no_grad()
+    def update_average_actor(self) -> None:
+        """Blends the actor into its running average, which smooths what one update does to it."""
+        if self.average_actor is not self.actor:
+            torch._foreach_lerp_(
+                list(self.average_actor.parameters()),
+                list(self.actor.parameters()),
+                self.config.policy_tau,
+            )
+
     def state_dict(self) -> dict[str, Tensor]:
         """All learned tensors by name; the optimisers' moments are not among them."""
         modules = {
@@ -272,6 +287,8 @@ class MultiTaskSAC:
             "actor_weighting": self.actor_balancer.weighting,
             "critic_weighting": self.critic_balancer.weighting,
         }
+        if self.average_actor is not self.actor:
+            modules["average_actor"] = self.average_actor
         tensors = {
             f"{name}.{key}": tensor
             for name, module in modules.items()

@@ -258,6 +258,31 @@ def test_the_target_critic_follows_by_polyak_averaging() -> None:
     assert all((p == 2.0).all() for p in agent.target_critic.parameters())
 
 
+def test_the_evaluated_policy_is_the_running_average_of_the_actor() -> None:
+    agent = make_agent(policy_tau=0.25)
+    observations = torch.randn(TASKS, 4, OBSERVATION, dtype=torch.float64)
+    expected = [parameter.detach().clone() for parameter in agent.actor.parameters()]
+    for _ in range(3):
+        agent.update(make_batch())
+        for average, parameter in zip(expected, agent.actor.parameters(), strict=True):
+            average.lerp_(parameter.detach(), 0.25)
+    for average, parameter in zip(expected, agent.average_actor.parameters(), strict=True):
+        assert_close(parameter, average)
+    mode = agent.act(observations, deterministic=True)
+    assert torch.equal(mode, agent.average_actor.mode(observations))
+    assert not torch.equal(mode, agent.actor.mode(observations))
+
+
+def test_averaging_the_policy_does_not_change_what_is_learnt() -> None:
+    averaged, plain = make_agent(policy_tau=0.01), make_agent()
+    for _ in range(3):
+        batch, noise = make_batch(), plain.draw_noise()
+        averaged.update(batch, noise)
+        plain.update(batch, noise)
+    assert all(map(torch.equal, averaged.actor.parameters(), plain.actor.parameters()))
+    assert all(map(torch.equal, averaged.critic.parameters(), plain.critic.parameters()))
+
+
 @every_method
 def test_an_update_never_waits_for_the_device(method: str) -> None:
     agent, batch = make_agent(method, dtype=torch.float32), make_batch(torch.float32)
