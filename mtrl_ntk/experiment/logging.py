@@ -56,11 +56,16 @@ class RunLogger:
         task_names: Tasks in the order of every evaluation.
 
     Raises:
-        UserError: If the folder already holds the logs of a run.
+        UserError: If the folder cannot be made or already holds the logs of a run.
     """
 
     def __init__(self, run_dir: Path, task_names: Sequence[str]) -> None:
-        run_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot make the run's folder {run_dir}: {error.strerror}; choose --run-dir"
+            ) from error
         self.run_dir = run_dir
         self._task_names = tuple(task_names)
         self._training = _CsvFile(run_dir / TRAINING_CSV)

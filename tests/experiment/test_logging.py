@@ -138,6 +138,12 @@ def test_tensorboard_opens_grouped(tmp_path: Path) -> None:
     assert "custom_scalars__config__" in read_events(tmp_path).Tags()["tensors"]
 
 
+def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot make the run's folder .*; choose --run-dir"):
+        RunLogger(tmp_path / "file" / "run", TASKS)
+
+
 def test_run_info_says_what_the_numbers_were_made_with(tmp_path: Path) -> None:
     protocol = {"benchmark": "MT10", "horizon": 500}
     write_run_info(tmp_path, protocol)
