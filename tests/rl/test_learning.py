@@ -21,7 +21,7 @@ def best_actions(observations: Tensor) -> Tensor:
 
 
 def rewards(observations: Tensor, actions: Tensor) -> Tensor:
-    """Negative squared distance to the best action, at each task's own scale, ``[tasks, batch]``."""
+    """Negative squared distance to the best action, at the task's scale, ``[tasks, batch]``."""
     distances = (actions - best_actions(observations)).square().sum(2)
     return -REWARD_SCALES[:, None] * distances
 
