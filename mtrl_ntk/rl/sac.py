@@ -132,6 +132,8 @@ class MultiTaskSAC:
         self.average_actor = self.actor if config.policy_tau == 1 else deepcopy(self.actor)
         self._critic_parameters: list[Tensor] = list(self.critic.parameters())
         self._target_parameters: list[Tensor] = list(self.target_critic.parameters())
+        self._actor_parameters: list[Tensor] = list(self.actor.parameters())
+        self._average_parameters: list[Tensor] = list(self.average_actor.parameters())
         self.log_temperature = torch.full(
             (1 if config.shared_temperature else num_tasks,),
             config.initial_temperature,
@@ -273,9 +275,7 @@ class MultiTaskSAC:
         """Blends the actor into its running average, which smooths what one update does to it."""
         if self.average_actor is not self.actor:
             torch._foreach_lerp_(
-                list(self.average_actor.parameters()),
-                list(self.actor.parameters()),
-                self.config.policy_tau,
+                self._average_parameters, self._actor_parameters, self.config.policy_tau
             )
 
     def state_dict(self) -> dict[str, Tensor]:
