@@ -37,8 +37,9 @@ from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.agents import resolve_device
 from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.loop import LoopConfig, Run
 from mtrl_ntk.experiment.options import Device, suggestion
-from mtrl_ntk.experiment.training import LoopConfig, Run, _free_cores
+from mtrl_ntk.experiment.training import free_cores
 from mtrl_ntk.rl.envs import BENCHMARKS, EnvConfig, resolved_workers, task_names, usable_cores
 from mtrl_ntk.rl.sac import SacConfig
 from scripts.bench_agents import Size, Variant, make_agent, make_batch
@@ -251,7 +252,7 @@ def measure_loop(chosen: BenchOptions, deadline: float) -> tuple[list[LoopTimes]
     threads_before = torch.get_num_threads()
     with TemporaryDirectory() as folder, ExitStack() as stack:
         config = chosen.run_config(Path(folder))
-        threads = config.threads or _free_cores(resolved_workers(config.env))
+        threads = config.threads or free_cores(resolved_workers(config.env))
         torch.set_num_threads(threads)
         stack.callback(torch.set_num_threads, threads_before)
         numbers = paced(chosen.round_numbers, deadline)

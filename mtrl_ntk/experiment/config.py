@@ -17,6 +17,7 @@ from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.command_line import Parser
 from mtrl_ntk.experiment.conversion import convert
 from mtrl_ntk.experiment.evaluation import EvaluationConfig
+from mtrl_ntk.experiment.loop import LoopConfig
 from mtrl_ntk.experiment.options import (
     Device,
     Option,
@@ -29,7 +30,6 @@ from mtrl_ntk.experiment.options import (
 from mtrl_ntk.experiment.ranges import check_ranges
 from mtrl_ntk.experiment.rendering import VideoConfig
 from mtrl_ntk.experiment.resume import NEWEST, settings_of
-from mtrl_ntk.experiment.training import LoopConfig
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.networks import why_not
 from mtrl_ntk.rl.sac import SacConfig

@@ -21,7 +21,7 @@ from mtrl_ntk.experiment.resume import Start
 from mtrl_ntk.experiment.state import merge
 
 if TYPE_CHECKING:
-    from mtrl_ntk.experiment.training import Run
+    from mtrl_ntk.experiment.loop import Run
 
 STATE, MADE_WITH = "state", "made_with"
 """Keys in a checkpoint's metadata."""
@@ -43,10 +43,10 @@ def capture(run: Run) -> dict[str, Any]:
         "metrics": run.metrics.state(),
         "episodes": run.episodes.state(),
         "rates": run.rates.state(),
-        "warmed_up": asdict(run.warmed_up),
+        "warmed_up": asdict(run.estimate.warmed_up),
         "log": asdict(run.logger.position(run.step)),
-        "evaluation": run.evaluation and _evaluation_as_json(run.evaluation),
-        "evaluated_at": run.evaluated_at,
+        "evaluation": run.evaluations.last and _evaluation_as_json(run.evaluations.last),
+        "evaluated_at": run.evaluations.at,
     }
 
 
@@ -60,7 +60,7 @@ def describe(run: Run, state: Mapping[str, Any], *, finished: bool) -> dict[str,
     """
     from mtrl_ntk.experiment.config import to_dict
 
-    evaluation = run.evaluation if run.evaluated_at == run.step else None
+    evaluation = run.evaluations.last if run.evaluations.at == run.step else None
     return {
         "task_names": list(run.envs.task_names),
         "protocol": run.protocol,
@@ -160,12 +160,13 @@ def _restore_replay(run: Run, found: Found, state: Mapping[str, Any]) -> None:
 
 
 def _restore_progress(run: Run, state: Mapping[str, Any]) -> None:
-    run.go_on_from(Counters(**state["counters"]), Counters(**state["warmed_up"]))
+    run.go_on_from(Counters(**state["counters"]))
+    run.estimate.warmed_up = Counters(**state["warmed_up"])
     run.metrics.restore(state["metrics"], run.agent.device)
     run.episodes.restore(state["episodes"])
     run.rates.restore(state["rates"])
-    run.evaluation = _evaluation_from_json(state["evaluation"])
-    run.evaluated_at = int(state["evaluated_at"])
+    run.evaluations.last = _evaluation_from_json(state["evaluation"])
+    run.evaluations.at = int(state["evaluated_at"])
 
 
 def _restore_streams(run: Run, state: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 
 from mtrl_ntk.balancing import Jacobian
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment import training
+from mtrl_ntk.experiment import training_kernels
 from mtrl_ntk.experiment.config import RunConfig, from_dict
 from mtrl_ntk.experiment.evaluation import EvaluationConfig
 from mtrl_ntk.experiment.kernels import (
@@ -26,7 +26,7 @@ from mtrl_ntk.experiment.kernels import (
     save_diagnosis,
 )
 from mtrl_ntk.experiment.logging import Counters
-from mtrl_ntk.experiment.training import LoopConfig, Run
+from mtrl_ntk.experiment.loop import LoopConfig, Run
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.sac import SacConfig
 from tests.experiment.diagnoses import MINIBATCHES, make_diagnosis
@@ -162,7 +162,9 @@ def state_after(config: RunConfig) -> dict[str, Any]:
 def test_training_is_the_same_bit_for_bit_with_and_without_diagnoses(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "affinity_image", lambda *_: np.zeros((2, 2, 3), np.uint8))
+    monkeypatch.setattr(
+        training_kernels, "affinity_image", lambda *_: np.zeros((2, 2, 3), np.uint8)
+    )
     without = state_after(tiny(tmp_path / "without", method))
     diagnosed = state_after(tiny(tmp_path / "with", method, kernel_every=2, kernel_minibatches=4))
     assert without.keys() == diagnosed.keys()
@@ -184,7 +186,9 @@ def test_training_is_the_same_bit_for_bit_with_and_without_diagnoses(
 def test_a_diagnosis_does_not_depend_on_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "affinity_image", lambda *_: np.zeros((2, 2, 3), np.uint8))
+    monkeypatch.setattr(
+        training_kernels, "affinity_image", lambda *_: np.zeros((2, 2, 3), np.uint8)
+    )
     state_after(tiny(tmp_path / "often", "equal", kernel_every=3, kernel_minibatches=2))
     state_after(tiny(tmp_path / "seldom", "equal", kernel_every=6, kernel_minibatches=2))
     for part in PARTS:

@@ -19,12 +19,13 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment import training
+from mtrl_ntk.experiment import loop, training, training_evaluation
 from mtrl_ntk.experiment.archive import load_newest
 from mtrl_ntk.experiment.checkpoint import Checkpoint
 from mtrl_ntk.experiment.config import RunConfig, read, to_dict
 from mtrl_ntk.experiment.evaluation import EvaluationConfig, EvaluationResult, protocol
-from mtrl_ntk.experiment.training import LoopConfig, train
+from mtrl_ntk.experiment.loop import LoopConfig
+from mtrl_ntk.experiment.training import train
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, EnvConfig, MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
@@ -108,7 +109,7 @@ def record(patch: pytest.MonkeyPatch) -> Trace:
         trace.diagnosed.append(diagnose)
         return plain_update(agent, batch, diagnose=diagnose)
 
-    patch.setattr(training, "make_envs", make_traced)
+    patch.setattr(loop, "make_envs", make_traced)
     patch.setattr(MultiTaskReplayBuffer, "__init__", init)
     patch.setattr(MultiTaskReplayBuffer, "add", add)
     patch.setattr(MultiTaskSAC, "update", update)
@@ -348,8 +349,8 @@ def train_only(patch: pytest.MonkeyPatch, config: RunConfig) -> Outcome:
     zeros = np.zeros(len(TASKS))
     result = EvaluationResult(TASKS, zeros, zeros, episodes=1)
     patch.setattr(training, "plot_run", lambda _: [])
-    patch.setattr(training, "make_evaluation_envs", lambda *_, **__: StubEnvs())
-    patch.setattr(training, "evaluate", lambda *_, **__: result)
+    patch.setattr(loop, "make_evaluation_envs", lambda *_, **__: StubEnvs())
+    patch.setattr(training_evaluation, "evaluate", lambda *_, **__: result)
     train(config)
     assert config.run_dir is not None
     return outcome_of(config.run_dir)
@@ -419,9 +420,9 @@ def stubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubs]:
     def evaluate(*_: object, **__: object) -> EvaluationResult:
         return EvaluationResult(TASKS, zeros, zeros, episodes=1)
 
-    monkeypatch.setattr(training, "make_envs", lambda *_, **__: stubs.envs)
-    monkeypatch.setattr(training, "make_evaluation_envs", lambda *_, **__: stubs.evaluation_envs)
-    monkeypatch.setattr(training, "evaluate", evaluate)
+    monkeypatch.setattr(loop, "make_envs", lambda *_, **__: stubs.envs)
+    monkeypatch.setattr(loop, "make_evaluation_envs", lambda *_, **__: stubs.evaluation_envs)
+    monkeypatch.setattr(training_evaluation, "evaluate", evaluate)
     monkeypatch.setattr(training, "plot_run", lambda _: [])
     monkeypatch.setattr(MultiTaskSAC, "update", update)
     yield stubs

@@ -19,13 +19,14 @@ import pytest
 import torch
 
 from mtrl_ntk.errors import ConfigError, Interrupted, UserError
-from mtrl_ntk.experiment import training
+from mtrl_ntk.experiment import loop, training, training_evaluation
 from mtrl_ntk.experiment.archive import best_checkpoint, checkpoints, load_newest
 from mtrl_ntk.experiment.checkpoint import WEIGHTS, CheckpointError, save_checkpoint
 from mtrl_ntk.experiment.config import RunConfig, load, to_dict
 from mtrl_ntk.experiment.evaluation import EvaluationResult, evaluate
+from mtrl_ntk.experiment.loop import Run
 from mtrl_ntk.experiment.resume import CHANGEABLE, NEWEST
-from mtrl_ntk.experiment.training import Run, train
+from mtrl_ntk.experiment.training import train
 from mtrl_ntk.rl.envs import BENCHMARKS
 from tests.experiment.outcomes import assert_same, outcome, rows
 from tests.experiment.test_training import HORIZON, STEPS, TASKS, StubEnvs, tiny
@@ -54,7 +55,7 @@ def _no_plots() -> Iterator[None]:
 
 @pytest.fixture
 def _no_evaluation_envs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "make_evaluation_envs", lambda *_, **__: StubEnvs())
+    monkeypatch.setattr(loop, "make_evaluation_envs", lambda *_, **__: StubEnvs())
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def stop_during_evaluation(patch: pytest.MonkeyPatch, count: int) -> None:
         is_stopped = next(calls) == count
         return evaluate(act, *args, **kwargs)
 
-    patch.setattr(training, "evaluate", evaluate_and_send)
+    patch.setattr(training_evaluation, "evaluate", evaluate_and_send)
 
 
 def interrupt(config: RunConfig, how: Callable[[pytest.MonkeyPatch], None]) -> Interrupted:
@@ -234,7 +235,7 @@ def test_the_best_checkpoint_outlives_newer_ones(
         result = evaluate(*args, **kwargs)
         return replace(result, success_rates=result.success_rates * 0 + next(rates))
 
-    monkeypatch.setattr(training, "evaluate", evaluate_as_told)
+    monkeypatch.setattr(training_evaluation, "evaluate", evaluate_as_told)
     config = config_for(tmp_path / "run", keep_checkpoints=1)
     train(replace(config, evaluation=replace(config.evaluation, evaluate_every=7)))
     folder = tmp_path / "run" / "checkpoint"

@@ -18,8 +18,9 @@ from mtrl_ntk.experiment.archive import load_newest
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.encoding import mp4_writer
 from mtrl_ntk.experiment.evaluation import EvaluationConfig, FloatArray, Policy
+from mtrl_ntk.experiment.loop import LoopConfig
 from mtrl_ntk.experiment.rendering import RenderingError, VideoConfig
-from mtrl_ntk.experiment.training import LoopConfig, train
+from mtrl_ntk.experiment.training import train
 from mtrl_ntk.experiment.training_video import TrainingVideos
 from mtrl_ntk.experiment.video import Scene
 from mtrl_ntk.rl.envs import EnvConfig

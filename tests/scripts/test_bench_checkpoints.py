@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtrl_ntk.experiment.config import RunConfig
-from mtrl_ntk.experiment.training import LoopConfig
+from mtrl_ntk.experiment.loop import LoopConfig
 from mtrl_ntk.rl.sac import SacConfig
 from scripts.bench_checkpoints import measure
 

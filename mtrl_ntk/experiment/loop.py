@@ -1,0 +1,319 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtrl_ntk.errors import Interrupted
+from mtrl_ntk.experiment.agents import make_agent, policy_of, stream_seed
+from mtrl_ntk.experiment.estimate import DurationEstimate
+from mtrl_ntk.experiment.evaluation import (
+    EvaluationResult,
+    FloatArray,
+    make_evaluation_envs,
+    protocol,
+)
+from mtrl_ntk.experiment.logging import Counters, RunLogger
+from mtrl_ntk.experiment.monitor import EpisodeStatistics, MetricMeans, Rates, scalars
+from mtrl_ntk.experiment.progress import Progress
+from mtrl_ntk.experiment.resume import Start
+from mtrl_ntk.experiment.run_state import capture, describe, log_position, make_archive, restore
+from mtrl_ntk.experiment.signals import StopRequest
+from mtrl_ntk.experiment.state import split
+from mtrl_ntk.experiment.training_evaluation import EvaluationStopped, TrainingEvaluations
+from mtrl_ntk.experiment.training_kernels import diagnose_kernels
+from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, StepResults, make_envs, task_names
+from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
+
+if TYPE_CHECKING:
+    from mtrl_ntk.experiment.config import RunConfig
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long the loop runs and what it does when; steps are vector steps."""
+
+    total_steps: int = 2_000_000
+    """Vector steps of the whole run; one steps every environment once."""
+    warmstart_steps: int = 4_000
+    """Vector steps of uniformly random actions before the first update."""
+    updates_per_step: float = 1.0
+    """Gradient updates per vector step; below 1, an update every so many steps."""
+    replay_capacity: int = 100_000
+    """Transitions kept per task."""
+    log_every: int = 1_000
+    """Vector steps between rows of training.csv and TensorBoard scalars."""
+    checkpoint_every: int = 0
+    """Vector steps between checkpoints besides the one after each evaluation; 0 for no others."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints that are kept; the one with the best evaluation is kept as well."""
+    kernel_every: int = 0
+    """Updates between diagnoses of the extended NTK, which are kept in kernels/; 0 for none."""
+    kernel_minibatches: int = 8
+    """Mini-batches per task of a diagnosis, and so rows of each task's kernel."""
+
+
+class Run:
+    """Environments, replay, agent and logs of one run, and the loop that ties them together.
+
+    Args:
+        config: The run's configuration.
+        run_dir: Where logs and the checkpoints go.
+        device: Where the agent learns.
+        stack: Closes what the run opens.
+        start: What the run goes on from; None for a new one.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run_dir: Path,
+        device: torch.device,
+        stack: ExitStack,
+        start: Start | None = None,
+    ) -> None:
+        self.config, self.loop = config, config.loop
+        self.protocol = protocol(config.env, config.evaluation)
+        names = task_names(config.env.benchmark, config.env.tasks or None)
+        self.replay = self._make_replay(len(names), device)
+        self.agent = make_agent(config, len(names), device)
+        self.logger = stack.enter_context(RunLogger(run_dir, names, log_position(start)))
+        self.archive = make_archive(run_dir, self.loop.keep_checkpoints, start)
+        self.envs = stack.enter_context(closing(make_envs(config.env, seed=config.seed)))
+        evaluation_envs = stack.enter_context(
+            closing(make_evaluation_envs(config.env, config.evaluation, seed=config.seed))
+        )
+        self.progress = stack.enter_context(Progress(self.loop.total_steps, names))
+        self._stop = StopRequest()
+        self.evaluations = TrainingEvaluations(
+            config, evaluation_envs, self.logger, self.progress, self._stop
+        )
+        self.episodes = EpisodeStatistics(len(names))
+        self.metrics, self.rates = MetricMeans(), Rates()
+        self.estimate = DurationEstimate(config, len(names))
+        self.step = self.updates = 0
+        self.observations: FloatArray = np.zeros(0, np.float32)
+        self._saved_at = -1
+        self._started = time.perf_counter()
+        self._start = start
+
+    def _make_replay(self, num_tasks: int, device: torch.device) -> MultiTaskReplayBuffer:
+        return MultiTaskReplayBuffer(
+            num_tasks,
+            self.loop.replay_capacity,
+            OBSERVATION_DIM,
+            ACTION_DIM,
+            device=device,
+            generator=torch.Generator(device).manual_seed(stream_seed(self.config.seed, "replay")),
+        )
+
+    @property
+    def counters(self) -> Counters:
+        """How far the run is."""
+        return Counters(
+            vector_steps=self.step,
+            env_steps=self.step * self.envs.num_envs,
+            updates=self.updates,
+            seconds=time.perf_counter() - self._started,
+        )
+
+    def go_on_from(self, counters: Counters) -> None:
+        """Takes over how far an interrupted run was."""
+        self.step, self.updates = counters.vector_steps, counters.updates
+        self._started = time.perf_counter() - counters.seconds
+
+    def train(self) -> EvaluationResult:
+        """Runs the loop to its end; returns the last evaluation.
+
+        The agent learns while the environments step, from transitions up to the step before: the
+        lag of one step is the same whether there are workers or not.
+
+        Raises:
+            Interrupted: If a signal asked to stop; the run is saved by then.
+        """
+        self._announce()
+        with self._stop:
+            self._begin()
+            try:
+                self._evaluate_and_save()  # what an interruption has left undone
+                while self.step < self.loop.total_steps:
+                    self._take_step()
+                    if self._is_due(self.loop.log_every):
+                        self._log()
+                    self._evaluate_and_save()
+                    self._stop_if_asked()
+                return self._finish()
+            except EvaluationStopped:
+                self._stop_if_asked()
+                raise
+
+    def _begin(self) -> None:
+        if self._start is None or self._start.found is None:
+            self.observations, _ = self.envs.reset()
+            return
+        remarks = restore(self, self._start.found)
+        self._saved_at = self.step
+        self._say_what_it_goes_on_from(self._start.found.folder, remarks)
+        if self._start.continues and (later := self.archive.remove_after(self.step)):
+            names = ", ".join(path.name for path in later)
+            self.progress.message(f"removed what came after it: {names}")
+
+    def _take_step(self) -> None:
+        self.step += 1
+        observations = self.observations
+        actions = self._choose_actions(observations)
+        self.envs.step_async(actions)
+        self._update_agent()
+        results = self.envs.step_wait()
+        self._remember(observations, actions, results)
+        self.observations = results[0]
+        if (seconds := self.estimate.after(self.counters)) is not None:
+            self.progress.estimate(seconds)
+
+    def _evaluate_and_save(self) -> None:
+        """Evaluates and saves what is due."""
+        evaluation_is_due = (
+            self._is_due(self.config.evaluation.evaluate_every) and self.evaluations.at != self.step
+        )
+        if evaluation_is_due:
+            self._evaluate()
+        save_is_due = evaluation_is_due or (
+            self._is_due(self.loop.checkpoint_every) and self._saved_at != self.step
+        )
+        # The last step is saved when all of it is done.
+        if save_is_due and self.step < self.loop.total_steps:
+            self._save(capture(self))
+
+    def _finish(self) -> EvaluationResult:
+        """Does what is done at the end, whatever the intervals.
+
+        The state that is saved is the one before: a longer run can go on from it as if it had never
+        ended, and takes what only the end has brought out of the logs.
+        """
+        position = self.logger.position(self.step)
+        result = self.evaluations.last
+        if result is None or self.evaluations.at != self.step:
+            result = self._evaluate()
+        state = capture(self) | {"log": asdict(position)}
+        if not self._is_due(self.loop.log_every):
+            self._log()
+        self._save(state, finished=True)
+        return result
+
+    def _stop_if_asked(self) -> None:
+        if self._stop.received is None:
+            return
+        if self._saved_at != self.step:
+            self._save(capture(self))
+        command = f"train_mt10 --run-dir {shlex.quote(str(self.logger.run_dir))} --resume"
+        raise Interrupted(
+            f"stopped by {self._stop.received.name} after {self.step} steps; to go on: {command}",
+            self._stop.received,
+        )
+
+    def _choose_actions(self, observations: FloatArray) -> FloatArray:
+        if self.step <= self.loop.warmstart_steps:
+            sampled: FloatArray = self.envs.action_space.sample()
+            return sampled
+        policy = policy_of(self.agent, deterministic=False)
+        return policy(self._by_task(observations)).reshape(self.envs.num_envs, -1)
+
+    def _update_agent(self) -> None:
+        due = int((self.step - self.loop.warmstart_steps) * self.loop.updates_per_step)
+        while self.updates < due:
+            self.updates += 1
+            batch = self.replay.sample(self.config.sac.batch_size)
+            self.metrics.add(self.agent.update(batch, diagnose=self.metrics.empty))
+            if self.loop.kernel_every and self.updates % self.loop.kernel_every == 0:
+                self._diagnose_kernels()
+
+    def _diagnose_kernels(self) -> None:
+        with self.rates.paused():
+            diagnose_kernels(
+                self.config,
+                self.agent,
+                self.replay,
+                self.envs.task_names,
+                self.counters,
+                self.logger,
+            )
+
+    def _remember(
+        self, observations: FloatArray, actions: FloatArray, results: StepResults
+    ) -> None:
+        next_observations, rewards, terminations, _, infos = results
+        self.replay.add(
+            self._by_task(observations),
+            self._by_task(actions),
+            self._by_task(rewards),
+            self._by_task(infos.get("final_obs", next_observations)),
+            self._by_task(terminations),
+            self._by_task(infos["valid"]),
+        )
+        self.episodes.add(infos)
+
+    def _by_task(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Views ``[tasks * copies, ...]`` as ``[tasks, copies, ...]``."""
+        return values.reshape(self.envs.num_tasks, self.envs.envs_per_task, *values.shape[1:])
+
+    def _log(self) -> None:
+        names = self.envs.task_names
+        env_rate, update_rate = self.rates.lap(self.counters)
+        success_rates = self.episodes.success_rates
+        self.progress.update(
+            self.step, env_rate, update_rate, dict(zip(names, success_rates.tolist(), strict=True))
+        )
+        if self.metrics.empty:
+            return
+        values = self.metrics.fetch() | {
+            "charts/training_success_rate": success_rates,
+            "charts/training_return": self.episodes.mean_returns,
+            "charts/env_steps_per_second": np.array(env_rate),
+            "charts/updates_per_second": np.array(update_rate),
+        }
+        self.logger.log_training(self.counters, scalars(values, names))
+
+    def _is_due(self, interval: int) -> bool:
+        return interval > 0 and self.step > 0 and self.step % interval == 0
+
+    def _evaluate(self) -> EvaluationResult:
+        with self.rates.paused():
+            policy = policy_of(self.agent, deterministic=True)
+            return self.evaluations.evaluate(policy, self.counters)
+
+    def _save(self, state: dict[str, Any], *, finished: bool = False) -> None:
+        with self.rates.paused():
+            training, values = split(state)
+            metadata = describe(self, values, finished=finished)
+            self.archive.save(self.step, self.agent.state_dict(), metadata, training, self.replay)
+            self._saved_at = self.step
+
+    def _announce(self) -> None:
+        self.progress.message(
+            f"{self.config.method} on {self.envs.num_tasks} tasks, seed {self.config.seed}, on "
+            f"{self.agent.device.type}; replay of {self.loop.replay_capacity} transitions per "
+            f"task in {self.replay.nbytes / 1e6:.0f} MB; logs in {self.logger.run_dir}"
+        )
+        if self._start and self._start.found is None:
+            self.progress.message("there is no checkpoint to go on from yet: starting afresh")
+
+    def _say_what_it_goes_on_from(self, folder: Path, remarks: Sequence[str]) -> None:
+        self.progress.message(f"going on after {self.step} steps from {folder}")
+        if self._start and self._start.changes:
+            self.progress.message(f"changed: {'; '.join(self._start.changes)}")
+        if remarks:
+            self.progress.message(
+                f"from here on results may differ in the last bits: {'; '.join(remarks)}"
+            )
