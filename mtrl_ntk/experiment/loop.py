@@ -27,6 +27,7 @@ from mtrl_ntk.experiment.logging import Counters, RunLogger
 from mtrl_ntk.experiment.monitor import EpisodeStatistics, MetricMeans, Rates, scalars
 from mtrl_ntk.experiment.progress import Progress
 from mtrl_ntk.experiment.resume import Start
+from mtrl_ntk.experiment.run_lock import RunLock
 from mtrl_ntk.experiment.run_state import capture, describe, log_position, make_archive, restore
 from mtrl_ntk.experiment.signals import StopRequest
 from mtrl_ntk.experiment.state import split
@@ -74,6 +75,7 @@ class Run:
         device: Where the agent learns.
         stack: Closes what the run opens.
         start: What the run goes on from; None for a new one.
+        lock: What keeps others out of the folder; taken before anything is written there.
     """
 
     def __init__(
@@ -83,12 +85,15 @@ class Run:
         device: torch.device,
         stack: ExitStack,
         start: Start | None = None,
+        lock: RunLock | None = None,
     ) -> None:
         self.config, self.loop = config, config.loop
         self.protocol = protocol(config.env, config.evaluation)
         names = task_names(config.env.benchmark, config.env.tasks or None)
         self.replay = self._make_replay(len(names), device)
         self.agent = make_agent(config, len(names), device)
+        if lock is not None:
+            lock.take()
         self.logger = stack.enter_context(RunLogger(run_dir, names, log_position(start)))
         self.archive = make_archive(run_dir, self.loop.keep_checkpoints, start)
         self.envs = stack.enter_context(closing(make_envs(config.env, seed=config.seed)))

@@ -70,7 +70,7 @@ def find_start(config: RunConfig) -> Start | None:
     if config.resume is None:
         return None
     source = _source(config.resume, config.run_dir)
-    run_dir = config.run_dir or _run_dir_of(source)
+    run_dir = resumed_folder(config.resume, config.run_dir)
     if config.resume == NEWEST and not _holds_any(source):
         return Start(run_dir, None, continues=True)
     found = load_newest(source, replay=True)
@@ -83,6 +83,15 @@ def find_start(config: RunConfig) -> Start | None:
         continues=found.folder.resolve().parent == archive,
         changes=_allowed_changes(config, found),
     )
+
+
+def resumed_folder(resume: Path, run_dir: Path | None) -> Path:
+    """The folder in which a resumed run goes on.
+
+    Raises:
+        ConfigError: If it is not clear which.
+    """
+    return run_dir or _run_dir_of(_source(resume, run_dir))
 
 
 def settings_of(resume: Path, run_dir: Path | None) -> tuple[str, Mapping[str, object]]:

@@ -16,7 +16,8 @@ from mtrl_ntk.experiment.logging import add_resumption, write_run_info
 from mtrl_ntk.experiment.loop import Run
 from mtrl_ntk.experiment.plots import plot_run
 from mtrl_ntk.experiment.progress import Progress
-from mtrl_ntk.experiment.resume import Start, find_start
+from mtrl_ntk.experiment.resume import Start, find_start, resumed_folder
+from mtrl_ntk.experiment.run_lock import RunLock
 from mtrl_ntk.experiment.run_state import counters_of, evaluation_of
 from mtrl_ntk.rl.envs import resolved_workers, usable_cores
 
@@ -34,16 +35,17 @@ def train(config: RunConfig) -> EvaluationResult:
         UserError: If the run cannot start as configured.
         Interrupted: If a signal has stopped the run, which is saved.
     """
-    from mtrl_ntk.experiment.config import run_folder, save
+    from mtrl_ntk.experiment.config import save
 
-    start = find_start(config)
-    run_dir = start.run_dir if start else run_folder(config, datetime.now().astimezone())
-    if start and (result := _finished(config, start)):
-        return result
-    device = resolve_device(config.device)
-    torch.set_num_threads(config.threads or free_cores(resolved_workers(config.env)))
+    run_dir = _folder(config)
     with ExitStack() as stack:
-        run = Run(config, run_dir, device, stack, start)
+        lock = stack.enter_context(RunLock(run_dir))
+        start = find_start(config)
+        if start and (result := _finished(config, start)):
+            return result
+        device = resolve_device(config.device)
+        torch.set_num_threads(config.threads or free_cores(resolved_workers(config.env)))
+        run = Run(config, run_dir, device, stack, start, lock)
         save(config, run_dir / CONFIG)
         if start and start.found and start.continues:
             add_resumption(run_dir, counters_of(start.found).vector_steps)
@@ -52,6 +54,14 @@ def train(config: RunConfig) -> EvaluationResult:
         result = run.train()
     _show_results(run.progress, result, run_dir, run.counters.seconds)
     return result
+
+
+def _folder(config: RunConfig) -> Path:
+    from mtrl_ntk.experiment.config import run_folder
+
+    if config.resume is None:
+        return run_folder(config, datetime.now().astimezone())
+    return resumed_folder(config.resume, config.run_dir)
 
 
 def _finished(config: RunConfig, start: Start) -> EvaluationResult | None:
