@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,13 @@ from mtrl_ntk.balancing.weighting import Statistics, Weighting
 
 Differentiate = Callable[[Tape, Tensor, Request, Workspace, Tensor | None], Jacobian]
 """Makes a Jacobian, as :func:`factored_jacobian` does."""
+
+
+class Optimizer(Protocol):
+    """What moves parameters along their gradients: any optimiser of torch, for one."""
+
+    def step(self) -> object:
+        """Moves the parameters."""
 
 
 class BalancedStep(NamedTuple):
@@ -56,7 +63,7 @@ class Balancer:
         self,
         network: nn.Module,
         weighting: Weighting,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         max_grad_norm: float = 0.0,
         differentiate: Differentiate = factored_jacobian,
     ) -> None:

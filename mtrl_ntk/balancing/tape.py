@@ -92,9 +92,10 @@ class LinearFactor(KernelFactor):
         weight, *bias = blocks
         inputs = split(self.inputs, len(weight))
         gradients = split(output_gradients, len(weight))
-        torch.bmm(gradients.mT, inputs, out=weight.unflatten(1, self.weight.shape[-2:]))
+        # In place and not by ``out=``, for which compilers have no rule if it is a view.
+        weight.unflatten(1, self.weight.shape[-2:]).baddbmm_(gradients.mT, inputs, beta=0)
         if bias:
-            torch.sum(gradients, 1, out=bias[0])
+            bias[0].copy_(gradients.sum(1))
 
     def row_kernels(self, output_gradients: Tensor, other_gradients: Tensor) -> Tensor:
         """See :meth:`KernelFactor.row_kernels`.
@@ -148,8 +149,8 @@ class LayerNormFactor(KernelFactor):
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
         """See :meth:`Factor.write`."""
         gain, bias = blocks
-        torch.sum(split(output_gradients * self.normalized, len(gain)), 1, out=gain)
-        torch.sum(split(output_gradients, len(bias)), 1, out=bias)
+        gain.copy_(split(output_gradients * self.normalized, len(gain)).sum(1))
+        bias.copy_(split(output_gradients, len(bias)).sum(1))
 
     def row_kernels(self, output_gradients: Tensor, other_gradients: Tensor) -> Tensor:
         """See :meth:`KernelFactor.row_kernels`."""
@@ -170,7 +171,7 @@ class EmbeddingFactor(Factor):
 
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
         """See :meth:`Factor.write`."""
-        torch.sum(split(output_gradients, len(blocks[0])), 1, out=blocks[0])
+        blocks[0].copy_(split(output_gradients, len(blocks[0])).sum(1))
 
 
 def split(rows: Tensor, num_parts: int) -> Tensor:

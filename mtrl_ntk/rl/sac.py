@@ -25,6 +25,7 @@ from mtrl_ntk.balancing.layers import split_parameters
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.balancing.tape import ApplyLayer
 from mtrl_ntk.rl import losses
+from mtrl_ntk.rl.adam import Adam
 from mtrl_ntk.rl.networks import Actor, Architecture, NetworkKind, PolicySample, TwinCritic
 from mtrl_ntk.rl.types import Batch, Metrics
 
@@ -148,7 +149,7 @@ class MultiTaskSAC:
             -float(action_dim) if config.target_entropy is None else config.target_entropy
         )
         self._make_networks(num_tasks, observation_dim, action_dim, seed)
-        self._make_optimizers(make_weighting, differentiate)
+        self._make_balancers(make_weighting, differentiate)
 
     def _make_networks(
         self, num_tasks: int, observation_dim: int, action_dim: int, seed: int
@@ -187,27 +188,29 @@ class MultiTaskSAC:
             dtype=self.dtype,
         ).log_()
         self.log_temperature.requires_grad_()
+        self.log_temperature.grad = torch.zeros_like(self.log_temperature)
 
-    def _make_optimizers(self, make_weighting: MakeWeighting, differentiate: Differentiate) -> None:
+    def _make_balancers(self, make_weighting: MakeWeighting, differentiate: Differentiate) -> None:
         def balancer(part: Part, network: nn.Module) -> Balancer:
             num_parameters = sum(p.numel() for p in split_parameters(network)[0])
             return Balancer(
                 network,
                 make_weighting(part, num_parameters).to(self.device, self.dtype),
-                self._adam(list(network.parameters()), self.config.learning_rate),
+                self._optimizers[part],
                 self.config.max_grad_norm,
                 differentiate,
             )
 
+        rate, epsilon = self.config.learning_rate, self.config.adam_epsilon
+        self._optimizers = {
+            "critic": Adam(self.critic.parameters(), rate, epsilon),
+            "actor": Adam(self.actor.parameters(), rate, epsilon),
+            "temperature": Adam(
+                [self.log_temperature], self.config.temperature_learning_rate, epsilon
+            ),
+        }
         self.critic_balancer = balancer("critic", self.critic)
         self.actor_balancer = balancer("actor", self.actor)
-        self.temperature_optimizer = self._adam(
-            [self.log_temperature], self.config.temperature_learning_rate
-        )
-
-    def _adam(self, parameters: list[Tensor] | list[nn.Parameter], lr: float) -> torch.optim.Adam:
-        fused = self.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(parameters, lr=lr, eps=self.config.adam_epsilon, fused=fused)
 
     @property
     def temperature(self) -> Tensor:
@@ -357,8 +360,10 @@ class MultiTaskSAC:
         # As for the networks: where nothing is shared, each task has a loss, not a share in a mean.
         independent = self.config.network == "independent"
         loss = task_losses.sum() if independent else task_losses.mean()
-        (self.log_temperature.grad,) = torch.autograd.grad(loss, [self.log_temperature])
-        self.temperature_optimizer.step()
+        (gradient,) = torch.autograd.grad(loss, [self.log_temperature])
+        assert self.log_temperature.grad is not None
+        self.log_temperature.grad.copy_(gradient)
+        self._optimizers["temperature"].step()
 
     @torch.no_grad()
     def update_target_critic(self) -> None:
@@ -406,56 +411,27 @@ class MultiTaskSAC:
                 raise ValueError(f"{name} is {list(state[name].shape)}, not {list(tensor.shape)}")
             tensor.copy_(state[name])
 
-    @property
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {
-            "critic": self.critic_balancer.optimizer,
-            "actor": self.actor_balancer.optimizer,
-            "temperature": self.temperature_optimizer,
-        }
-
     def optimizer_state(self) -> dict[str, Tensor]:
         """The optimisers' moments and step counts by name; empty before the first update."""
         return {
-            f"{name}.{index}.{key}": tensor
+            f"{name}.{key}": tensor
             for name, optimizer in self._optimizers.items()
-            for index, entry in optimizer.state_dict()["state"].items()
-            for key, tensor in entry.items()
+            for key, tensor in optimizer.state().items()
         }
 
     def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
-        """Continues with the moments of :meth:`optimizer_state`.
+        """Continues with the moments of :meth:`optimizer_state`, which are copied.
 
         Raises:
             ValueError: If the names or shapes are not those of this agent's optimisers.
         """
         for name, optimizer in self._optimizers.items():
-            entries = _entries_of(name, state)
-            parameters = optimizer.param_groups[0]["params"]
-            if entries and entries.keys() != set(range(len(parameters))):
-                raise ValueError(f"the {name}'s moments are not of {len(parameters)} parameters")
-            for index, entry in entries.items():
-                _check_moments(name, entry, parameters[index])
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": entries, "param_groups": groups})
-
-
-def _entries_of(name: str, state: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """An optimiser's state by parameter, as torch has it."""
-    entries: dict[int, dict[str, Tensor]] = {}
-    for path, tensor in state.items():
-        owner, index, key = path.split(".")
-        if owner == name:
-            # A clone: the optimiser writes into what it is given.
-            entries.setdefault(int(index), {})[key] = tensor.clone()
-    return entries
-
-
-def _check_moments(name: str, entry: dict[str, Tensor], parameter: Tensor) -> None:
-    shapes = {key: tensor.shape for key, tensor in entry.items()}
-    expected = {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
-    if shapes != expected:
-        raise ValueError(f"the {name}'s moments are {shapes}, not {expected}")
+            prefix = f"{name}."
+            own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            try:
+                optimizer.load_state(own)
+            except ValueError as error:
+                raise ValueError(f"the {name}'s {error}") from error
 
 
 def _balance_metrics(network: str, step: BalancedStep) -> Metrics:

@@ -1,0 +1,93 @@
+"""Adam as a few tensors that stay where they are, so that its step can be compiled or captured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+_BETAS = (0.9, 0.999)
+
+
+class Adam:
+    """The step of ``torch.optim.Adam(fused=True)``, bit for bit, with its state on the device.
+
+    The optimiser of torch makes its state at its first step and replaces it when one is loaded; a
+    captured CUDA graph would go on writing into what was there before. Its ``step`` is opaque to
+    ``torch.compile`` as well. Here the moments, the step counts and the gradients are there from
+    the start, and loading copies into them.
+
+    Args:
+        parameters: What is optimised; each needs a gradient by the first step.
+        learning_rate: Step size.
+        epsilon: Added to the denominator.
+    """
+
+    def __init__(
+        self, parameters: Iterable[Tensor], learning_rate: float, epsilon: float = 1e-8
+    ) -> None:
+        self.parameters = list(parameters)
+        self.learning_rate, self.epsilon = learning_rate, epsilon
+        self._first_moments = [torch.zeros_like(p) for p in self.parameters]
+        self._second_moments = [torch.zeros_like(p) for p in self.parameters]
+        # One count for each, as in torch's checkpoints.
+        self._steps = [torch.zeros((), device=p.device) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Moves the parameters along their gradients."""
+        # What ``torch.optim.Adam`` calls, behind a wrapper that no compiler may look into.
+        torch._foreach_add_(self._steps, 1)
+        torch._fused_adam_(
+            self.parameters,
+            [_gradient(parameter) for parameter in self.parameters],
+            self._first_moments,
+            self._second_moments,
+            [],
+            self._steps,
+            lr=self.learning_rate,
+            beta1=_BETAS[0],
+            beta2=_BETAS[1],
+            weight_decay=0.0,
+            eps=self.epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments and step counts, ``{parameter}.{key}`` as torch has them; empty before a step.
+
+        Waits for the device.
+        """
+        return self._tensors() if self._steps[0].item() else {}
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Copies what :meth:`state` gave into this optimiser.
+
+        Raises:
+            ValueError: If the names or shapes are not this optimiser's.
+        """
+        own = self._tensors()
+        if state and state.keys() != own.keys():
+            raise ValueError(f"moments are not of {len(self.parameters)} parameters")
+        for name, tensor in state.items():
+            if tensor.shape != own[name].shape:
+                raise ValueError(f"moments are {list(tensor.shape)}, not {list(own[name].shape)}")
+        for name, tensor in own.items():
+            tensor.copy_(state.get(name, torch.zeros_like(tensor)))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        parts = zip(self._steps, self._first_moments, self._second_moments, strict=True)
+        return {
+            f"{index}.{key}": tensor
+            for index, tensors in enumerate(parts)
+            for key, tensor in zip(("step", "exp_avg", "exp_avg_sq"), tensors, strict=True)
+        }
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    if parameter.grad is None:
+        raise ValueError("a parameter has no gradient to follow")
+    return parameter.grad
