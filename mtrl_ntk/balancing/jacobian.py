@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mtrl_ntk.balancing.forget import forget_tasks
 from mtrl_ntk.balancing.ghost import Ghost
 from mtrl_ntk.balancing.kernels import inner_products, output_kernels
 from mtrl_ntk.balancing.tape import Factor, KernelFactor, LinearFactor, Tape, parameters_of
@@ -64,7 +65,7 @@ class Jacobian:
 
     Args:
         rows: The rows, ``[tasks, mini-batches, parameters]`` without the columns of the ghosts;
-            taken over and made finite in place.
+            taken over; a broken task's are zeroed in place.
         columns: The order of all columns: a number of columns of the rows, or a ghost.
         own_gradients: Gradient of each task's task-specific parameters, ``[tasks, entries]``; taken
             over and made finite in place.
@@ -102,7 +103,8 @@ class Jacobian:
         self._broken = broken
         self._kernels = kernels.masked_fill(broken[:, None, None], 0.0)
         # The weight of a task that is not finite is zero, but zero times NaN is NaN.
-        self._rows = rows.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        forget_tasks(rows, broken)
+        self._rows = rows
         for ghost in self._ghosts:
             ghost.factor.forget_what_is_not_finite()
         if own_gradients is not None:
@@ -113,11 +115,9 @@ class Jacobian:
 
     def rows(self) -> Tensor:
         """The Jacobian as a matrix per task, ``[tasks, mini-batches, parameters]``; not a copy."""
-        # In place, as a copy would cost more than all else; broken tasks' rows serve nobody.
-        rows = self._rows.mul_(self.finite[:, None, None])
         if not self._ghosts:
-            return rows
-        written = iter(rows.split([c for c in self._columns if isinstance(c, int)], dim=2))
+            return self._rows
+        written = iter(self._rows.split([c for c in self._columns if isinstance(c, int)], dim=2))
         return torch.cat([self._column_rows(column, written) for column in self._columns], dim=2)
 
     def gradients(self) -> Tensor:

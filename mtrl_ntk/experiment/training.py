@@ -20,6 +20,7 @@ from mtrl_ntk.experiment.resume import Start, find_start, resumed_folder
 from mtrl_ntk.experiment.run_lock import RunLock
 from mtrl_ntk.experiment.run_state import counters_of, evaluation_of
 from mtrl_ntk.rl.envs import resolved_workers, usable_cores
+from mtrl_ntk.rl.heap import keep_freed_memory
 
 if TYPE_CHECKING:
     from mtrl_ntk.experiment.config import RunConfig
@@ -44,6 +45,7 @@ def train(config: RunConfig) -> EvaluationResult:
         if start and (result := _finished(config, start)):
             return result
         device = resolve_device(config.device)
+        keep_freed_memory()
         torch.set_num_threads(config.threads or free_cores(resolved_workers(config.env)))
         run = Run(config, run_dir, device, stack, start, lock)
         save(config, run_dir / CONFIG)

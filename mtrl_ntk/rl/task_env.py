@@ -25,6 +25,7 @@ from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from numpy.typing import ArrayLike, NDArray
 
 from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.rl.heap import return_freed_memory
 from mtrl_ntk.rl.lean_env import is_proven, lean_class
 
 GoalMode = Literal["resampled", "fixed", "in_order"]
@@ -290,6 +291,7 @@ def make_sim(name: str, reward_version: RewardVersion = "v2", *, lean: bool = Tr
     sim._partially_observable = False
     # It caches bounds that zero the goal, and clips observations to them.
     sim.__dict__.pop("sawyer_observation_space", None)
+    return_freed_memory()
     return sim
 
 
