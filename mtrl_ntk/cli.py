@@ -108,7 +108,10 @@ def _report(argv: list[str], prog: str) -> None:
     parser.add_argument("folders", nargs="*", metavar="DIR", help="folders of runs, at any depth")
     parser.add_options(options(ReportOptions()))
     chosen = updated(ReportOptions(), parser.parse(argv, elsewhere={}))
-    folders = [Path(name) for name in getattr(parser.parse_known_args(argv)[0], "folders", ())]
+    names = getattr(parser.parse_known_args(argv)[0], "folders", ())
+    if not all(names):
+        raise ConfigError("a DIR is empty; give folders of runs, such as runs")
+    folders = [Path(name) for name in names]
     if bool(folders) == bool(chosen.kernels):
         raise ConfigError(
             "give either folders of runs, for a report on them, or --kernels RUN [RUN...], for "

@@ -13,7 +13,8 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.archive import Found
 from mtrl_ntk.experiment.checkpoint import CheckpointError
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
-from mtrl_ntk.rl.sac import MultiTaskSAC, make_weighting
+from mtrl_ntk.rl.replay import free_memory
+from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig, make_weighting
 
 if TYPE_CHECKING:
     from mtrl_ntk.experiment.config import RunConfig
@@ -44,7 +45,12 @@ def stream_seed(seed: int, stream: str) -> int:
 
 
 def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:
-    """Makes the untrained agent of a run."""
+    """Makes the untrained agent of a run.
+
+    Raises:
+        UserError: If its networks do not fit into the memory.
+    """
+    _require_memory(config.sac, num_tasks, device)
     return MultiTaskSAC(
         num_tasks,
         OBSERVATION_DIM,
@@ -54,6 +60,28 @@ def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> Multi
         seed=stream_seed(config.seed, "agent"),
         device=device,
     )
+
+
+def _require_memory(config: SacConfig, num_tasks: int, device: torch.device) -> None:
+    """Refuses networks that cannot fit, before any of them is made.
+
+    Counts what there is at least: hidden layers, with a copy that follows and Adam's two moments.
+    """
+    embedding_dim = config.embedding_dim if config.network == "task_embedding" else 0
+    copies = num_tasks if config.network == "independent" else 1
+    inputs = OBSERVATION_DIM + embedding_dim + (config.depth - 1) * config.width
+    weights = copies * config.width * inputs + num_tasks * embedding_dim
+    needed = _NETWORKS * weights * 4 * torch.float32.itemsize
+    available = free_memory(device)
+    if needed > available:
+        raise UserError(
+            f"the networks need {needed / 1e9:.1f} GB on {device.type}, {available / 1e9:.1f} GB "
+            "are free: set a smaller --width or --depth"
+        )
+
+
+_NETWORKS = 3
+"""The actor and the two critics."""
 
 
 def load_agent(

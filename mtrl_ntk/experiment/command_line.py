@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.conversion import convert, without_none
+from mtrl_ntk.experiment.conversion import convert, shown, without_none
 from mtrl_ntk.experiment.options import Option, suggestion
 
 
@@ -50,15 +51,19 @@ class Parser(argparse.ArgumentParser):
             ConfigError: A flag is unknown or a value has the wrong type.
         """
         values, unknown = self.parse_known(argv)
-        for argument in unknown:
-            flag = argument.split("=")[0]
-            if not flag.startswith("--"):
-                raise ConfigError(f"unexpected argument {argument!r}; --help shows the usage")
-            hint = elsewhere.get(flag[2:].replace("-", "_"))
-            raise ConfigError(
-                f"unknown option {flag}; {hint or suggestion(flag, self._option_string_actions)}"
-            )
+        if unknown:
+            raise ConfigError(self._why_not(unknown[0], elsewhere))
         return values
+
+    def _why_not(self, argument: str, elsewhere: Mapping[str, str]) -> str:
+        """What to say about an argument that belongs to no option."""
+        flag = argument.split("=")[0]
+        if argument.lower() in _TRUTHS:
+            return f"unexpected argument {argument!r}; a switch takes no value: --NAME or --no-NAME"
+        if not re.fullmatch(r"--[\w-]+", flag):
+            return f"unexpected argument {shown(argument)}; --help shows the usage"
+        hint = elsewhere.get(flag[2:].replace("-", "_"))
+        return f"unknown option {flag}; {hint or suggestion(flag, self._option_string_actions)}"
 
     def parse_known(self, argv: Sequence[str]) -> tuple[dict[str, object], list[str]]:
         """Returns the values of the options that the command line gives, and what is none of them.
@@ -77,7 +82,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises instead of printing the usage, which would bury the message."""
-        raise ConfigError(message)
+        message = message.removeprefix("argument ")
+        if "ignored explicit argument" in message:
+            message = f"{message.split(':')[0]} is a switch and takes no value"
+        raise ConfigError(f"{message}; --help shows the usage")
+
+
+_TRUTHS = frozenset({"true", "false", "yes", "no", "on", "off"})
 
 
 def _argument_keywords(option: Option) -> dict[str, Any]:
@@ -114,6 +125,8 @@ def _convert_text(option: Option, value: object) -> object:
     """Converts what argparse read: text, a list of texts, or a truth value."""
     if isinstance(value, list):
         value = ",".join(value)
+        if not value.strip(" ,"):
+            raise ConfigError(f"{option.flags[0]} is empty; give at least one, or leave it out")
     if NoneType in get_args(option.annotation) and value == "none":
         return None
     return convert(option.annotation, value, option.flags[0])

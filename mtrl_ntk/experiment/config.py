@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -15,7 +16,7 @@ import yaml
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.command_line import Parser
-from mtrl_ntk.experiment.conversion import convert
+from mtrl_ntk.experiment.conversion import convert, shown
 from mtrl_ntk.experiment.evaluation import EvaluationConfig
 from mtrl_ntk.experiment.loop import LoopConfig
 from mtrl_ntk.experiment.options import (
@@ -30,6 +31,7 @@ from mtrl_ntk.experiment.options import (
 from mtrl_ntk.experiment.ranges import check_ranges
 from mtrl_ntk.experiment.rendering import VideoConfig
 from mtrl_ntk.experiment.resume import NEWEST, settings_of
+from mtrl_ntk.experiment.yaml_files import read_values
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.networks import why_not
 from mtrl_ntk.rl.sac import SacConfig
@@ -181,12 +183,13 @@ def load(argv: Sequence[str], prog: str) -> RunConfig:
         SystemExit: Help was asked for, and printed.
     """
     first = Parser(prog, add_help=False)
-    first.add_argument("--config", type=Path)
+    first.add_argument("--config")
     first.add_argument("--method")
     first.add_argument("--run-dir")
     first.add_argument("--resume", nargs="?", const=str(NEWEST))
     given = vars(first.parse_known_args(argv)[0])
-    file = given.pop("config", None)
+    file = convert(Path | None, given.pop("config", None), "--config")
+    assert file is None or isinstance(file, Path)
     values = (read_values(file) | given) if file else given
     resumed_from, resumed = _resumed_settings(values)
     method, source = _method({**resumed, **values}), str(file or "command line")
@@ -243,7 +246,7 @@ def _with_default(option: Option, chosen: Mapping[str, object]) -> Option:
 def _method(values: Mapping[Any, Any]) -> str:
     method = values.get("method", RunConfig.method)
     if not isinstance(method, str) or method not in METHODS:
-        raise ConfigError(f"unknown method {method!r}; {suggestion(str(method), METHODS)}")
+        raise ConfigError(f"unknown method {shown(method)}; {suggestion(str(method), METHODS)}")
     return method
 
 
@@ -261,10 +264,13 @@ def _known(method: str) -> list[Option]:
 
 def _elsewhere(method: str) -> dict[str, str]:
     """Options of the other methods, with what to say about them."""
+    owners: dict[str, list[str]] = defaultdict(list)
+    for other, weighting in METHODS.items():
+        for option in options(weighting.config_class()):
+            owners[option.name].append(other)
     return {
-        option.name: f"it is an option of method {other}, and the method is {method}"
-        for other, weighting in METHODS.items()
-        for option in options(weighting.config_class())
+        name: f"it is an option of {' and '.join(others)}, and the method is {method}"
+        for name, others in owners.items()
     }
 
 
@@ -275,28 +281,6 @@ def _build(method: str, values: Mapping[str, object]) -> RunConfig:
         raise
     except ValueError as error:  # from the method's own checks
         raise ConfigError(str(error)) from None
-
-
-def read_values(path: Path) -> dict[Any, Any]:
-    """Reads a YAML file of values by name.
-
-    Raises:
-        ConfigError: The file cannot be read, or holds something else.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        present = sorted(str(file) for file in path.parent.glob("*.yaml"))
-        hint = f"; {suggestion(str(path), present)}" if present else ""
-        raise ConfigError(f"config file {path} does not exist{hint}") from None
-    except OSError as error:
-        raise ConfigError(f"cannot read config file {path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"config file {path} is not valid YAML: {reason}") from None
-    if not isinstance(values, dict) or not values:
-        raise ConfigError(f"config file {path} must hold lines of the form 'name: value'")
-    return values
 
 
 def _plain(value: object) -> object:

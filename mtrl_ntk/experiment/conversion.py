@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from types import NoneType, UnionType
@@ -32,7 +34,26 @@ def convert(annotation: Any, value: object, label: str) -> object:  # noqa: ANN4
             return _choice(value, get_args(annotation))
         return _SCALARS[annotation](value)
     except ValueError as expected:
-        raise ConfigError(f"{label} is {value!r}; it must be {expected}") from None
+        raise ConfigError(f"{label} is {shown(value)}; it must be {expected}") from None
+
+
+def shown(value: object) -> str:
+    """Returns a value as an error shows it: short, however long or deeply nested it is."""
+    return "empty" if value is None else _SHORT.repr(value)
+
+
+class _Short(reprlib.Repr):
+    """Python refuses to write out an integer of thousands of digits."""
+
+    def repr_int(self, value: int, level: int) -> str:
+        if value.bit_length() > _MOST_BITS:
+            return "a huge number"
+        return super().repr_int(value, level)
+
+
+_SHORT = _Short()
+_SHORT.maxstring = 80
+_MOST_BITS = 256
 
 
 def without_none(annotation: Any) -> Any:  # noqa: ANN401 - annotations have no common type
@@ -58,29 +79,43 @@ def _choice(value: object, possible: tuple[str, ...]) -> str:
 
 
 def _real(value: object) -> float:
-    # YAML 1.1 reads 3e-4, without a dot, as text.
-    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            number = math.nan
-        if math.isfinite(number):
-            return number
-    raise ValueError("a finite number")
+    number = _as_float(value)
+    if not math.isfinite(number):
+        raise ValueError("a finite number")
+    return number
+
+
+def _as_float(value: object) -> float:
+    """The number, or NaN for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return math.nan
+    if isinstance(value, str) and not value.isascii():
+        return math.nan  # Python also reads the digits of other scripts
+    try:
+        return float(value)  # text as well: YAML 1.1 reads 3e-4, without a dot, as text
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def _whole(value: object) -> int:
+    number = _as_int(value)
+    if number is None:
+        raise ValueError("a whole number")
+    if abs(number) >= 1 << 63:
+        raise ValueError("a whole number of at most 18 digits")
+    return number
+
+
+def _as_int(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     try:
-        if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+\s*", value, re.ASCII):
             return int(value)
-        number = _real(value)  # 2e6 is a whole number
-        if number.is_integer():
-            return int(number)
-    except ValueError:
-        pass
-    raise ValueError("a whole number")
+    except ValueError:  # thousands of digits
+        return None
+    number = _as_float(value)  # 2e6 is a whole number
+    return int(number) if number.is_integer() else None
 
 
 def _truth(value: object) -> bool:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.conversion import convert
+from mtrl_ntk.experiment.conversion import convert, shown
 
 T = TypeVar("T")
 Device = Literal["auto", "cpu", "cuda"]
@@ -102,10 +102,17 @@ def updated(config: T, values: Mapping[str, object]) -> T:
 
 
 def suggestion(name: str, possible: Iterable[str]) -> str:
-    """Says which of the possible names was probably meant, or else lists them all."""
+    """Says which of the possible names was probably meant, or else lists them, if they are few."""
     names = list(possible)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"possible: {', '.join(names)}"
+    close = difflib.get_close_matches(name[:_LONGEST_NAME], names, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"possible: {', '.join(names)}" if len(names) <= _MOST_LISTED else "--help lists all"
+
+
+_LONGEST_NAME = 200
+"""Longer ones are no typing errors, and would take long to compare."""
+_MOST_LISTED = 30
 
 
 def convert_values(
@@ -125,8 +132,9 @@ def convert_values(
     by_name = {option.name: option for option in known}
     for name in values:
         if name not in by_name:
-            hint = elsewhere.get(name) or suggestion(str(name), by_name)
-            raise ConfigError(f"{source}: unknown key {str(name)!r}; {hint}")
+            key = shown(name)
+            hint = elsewhere.get(name) or suggestion(key.strip("'"), by_name)
+            raise ConfigError(f"{source}: unknown key {key}; {hint}")
     return {
         name: convert(by_name[name].annotation, value, f"{source}: {name}")
         for name, value in values.items()

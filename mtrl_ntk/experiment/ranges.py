@@ -16,28 +16,38 @@ class Range:
     low: int
     high: float = math.inf
     above: bool = False
+    most: float = math.inf
+    """What no machine and no study gets near: above it is a slip of the finger, which would fill
+    the memory or never end."""
 
     def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high and not (self.above and value == self.low)
+        allowed = self.low <= value <= min(self.high, self.most)
+        return allowed and not (self.above and value == self.low)
 
-    def __str__(self) -> str:
+    def required_of(self, value: float) -> str:
+        """What a value that is not in the range must be."""
+        if self.most < value:
+            return f"at most {self.most}"
         if self.high == math.inf:
             return f"above {self.low}" if self.above else f"at least {self.low}"
-        low = f"above {self.low}" if self.above else f"from {self.low}"
-        return f"{low} to {self.high}"
+        low = f"above {self.low} and at most" if self.above else f"from {self.low} to"
+        return f"{low} {self.high}"
 
 
-_COUNT = Range(1)
-_NOT_NEGATIVE = Range(0)
-_POSITIVE = Range(0, above=True)
+_COUNT = Range(1, most=10**12)
+_NOT_NEGATIVE = Range(0, most=10**12)
+_UNITS = Range(1, most=2**16)
+_POSITIVE = Range(0, above=True, most=10**6)
 _SHARE = Range(0, 1, above=True)
+_LOG_STD = Range(-100, 20)
+_MOST_PROCESSES = 1024
 
 RANGES = {
     "seed": Range(0, 2**32 - 1),  # what NumPy takes
-    "threads": _NOT_NEGATIVE,
-    "envs_per_task": _COUNT,
+    "threads": Range(0, most=_MOST_PROCESSES),
+    "envs_per_task": Range(1, most=_MOST_PROCESSES),
     "horizon": Range(1, 500),
-    "workers": Range(-1),
+    "workers": Range(-1, most=_MOST_PROCESSES),
     "batch_size": _COUNT,
     "gamma": _SHARE,
     "tau": _SHARE,
@@ -46,14 +56,16 @@ RANGES = {
     "temperature_learning_rate": _POSITIVE,
     "adam_epsilon": _POSITIVE,
     "max_grad_norm": _NOT_NEGATIVE,
-    "embedding_dim": _COUNT,
-    "width": _COUNT,
-    "depth": _COUNT,
+    "embedding_dim": _UNITS,
+    "width": _UNITS,
+    "depth": Range(1, most=100),
+    "log_std_min": _LOG_STD,
+    "log_std_max": _LOG_STD,
     "initial_temperature": _POSITIVE,
     "reward_scale": _POSITIVE,
     "total_steps": _COUNT,
     "warmstart_steps": _COUNT,
-    "updates_per_step": _POSITIVE,
+    "updates_per_step": Range(0, above=True, most=1000),
     "replay_capacity": _COUNT,
     "log_every": _COUNT,
     "checkpoint_every": _NOT_NEGATIVE,
@@ -61,13 +73,21 @@ RANGES = {
     "kernel_every": _NOT_NEGATIVE,
     "kernel_minibatches": _COUNT,
     "evaluate_every": _COUNT,
-    "evaluation_episodes": _COUNT,
+    "evaluation_episodes": Range(1, most=10_000),
     "video_every": _NOT_NEGATIVE,
     "video_size": Range(64, 1920),
     "video_stride": Range(1, 80),
     "video_episodes": Range(1, 50),
 }
-"""Ranges by option name; a method checks its own options when its config is made."""
+"""Ranges of a run's options by name; a method checks its own options when its config is made."""
+
+_OTHER_RANGES = {
+    "jobs": Range(0, most=_MOST_PROCESSES),
+    "last": _COUNT,
+    "least_affinity": Range(-1, 1),
+    "resamples": Range(1, most=100_000),
+}
+"""Ranges of options that only sweeps and reports have."""
 
 
 def check_ranges(config: object) -> None:
@@ -76,7 +96,8 @@ def check_ranges(config: object) -> None:
     Raises:
         ConfigError: A number is out of its range.
     """
+    ranges = RANGES | _OTHER_RANGES
     for name, value in leaves(config).items():
-        allowed = RANGES.get(name)
+        allowed = ranges.get(name)
         if allowed and isinstance(value, (int, float)) and value not in allowed:
-            raise ConfigError(f"{name} is {value}; it must be {allowed}")
+            raise ConfigError(f"{name} is {value}; it must be {allowed.required_of(value)}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.experiment.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,4 @@ class ReportOptions:
     """Mean affinity at which two groups of tasks are still joined; by default that of all tasks."""
 
     def __post_init__(self) -> None:
-        for name in ("last", "resamples"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_ranges(self)

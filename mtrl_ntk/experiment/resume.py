@@ -124,11 +124,16 @@ def _source(resume: Path, run_dir: Path | None) -> Path:
 
 
 def _run_dir_of(source: Path) -> Path:
-    source = source.resolve()
-    for folder in (source, source.parent):
+    for folder in (source.resolve(), source.resolve().parent):
         if folder.name == CHECKPOINT:
             return folder.parent
-    raise ConfigError(f"{source} is in no run's folder; say with --run-dir where the run goes on")
+    if not source.exists():
+        raise ConfigError(f"{source} does not exist; --resume wants a run or a checkpoint")
+    if _holds_any(source):
+        raise ConfigError(
+            f"{source} is in no run's folder; say with --run-dir where the run goes on"
+        )
+    raise ConfigError(f"{source} holds no checkpoint that a run could go on from")
 
 
 def _holds_any(source: Path) -> bool:

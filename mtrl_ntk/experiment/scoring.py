@@ -26,7 +26,7 @@ from mtrl_ntk.experiment.evaluation import (
 )
 from mtrl_ntk.experiment.progress import print_result, standard_output
 from mtrl_ntk.experiment.rendering import RenderingError
-from mtrl_ntk.experiment.scores import RESULT_JSON, save_scores
+from mtrl_ntk.experiment.scores import EPISODES_CSV, RESULT_CSV, RESULT_JSON, save_scores
 from mtrl_ntk.experiment.scoring_options import UNSEEN_SEED, ScoringOptions
 from mtrl_ntk.experiment.trained import Trained, load_trained, places_of, policy_on
 from mtrl_ntk.experiment.video import Scene, film, require_video
@@ -166,7 +166,8 @@ def _no_video(options: ScoringOptions, error: RenderingError) -> None:
 def _make_folder(asked: Path | None, trained: Trained) -> Path:
     now = datetime.now().astimezone()
     out = asked or trained.home / "evaluations" / f"{now:%Y%m%d-%H%M%S}"
-    if (out / RESULT_JSON).exists():
+    if any((out / name).exists() for name in (RESULT_JSON, RESULT_CSV, EPISODES_CSV)):
+        # A run's own evaluation.csv, too, is not overwritten.
         raise UserError(f"{out} already holds an evaluation; choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)

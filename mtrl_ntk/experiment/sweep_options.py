@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.command_line import Parser
 from mtrl_ntk.experiment.options import Option, convert_values, options, updated
+from mtrl_ntk.experiment.ranges import check_ranges
+from mtrl_ntk.experiment.yaml_files import read_values
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class SweepOptions:
     """YAML file of a sweep: these options, and those of train_mt10, by name."""
 
     def __post_init__(self) -> None:
-        if self.jobs < 0:
-            raise ConfigError(f"jobs is {self.jobs}; it must be at least 0")
+        check_ranges(self)
+        if not self.seeds:
+            raise ConfigError("seeds is empty; give at least one, such as 1 or 1-10")
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
@@ -57,7 +60,7 @@ class SweepOptions:
         values: dict[str, list[str]] = {}
         for part in ",".join(self.vary).split(",") if self.vary else ():
             name, equals, value = part.rpartition("=")
-            if not equals and not values:
+            if not name.strip(" -") and (equals or not values):
                 raise ConfigError(f"--vary is {part!r}; it must be such as width=128,256")
             name = name.strip().removeprefix("--").replace("-", "_") if equals else [*values][-1]
             values.setdefault(name, []).append(value.strip())
@@ -173,8 +176,6 @@ _MOST_SEEDS = 1000
 
 def _read_file(path: Path, known: Sequence[Option]) -> tuple[dict[str, object], list[str]]:
     """The sweep's own options in a file, and those of its runs as arguments."""
-    from mtrl_ntk.experiment.config import read_values
-
     values = read_values(path)
     names = {option.name for option in known} - {"sweep"}
     own = {

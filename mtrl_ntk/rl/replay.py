@@ -196,11 +196,15 @@ class MultiTaskReplayBuffer:
         )
 
 
-def _check_memory(needed: int, capacity: int, device: torch.device) -> None:
+def free_memory(device: torch.device) -> int:
+    """Bytes that may still be taken."""
     if device.type == "cuda":
-        available = torch.cuda.mem_get_info(device)[0]
-    else:
-        available = psutil.virtual_memory().available
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _check_memory(needed: int, capacity: int, device: torch.device) -> None:
+    available = free_memory(device)
     if needed > available:
         possible = capacity * available // needed
         raise UserError(

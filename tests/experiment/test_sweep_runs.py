@@ -68,7 +68,7 @@ def test_a_sweep_is_named_for_its_preset(tmp_path: Path) -> None:
         (["--width=0"], (), "width is 0"),
         ([], ("width=8,none",), "--width is 'none'"),
         ([], ("width=8,8",), "two runs would be named"),
-        (["--exponent=0.5"], (), "it is an option of method ntkmtl"),
+        (["--exponent=0.5"], (), "it is an option of ntkmtl"),
     ],
 )
 def test_no_run_is_planned_if_one_cannot_be(
