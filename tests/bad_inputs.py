@@ -65,6 +65,10 @@ def write_world(folder: Path) -> None:
 
 
 def listing(folder: Path) -> list[tuple[str, int, int]]:
-    """Everything in a folder, with sizes and times, so that nothing can change unseen."""
-    paths = sorted(path for path in folder.rglob("*"))
-    return [(str(path), path.lstat().st_size, path.lstat().st_mtime_ns) for path in paths]
+    """All in a folder, files with sizes and times, so that nothing can change unseen."""
+    return [
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+        if path.is_file()
+        else (str(path), 0, 0)
+        for path in sorted(folder.rglob("*"))
+    ]

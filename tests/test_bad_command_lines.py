@@ -163,9 +163,11 @@ seed=3                            | unexpected argument 'seed=3'
 --config unknown.yaml             | unknown.yaml: unknown key 'widht'; did you mean width?
 --config unknown.yaml --config twice.yaml | line 3: seed is given twice
 --run-dir ''                      | run_dir is ''; it must be a path
---run-dir file                    | cannot make the run's folder file: File exists; choose --run-dir
+--run-dir file                    | the run's folder file: File exists; choose --run-dir
 --run-dir file/x                  | Not a directory; choose --run-dir
 --run-dir runs/equal-seed1        | already holds a run; choose another folder, or add --resume
+--run-dir agent                   | agent already holds a run; choose another folder, or add --resume
+--run-dir foreign                 | foreign already holds a run
 --resume                          | --resume needs --run-dir, or the path of a run or a checkpoint
 --resume ''                       | resume is ''; it must be a path
 --resume nothing                  | nothing does not exist; --resume wants a run or a checkpoint

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.experiment.agents import CHECKPOINT, CONFIG, resolve_device
+from mtrl_ntk.experiment.archive import checkpoints
 from mtrl_ntk.experiment.evaluation import EvaluationResult
 from mtrl_ntk.experiment.logging import add_resumption, write_run_info
 from mtrl_ntk.experiment.loop import Run
@@ -62,7 +63,13 @@ def _folder(config: RunConfig) -> Path:
     from mtrl_ntk.experiment.config import run_folder
 
     if config.resume is None:
-        return run_folder(config, datetime.now().astimezone())
+        folder = run_folder(config, datetime.now().astimezone())
+        if checkpoints(folder / CHECKPOINT):
+            raise UserError(
+                f"{folder} already holds a run; choose another folder, or add --resume to go on "
+                "with it"
+            )
+        return folder
     return resumed_folder(config.resume, config.run_dir)
 
 
