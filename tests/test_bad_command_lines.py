@@ -166,7 +166,7 @@ seed=3                            | unexpected argument 'seed=3'
 --run-dir file                    | the run's folder file: File exists; choose --run-dir
 --run-dir file/x                  | Not a directory; choose --run-dir
 --run-dir runs/equal-seed1        | already holds a run; choose another folder, or add --resume
---run-dir agent                   | agent already holds a run; choose another folder, or add --resume
+--run-dir agent                   | agent already holds a run; choose another folder
 --run-dir foreign                 | foreign already holds a run
 --resume                          | --resume needs --run-dir, or the path of a run or a checkpoint
 --resume ''                       | resume is ''; it must be a path
