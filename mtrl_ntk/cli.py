@@ -10,12 +10,14 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from mtrl_ntk.errors import ConfigError, Interrupted, UserError
+from mtrl_ntk.errors import ConfigError, Interrupted, RunFailed, UserError
 from mtrl_ntk.experiment.command_line import Parser
 from mtrl_ntk.experiment.options import options, updated
+from mtrl_ntk.experiment.outages import OutageWarning
 from mtrl_ntk.experiment.rendering import drop_broken_backend
 from mtrl_ntk.experiment.report_options import ReportOptions
 from mtrl_ntk.experiment.scoring_options import ScoringOptions
@@ -146,6 +148,7 @@ def _run(prog: str, command: Callable[[list[str], str], None]) -> None:
     """Runs a command; a mistake of the user ends it with one line and exit code 2."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("always", OutageWarning)
             warnings.showwarning = partial(_show_warning, prog)
             command(sys.argv[1:], prog)
     except Interrupted as stop:
@@ -154,6 +157,9 @@ def _run(prog: str, command: Callable[[list[str], str], None]) -> None:
     except UserError as error:
         print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except RunFailed as error:
+        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -161,4 +167,5 @@ def _run(prog: str, command: Callable[[list[str], str], None]) -> None:
 
 def _show_warning(prog: str, message: Warning | str, *_: object) -> None:
     """Shows a warning as one line, without the place in the code that it comes from."""
-    print(f"{prog}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    with suppress(OSError):  # the log of the output may be on the very disk that is full
+        print(f"{prog}: warning: {' '.join(str(message).split())}", file=sys.stderr)

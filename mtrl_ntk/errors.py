@@ -9,6 +9,10 @@ class ConfigError(UserError, ValueError):
     """An option, or a config file, that cannot be used as given."""
 
 
+class RunFailed(Exception):
+    """A run has come to an end that is not its own or could not be kept: one line, exit code 1."""
+
+
 class Interrupted(Exception):
     """A signal has stopped a run, and the run was saved: shown as one line.
 

@@ -84,9 +84,13 @@ class Archive:
         Raises:
             OSError: If writing fails; the earlier checkpoints stay loadable.
         """
-        segments = replay_segments.as_json(self._segments.save(replay))
         folder = self.folder / f"step-{step:09d}"
-        save_checkpoint(folder, tensors, {**metadata, REPLAY: segments}, training)
+        try:
+            segments = replay_segments.as_json(self._segments.save(replay))
+            save_checkpoint(folder, tensors, {**metadata, REPLAY: segments}, training)
+        except OSError:
+            self._remove_unused_segments(checkpoints(self.folder))
+            raise
         self._tidy()
         return folder
 
@@ -104,7 +108,10 @@ class Archive:
         for path in self.folder.iterdir():
             if _LEFTOVER.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
-        used = [s for path in kept for s in segments_of(path, metadata[path] or {})]
+        self._remove_unused_segments(kept)
+
+    def _remove_unused_segments(self, kept: Iterable[Path]) -> None:
+        used = [s for path in kept for s in segments_of(path, _metadata(path) or {})]
         self._segments.remove_others(used)
 
 

@@ -127,7 +127,11 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     # Cloned: safetensors refuses tensors that share memory, as views of one parameter do.
     cpu = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(cpu, path)
+    try:
+        save_file(cpu, path)
+    except SafetensorError as error:
+        # How safetensors reports a full disk.
+        raise OSError(str(error)) from error
 
 
 def _write_manifest(staging: Path, metadata: Mapping[str, object]) -> None:

@@ -116,9 +116,12 @@ def save_diagnosis(run_dir: Path, part: Part, diagnosis: Diagnosis) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / f"{part}-{diagnosis.updates:08d}.npz"
     unfinished = path.with_suffix(".new")
-    with unfinished.open("wb") as file:
-        np.savez_compressed(file, **asdict(diagnosis))
-    os.replace(unfinished, path)
+    try:
+        with unfinished.open("wb") as file:
+            np.savez_compressed(file, **asdict(diagnosis))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return path
 
 

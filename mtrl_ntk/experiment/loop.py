@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtrl_ntk.errors import Interrupted
+from mtrl_ntk.errors import Interrupted, RunFailed
 from mtrl_ntk.experiment.agents import make_agent, policy_of, stream_seed
+from mtrl_ntk.experiment.disk_space import check_space, disk_need
 from mtrl_ntk.experiment.estimate import DurationEstimate
 from mtrl_ntk.experiment.evaluation import (
     EvaluationResult,
@@ -28,9 +29,9 @@ from mtrl_ntk.experiment.monitor import EpisodeStatistics, MetricMeans, Rates, s
 from mtrl_ntk.experiment.progress import Progress
 from mtrl_ntk.experiment.resume import Start
 from mtrl_ntk.experiment.run_lock import RunLock
-from mtrl_ntk.experiment.run_state import capture, describe, log_position, make_archive, restore
+from mtrl_ntk.experiment.run_state import capture, log_position, make_archive, restore
+from mtrl_ntk.experiment.saving import Saver
 from mtrl_ntk.experiment.signals import StopRequest
-from mtrl_ntk.experiment.state import split
 from mtrl_ntk.experiment.training_evaluation import EvaluationStopped, TrainingEvaluations
 from mtrl_ntk.experiment.training_kernels import diagnose_kernels
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, StepResults, make_envs, task_names
@@ -92,10 +93,12 @@ class Run:
         names = task_names(config.env.benchmark, config.env.tasks or None)
         self.replay = self._make_replay(len(names), device)
         self.agent = make_agent(config, len(names), device)
+        check_space(disk_need(config, self.agent, self.replay), run_dir)
         if lock is not None:
             lock.take()
         self.logger = stack.enter_context(RunLogger(run_dir, names, log_position(start)))
         self.archive = make_archive(run_dir, self.loop.keep_checkpoints, start)
+        self.saver = Saver(self.archive, self.logger.outages)
         self.envs = stack.enter_context(closing(make_envs(config.env, seed=config.seed)))
         evaluation_envs = stack.enter_context(
             closing(make_evaluation_envs(config.env, config.evaluation, seed=config.seed))
@@ -110,7 +113,6 @@ class Run:
         self.estimate = DurationEstimate(config, len(names))
         self.step = self.updates = 0
         self.observations: FloatArray = np.zeros(0, np.float32)
-        self._saved_at = -1
         self._started = time.perf_counter()
         self._start = start
 
@@ -169,7 +171,7 @@ class Run:
             self.observations, _ = self.envs.reset()
             return
         remarks = restore(self, self._start.found)
-        self._saved_at = self.step
+        self.saver.saved_at = self.step
         self._say_what_it_goes_on_from(self._start.found.folder, remarks)
         if self._start.continues and (later := self.archive.remove_after(self.step)):
             names = ", ".join(path.name for path in later)
@@ -194,12 +196,14 @@ class Run:
         )
         if evaluation_is_due:
             self._evaluate()
-        save_is_due = evaluation_is_due or (
-            self._is_due(self.loop.checkpoint_every) and self._saved_at != self.step
+        save_is_due = (
+            evaluation_is_due
+            or self._is_due(self.loop.checkpoint_every)
+            or (self.saver.failure is not None and self._is_due(self.loop.log_every))
         )
         # The last step is saved when all of it is done.
-        if save_is_due and self.step < self.loop.total_steps:
-            self._save(capture(self))
+        if save_is_due and self.saver.saved_at != self.step < self.loop.total_steps:
+            self._save()
 
     def _finish(self) -> EvaluationResult:
         """Does what is done at the end, whatever the intervals.
@@ -214,19 +218,18 @@ class Run:
         state = capture(self) | {"log": asdict(position)}
         if not self._is_due(self.loop.log_every):
             self._log()
-        self._save(state, finished=True)
+        with self.rates.paused():
+            self.saver.save(self, state, finished=True)
         return result
 
     def _stop_if_asked(self) -> None:
         if self._stop.received is None:
             return
-        if self._saved_at != self.step:
-            self._save(capture(self))
+        stopped = f"stopped by {self._stop.received.name} after {self.step} steps"
         command = f"train_mt10 --run-dir {shlex.quote(str(self.logger.run_dir))} --resume"
-        raise Interrupted(
-            f"stopped by {self._stop.received.name} after {self.step} steps; to go on: {command}",
-            self._stop.received,
-        )
+        if self.saver.saved_at != self.step and not self._save():
+            raise RunFailed(f"{stopped}, {self.unsaved}; to go on from there: {command}")
+        raise Interrupted(f"{stopped}; to go on: {command}", self._stop.received)
 
     def _choose_actions(self, observations: FloatArray) -> FloatArray:
         if self.step <= self.loop.warmstart_steps:
@@ -298,12 +301,21 @@ class Run:
             policy = policy_of(self.agent, deterministic=True)
             return self.evaluations.evaluate(policy, self.counters)
 
-    def _save(self, state: dict[str, Any], *, finished: bool = False) -> None:
+    def _save(self) -> bool:
         with self.rates.paused():
-            training, values = split(state)
-            metadata = describe(self, values, finished=finished)
-            self.archive.save(self.step, self.agent.state_dict(), metadata, training, self.replay)
-            self._saved_at = self.step
+            return self.saver.save(self, capture(self))
+
+    @property
+    def unsaved(self) -> str | None:
+        """What of the run is not on the disk, in words; None if all of it is."""
+        if (reason := self.saver.failure) is not None:
+            last = self.saver.saved_at
+            newest = f"the newest checkpoint is of step {last}" if last >= 0 else "there is none"
+            return f"which could not be saved: {reason}; {newest}"
+        if unwritten := self.logger.unwritten:
+            names = ", ".join(path.name for path in unwritten)
+            return f"of which {names} lack rows that could not be written"
+        return None
 
     def _announce(self) -> None:
         self.progress.message(

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -186,7 +187,8 @@ class Progress:
 
     def _print(self, text: str) -> None:
         # soft_wrap keeps a long path in one piece, to be copied; a path may hold [brackets].
-        self._console.print(Text(text), soft_wrap=True)
+        with suppress(OSError):  # the output may go to a full disk
+            self._console.print(Text(text), soft_wrap=True)
 
     def _line(self) -> str:
         parts = [

@@ -15,9 +15,10 @@ import numpy as np
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment import config as run_config
-from mtrl_ntk.experiment.logging import EVALUATION_CSV, MEAN_TASK, RUN_INFO, TRAINING_CSV
+from mtrl_ntk.experiment.logging import EVALUATION_CSV, MEAN_TASK, TRAINING_CSV
 from mtrl_ntk.experiment.plots import read_rows
 from mtrl_ntk.experiment.report_statistics import FloatArray
+from mtrl_ntk.experiment.run_info import RUN_INFO
 from mtrl_ntk.rl.task_env import task_names
 
 CONFIG_YAML = "config.yaml"

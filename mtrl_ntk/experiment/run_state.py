@@ -16,8 +16,9 @@ from mtrl_ntk.experiment.agents import CHECKPOINT, stream_seed
 from mtrl_ntk.experiment.archive import SCORE, Archive, Found, replay_folder, segments_of
 from mtrl_ntk.experiment.checkpoint import CheckpointError
 from mtrl_ntk.experiment.evaluation import EvaluationResult
-from mtrl_ntk.experiment.logging import Counters, LogPosition, versions
+from mtrl_ntk.experiment.logging import Counters, LogPosition
 from mtrl_ntk.experiment.resume import Start
+from mtrl_ntk.experiment.run_info import versions
 from mtrl_ntk.experiment.state import merge
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrl_ntk.experiment.logging import MEAN_TASK, versions
+from mtrl_ntk.experiment.logging import MEAN_TASK
+from mtrl_ntk.experiment.run_info import versions
 
 if TYPE_CHECKING:
     from mtrl_ntk.experiment.evaluation import Episodes

@@ -109,8 +109,11 @@ class ReplaySegments:
         return Segment(path.name, len(content), digest, first.tolist(), last.tolist())
 
     def remove_others(self, wanted: Iterable[Segment]) -> None:
-        """Removes what no checkpoint refers to any more, as far as that is possible."""
-        names = {segment.file for segment in wanted}
+        """Removes what no checkpoint refers to any more, as far as that is possible.
+
+        What was written for a save that has failed stays: the next save refers to it.
+        """
+        names = {segment.file for segment in (*wanted, *self._segments)}
         for path in self._folder.glob(f"*{_SUFFIX}"):
             if path.name not in names:
                 with contextlib.suppress(OSError):

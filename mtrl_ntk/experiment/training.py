@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mtrl_ntk.errors import ConfigError, UserError
+from mtrl_ntk.errors import ConfigError, RunFailed, UserError
 from mtrl_ntk.experiment.agents import CHECKPOINT, CONFIG, resolve_device
 from mtrl_ntk.experiment.archive import checkpoints
 from mtrl_ntk.experiment.evaluation import EvaluationResult
-from mtrl_ntk.experiment.logging import add_resumption, write_run_info
 from mtrl_ntk.experiment.loop import Run
+from mtrl_ntk.experiment.outages import Outages
 from mtrl_ntk.experiment.plots import plot_run
 from mtrl_ntk.experiment.progress import Progress
 from mtrl_ntk.experiment.resume import Start, find_start, resumed_folder
+from mtrl_ntk.experiment.run_info import RUN_INFO, add_resumption, write_run_info
 from mtrl_ntk.experiment.run_lock import RunLock
 from mtrl_ntk.experiment.run_state import counters_of, evaluation_of
 from mtrl_ntk.rl.envs import resolved_workers, usable_cores
@@ -36,9 +37,8 @@ def train(config: RunConfig) -> EvaluationResult:
     Raises:
         UserError: If the run cannot start as configured.
         Interrupted: If a signal has stopped the run, which is saved.
+        RunFailed: If the end of the run could not be saved.
     """
-    from mtrl_ntk.experiment.config import save
-
     run_dir = _folder(config)
     with ExitStack() as stack:
         lock = stack.enter_context(RunLock(run_dir))
@@ -49,14 +49,31 @@ def train(config: RunConfig) -> EvaluationResult:
         keep_freed_memory()
         torch.set_num_threads(config.threads or free_cores(resolved_workers(config.env)))
         run = Run(config, run_dir, device, stack, start, lock)
-        save(config, run_dir / CONFIG)
+        is_described = _describe(run, start)
+        result = run.train()
+        if not is_described:
+            _describe(run, start)
+        _show_results(run.progress, result, run_dir, run.counters.seconds)
+    if run.unsaved:
+        raise RunFailed(f"the run has reached its end, {run.unsaved}")
+    return result
+
+
+def _describe(run: Run, start: Start | None) -> bool:
+    """Writes the run's settings and what it runs with; returns whether that worked."""
+    from mtrl_ntk.experiment.config import save
+
+    run_dir = run.logger.run_dir
+
+    def write() -> None:
+        save(run.config, run_dir / CONFIG)
         if start and start.found and start.continues:
             add_resumption(run_dir, counters_of(start.found).vector_steps)
         else:
             write_run_info(run_dir, run.protocol)
-        result = run.train()
-    _show_results(run.progress, result, run_dir, run.counters.seconds)
-    return result
+
+    what, meanwhile = f"{CONFIG} and {RUN_INFO} into {run_dir}", "the end of the run tries again"
+    return run.logger.outages.attempt(what, write, meanwhile)
 
 
 def _folder(config: RunConfig) -> Path:
@@ -99,11 +116,15 @@ def _finished(config: RunConfig, start: Start) -> EvaluationResult | None:
 def _show_results(
     progress: Progress, result: EvaluationResult, run_dir: Path, seconds: float
 ) -> None:
+    plots: list[Path] = []
+    Outages().attempt(
+        f"plots into {run_dir}", lambda: plots.extend(plot_run(run_dir)), "they are left out"
+    )
     progress.final_table(
         result,
         run_dir=run_dir,
         checkpoint=run_dir / CHECKPOINT,
-        plots=plot_run(run_dir),
+        plots=plots,
         seconds=seconds,
     )
 

@@ -8,7 +8,7 @@ from mtrl_ntk.experiment.evaluation import EvaluationResult, FloatArray, Policy,
 from mtrl_ntk.experiment.logging import Counters, RunLogger
 from mtrl_ntk.experiment.progress import Progress
 from mtrl_ntk.experiment.signals import StopRequest
-from mtrl_ntk.experiment.training_video import TrainingVideos
+from mtrl_ntk.experiment.training_video import VIDEOS, TrainingVideos
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv
 
 if TYPE_CHECKING:
@@ -66,10 +66,14 @@ class TrainingEvaluations:
         return self.last
 
     def _film(self, policy: Policy, counters: Counters) -> None:
-        recording = self._videos.record(policy, counters.vector_steps)
-        if recording is not None:
-            self._logger.log_video(counters, "videos/evaluation", recording.gif)
-            self._progress.message(f"video: {recording.path}")
+        def film() -> None:
+            recording = self._videos.record(policy, counters.vector_steps)
+            if recording is not None:
+                self._logger.log_video(counters, "videos/evaluation", recording.gif)
+                self._progress.message(f"video: {recording.path}")
+
+        folder = self._logger.run_dir / VIDEOS
+        self._logger.outages.attempt(str(folder), film, "this video is left out")
 
     def _until_stopped(self, policy: Policy) -> Policy:
         """The policy, but a stop that is asked for need not wait for the evaluation's end."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from mtrl_ntk.experiment.agents import stream_seed
 from mtrl_ntk.experiment.kernel_plots import affinity_image
-from mtrl_ntk.experiment.kernels import PARTS, diagnose, save_diagnosis
+from mtrl_ntk.experiment.kernels import KERNELS, PARTS, diagnose, save_diagnosis
 from mtrl_ntk.experiment.logging import Counters, RunLogger
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
@@ -37,6 +38,7 @@ def diagnose_kernels(
     for part in PARTS:
         jacobian = agent.jacobian(part, batch, noise, config.loop.kernel_minibatches)
         diagnosis = diagnose(jacobian, task_names, counters)
-        save_diagnosis(logger.run_dir, part, diagnosis)
+        save = partial(save_diagnosis, logger.run_dir, part, diagnosis)
+        logger.outages.attempt(str(logger.run_dir / KERNELS), save, "this diagnosis is left out")
         images = {f"kernels/{part}/affinity": affinity_image(part, diagnosis)}
         logger.log_diagnosis(counters, diagnosis.scalars(part), images)

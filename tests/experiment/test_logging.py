@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import os
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,16 +18,12 @@ from tensorboard.backend.event_processing.event_file_loader import (  # type: ig
     EventFileLoader,
 )
 
-import mtrl_ntk
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment import logging
 from mtrl_ntk.experiment.evaluation import EvaluationResult
 from mtrl_ntk.experiment.logging import (
     Counters,
     LogPosition,
     RunLogger,
-    add_resumption,
-    write_run_info,
 )
 
 TASKS = ("reach-v3", "push-v3")
@@ -164,53 +159,8 @@ def test_tensorboard_opens_grouped(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot make the run's folder .*; choose --run-dir"):
+    with pytest.raises(UserError, match=r"cannot write the run's folder .*; choose --run-dir"):
         RunLogger(tmp_path / "file" / "run", TASKS)
-
-
-def test_run_info_says_what_the_numbers_were_made_with(tmp_path: Path) -> None:
-    protocol = {"benchmark": "MT10", "horizon": 500}
-    write_run_info(tmp_path, protocol)
-    info = json.loads((tmp_path / "run.json").read_text())
-    assert info["protocol"] == protocol
-    assert info["versions"]["mtrl_ntk"] == mtrl_ntk.__version__
-    assert info["versions"]["numpy"] == np.__version__
-    assert {"python", "torch", "metaworld", "mujoco", "gymnasium"} <= info["versions"].keys()
-    assert info["platform"]
-    assert info["started"].endswith("+00:00")
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    package = tmp_path / "repository" / "package"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    git(package, "init", "--quiet", "..")
-    return package
-
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    command = ["git", "-C", str(folder), *identity, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def test_git_state_follows_the_packages_files(checkout: Path) -> None:
-    assert logging._git_state(checkout) is None, "a package installed inside a foreign repository"
-    git(checkout, "add", ".")
-    assert logging._git_state(checkout) == {"commit": None, "dirty": True}
-    git(checkout, "commit", "--quiet", "--message", "first")
-    commit = git(checkout, "rev-parse", "HEAD")
-    (checkout.parent / "output.txt").touch()
-    assert logging._git_state(checkout) == {"commit": commit, "dirty": False}
-    (checkout / "__init__.py").write_text("changed = True")
-    assert logging._git_state(checkout) == {"commit": commit, "dirty": True}
-
-
-def test_a_machine_without_git_is_fine(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    git(checkout, "add", ".")
-    monkeypatch.setenv("PATH", "")
-    assert logging._git_state(checkout) is None
 
 
 def test_nan_is_the_only_value_left_out(tmp_path: Path) -> None:
@@ -306,25 +256,3 @@ def test_lost_rows_are_a_warning_and_no_row_is_half(tmp_path: Path) -> None:
     ):
         log_until(logger, range(6, 7))
     assert [row["vector_steps"] for row in read_csv(path)] == ["1", "2", "3", "4", "6"]
-
-
-def test_run_info_tells_of_every_resumption(tmp_path: Path) -> None:
-    write_run_info(tmp_path, {"horizon": 500})
-    before = json.loads((tmp_path / "run.json").read_text())
-    for steps in (100, 200):
-        add_resumption(tmp_path, steps)
-    info = json.loads((tmp_path / "run.json").read_text())
-    assert [each["vector_steps"] for each in info.pop("resumed")] == [100, 200]
-    assert info == before
-
-
-@pytest.mark.parametrize("content", [None, b"", b"[]", b"\xff", b'{"resumed": 3}'])
-def test_a_damaged_run_info_does_not_keep_a_run_from_going_on(
-    tmp_path: Path, content: bytes | None
-) -> None:
-    if content is not None:
-        (tmp_path / "run.json").write_bytes(content)
-    add_resumption(tmp_path, 7)
-    info = json.loads((tmp_path / "run.json").read_text())
-    assert [each["vector_steps"] for each in info["resumed"]] == [7]
-    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

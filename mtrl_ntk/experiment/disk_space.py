@@ -1,0 +1,99 @@
+"""Whether the disk has room for what a run will write."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.agents import CHECKPOINT
+
+if TYPE_CHECKING:
+    from mtrl_ntk.experiment.config import RunConfig
+    from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
+    from mtrl_ntk.rl.sac import MultiTaskSAC
+
+_ROW_BYTES_PER_TASK = 2_000
+"""Of a row of training.csv and its TensorBoard events, which name every number."""
+_MANIFEST_BYTES = 200_000
+"""Of a checkpoint besides its large tensors: manifest, environments, statistics."""
+_REST_BYTES = 10_000_000
+"""Settings, plots and what else is small."""
+
+
+class DiskNeed(NamedTuple):
+    """Bytes that a run writes."""
+
+    replay: int
+    """Transitions that the replay holds at the end."""
+    checkpoint: int
+    """A checkpoint without its transitions."""
+    checkpoints: int
+    """Checkpoints at a time: those kept, and the one in progress."""
+    logs: int
+    """CSV files, TensorBoard events and the rest."""
+
+    @property
+    def least(self) -> int:
+        """Without it no checkpoint of the end can be saved beside the one before."""
+        return self.replay + 2 * self.checkpoint
+
+    @property
+    def most(self) -> int:
+        """With it nothing has to be left out."""
+        return self.replay + self.checkpoints * self.checkpoint + self.logs
+
+
+def disk_need(config: RunConfig, agent: MultiTaskSAC, replay: MultiTaskReplayBuffer) -> DiskNeed:
+    """Estimates what a run will write, without videos and diagnoses of kernels."""
+    loop = config.loop
+    transitions = min(loop.total_steps * config.env.envs_per_task, loop.replay_capacity)
+    parameters = sum(tensor.nbytes for tensor in agent.state_dict().values())
+    rows = loop.total_steps // loop.log_every + loop.total_steps // config.evaluation.evaluate_every
+    return DiskNeed(
+        replay=4 * replay.row_width * replay.num_tasks * transitions,
+        # Adam's two moments are at most as large as the parameters and their targets.
+        checkpoint=2 * parameters + _MANIFEST_BYTES,
+        checkpoints=loop.keep_checkpoints + 2,
+        logs=rows * replay.num_tasks * _ROW_BYTES_PER_TASK + _REST_BYTES,
+    )
+
+
+def check_space(need: DiskNeed, run_dir: Path) -> None:
+    """Refuses a run that the disk cannot hold, and warns of one that it may not hold.
+
+    What the folder already has of checkpoints counts as room: a resumed run replaces it.
+
+    Raises:
+        UserError: If not even one checkpoint of the end can be saved.
+    """
+    free = _free(run_dir) + _size(run_dir / CHECKPOINT)
+    if need.least > free:
+        raise UserError(
+            f"the run needs {_text(need.least)} on the disk of {run_dir} for a checkpoint with its "
+            f"replay of {_text(need.replay)}, {_text(free)} are free: make room, choose --run-dir "
+            "on another disk, or lower --replay-capacity"
+        )
+    if need.most > free:
+        warnings.warn(
+            f"the run may fill the disk of {run_dir}: it needs about {_text(need.most)}, "
+            f"{_text(free)} are free; --keep-checkpoints 1 needs less",
+            stacklevel=2,
+        )
+
+
+def _free(run_dir: Path) -> int:
+    folder = run_dir.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _text(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

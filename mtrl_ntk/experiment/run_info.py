@@ -1,0 +1,98 @@
+"""How a run was made: its protocol, and what it ran with."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mtrl_ntk
+
+RUN_INFO = "run.json"
+"""File within a run's folder."""
+PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy")
+
+
+def write_run_info(run_dir: Path, protocol: Mapping[str, object]) -> None:
+    """Writes what a run was made with, and what its numbers mean, to ``run.json``.
+
+    Args:
+        run_dir: Folder of the run.
+        protocol: Environment, goals, horizon, episodes; anything that JSON can hold.
+    """
+    _write_info(run_dir, {"started": _now(), "protocol": protocol, **_circumstances()})
+
+
+def add_resumption(run_dir: Path, vector_steps: int) -> None:
+    """Adds to ``run.json`` when, where and with what a run went on after so many steps."""
+    info = _read_info(run_dir)
+    this = {"time": _now(), "vector_steps": vector_steps, **_circumstances()}
+    before = info.get("resumed")
+    _write_info(run_dir, {**info, "resumed": [*(before if isinstance(before, list) else []), this]})
+
+
+def _read_info(run_dir: Path) -> dict[str, Any]:
+    try:
+        info = json.loads((run_dir / RUN_INFO).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # Lost or damaged: no reason not to train.
+        return {}
+    return info if isinstance(info, dict) else {}
+
+
+def _write_info(run_dir: Path, info: Mapping[str, object]) -> None:
+    unfinished = run_dir / f".{RUN_INFO}.new"
+    unfinished.write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, run_dir / RUN_INFO)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _circumstances() -> dict[str, Any]:
+    return {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "git": _git_state(Path(mtrl_ntk.__file__).parent),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what decides about a run's numbers."""
+    own = {"mtrl_ntk": mtrl_ntk.__version__, "python": platform.python_version()}
+    return own | {package: _version(package) for package in PACKAGES}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state(folder: Path) -> dict[str, object] | None:
+    """Commit and cleanness of the checkout that the folder belongs to, if it belongs to one."""
+    # Asking for a tracked file: a package installed below somebody's repository is not part of it.
+    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    status = _git(folder, "status", "--porcelain", ".")
+    return {
+        "commit": _git(folder, "rev-parse", "--verify", "HEAD"),
+        "dirty": None if status is None else bool(status),
+    }
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        output = subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return output.strip()
