@@ -46,9 +46,14 @@ def report_mt10() -> None:
 
 def _train(argv: list[str], prog: str) -> None:
     drop_broken_backend()
-    from mtrl_ntk.experiment.config import load
+    from mtrl_ntk.experiment.config import DRY_RUN, load
 
     config = load(argv, prog)
+    if DRY_RUN in argv:
+        from mtrl_ntk.experiment.dry_run import show_what_a_run_would_be
+
+        show_what_a_run_would_be(config)
+        return
     from mtrl_ntk.experiment.training import train
 
     train(config)

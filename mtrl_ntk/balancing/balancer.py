@@ -77,6 +77,12 @@ class Balancer:
         for parameter in self.task_specific:
             parameter.grad = torch.zeros_like(parameter)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the gradients, those of each task included once there was a step; in bytes."""
+        own = sum(parameter.nbytes for parameter in self.task_specific)
+        return self._workspace.nbytes + self._gradient.nbytes + own
+
     def step(
         self,
         tape: Tape,

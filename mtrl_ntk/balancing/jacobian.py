@@ -54,6 +54,11 @@ class Workspace:
             self._rows = like.new_empty(shape)
         return self._rows
 
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return 0 if self._rows is None else self._rows.nbytes
+
 
 class Jacobian:
     """The Jacobian of all tasks' losses with respect to the shared parameters.

@@ -214,6 +214,9 @@ def _resumed_settings(values: Mapping[Any, Any]) -> tuple[str, Mapping[str, obje
     return settings_of(resume, run_dir if isinstance(run_dir, Path) else None)
 
 
+DRY_RUN = "--dry-run"
+"""A flag that is no setting: it asks what a run would be."""
+
 _DESCRIPTION = """\
 Trains one multi-task SAC agent on Meta-World tasks, balanced by a method.
 
@@ -224,6 +227,7 @@ _EPILOG = """\
 examples:
   {prog} --config configs/mt10_quick.yaml --seed 3
   {prog} --method equal --tasks reach-v3,push-v3 --total-steps 50000
+  {prog} --config my.yaml --dry-run  # what would be trained, and the time and memory it takes
   {prog} --method ntkmtl --help     # shows the options of that method
 
 methods: {methods}"""
@@ -235,6 +239,12 @@ def _parser(prog: str, known: Sequence[Option]) -> Parser:
         prog, usage="%(prog)s [--config FILE] [options]", description=_DESCRIPTION, epilog=epilog
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings, by option name")
+    parser.add_argument(
+        DRY_RUN,
+        action="store_true",
+        help="show all settings, where the run would write and what it would take: time, memory, "
+        "disk; write nothing",
+    )
     parser.add_options(known)
     return parser
 

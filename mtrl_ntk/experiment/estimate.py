@@ -43,11 +43,25 @@ class DurationEstimate:
             return None
         seconds_per_step = (counters.seconds - self.warmed_up.seconds) / _TIMED_STEPS
         remaining = self._config.loop.total_steps - counters.vector_steps
-        return counters.seconds + remaining * seconds_per_step + self._evaluation_seconds()
-
-    def _evaluation_seconds(self) -> float:
-        evaluation = self._config.evaluation
-        count = -(-self._config.loop.total_steps // evaluation.evaluate_every)
-        episodes = count * evaluation.evaluation_episodes * self._num_tasks
         seconds_per_env_step = self.warmed_up.seconds / self.warmed_up.env_steps
-        return episodes * self._config.env.horizon * seconds_per_env_step
+        evaluations = evaluation_seconds(self._config, self._num_tasks, seconds_per_env_step)
+        return counters.seconds + remaining * seconds_per_step + evaluations
+
+
+def evaluation_seconds(
+    config: RunConfig, num_tasks: int, seconds_per_env_step: float, done: int = 0
+) -> float:
+    """Seconds of a run's evaluations, with episodes of full length.
+
+    Args:
+        config: The run's configuration.
+        num_tasks: Number of tasks.
+        seconds_per_env_step: Speed of the simulation.
+        done: Vector steps whose evaluations are over.
+    """
+    evaluation = config.evaluation
+    count = -(-config.loop.total_steps // evaluation.evaluate_every) - (
+        done // evaluation.evaluate_every
+    )
+    episodes = count * evaluation.evaluation_episodes * num_tasks
+    return episodes * config.env.horizon * seconds_per_env_step

@@ -205,11 +205,24 @@ def _create(path: Path) -> CsvFile:
     try:
         path.open("xb").close()
     except FileExistsError:
-        raise UserError(
-            f"{path.parent} already holds a run; choose another folder, or add --resume to go on "
-            "with it"
-        ) from None
+        raise _taken(path.parent) from None
     return CsvFile(path)
+
+
+def refuse_taken(run_dir: Path) -> None:
+    """Keeps a new run out of the folder of another.
+
+    Raises:
+        UserError: If the folder already holds the logs of a run.
+    """
+    if any((run_dir / name).exists() for name in (TRAINING_CSV, EVALUATION_CSV)):
+        raise _taken(run_dir)
+
+
+def _taken(run_dir: Path) -> UserError:
+    return UserError(
+        f"{run_dir} already holds a run; choose another folder, or add --resume to go on with it"
+    )
 
 
 def _continue(path: Path, size: int) -> CsvFile:

@@ -83,6 +83,9 @@ RANGES = {
 
 _OTHER_RANGES = {
     "jobs": Range(0, most=_MOST_PROCESSES),
+    "cpus": Range(0, most=_MOST_PROCESSES),
+    "gpus": Range(0, most=_MOST_PROCESSES),
+    "mem": Range(0, most=100_000),
     "last": _COUNT,
     "least_affinity": Range(-1, 1),
     "resamples": Range(1, most=100_000),

@@ -6,23 +6,24 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-from rich.text import Text
-
 from mtrl_ntk.errors import Interrupted
-from mtrl_ntk.experiment.config import to_dict
-from mtrl_ntk.experiment.progress import format_duration, standard_output
+from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.progress import format_duration
 from mtrl_ntk.experiment.signals import StopRequest
-from mtrl_ntk.experiment.sweep_options import Sweep
-from mtrl_ntk.experiment.sweep_pool import Job, Pool, open_log
+from mtrl_ntk.experiment.sweep_backends import make_backend
+from mtrl_ntk.experiment.sweep_job import Backend, Ending, Job, open_log
+from mtrl_ntk.experiment.sweep_options import Sweep, SweepOptions
+from mtrl_ntk.experiment.sweep_plan import count, sharing, show_plan
+from mtrl_ntk.experiment.sweep_pool import Pool
 from mtrl_ntk.experiment.sweep_runs import (
     Found,
     JobsPlan,
     SweepRun,
     find,
+    plan_cluster,
     plan_jobs,
     plan_runs,
     usable_gpus,
@@ -56,38 +57,52 @@ def run_sweep(sweep: Sweep, again: str, train: Sequence[str] = TRAIN) -> list[st
     """
     runs = plan_runs(sweep)
     configs = [run.config for run in runs]
-    plan = plan_jobs(configs, sweep.options.jobs, usable_cores(), usable_gpus(configs))
+    plan = _plan(configs, sweep.options)
     states = {run.name: find(run) for run in runs}
     if sweep.options.dry_run:
-        _show_plan(runs, plan, states)
+        show_plan(runs, plan, states)
         return []
     rows = [Row(run, _job(run, plan, states[run.name], train)) for run in runs]
+    logs = runs[0].folder.parent / LOGS
+    backend = (
+        make_backend(sweep.options, plan, logs) if {*states.values()} != {"finished"} else None
+    )
     for row in rows:
         if states[row.run.name] == "finished":
             row.job.state = "finished"
         else:
             open_log(row.job.log).close()  # whether all can be written is known before any starts
     with SweepView(rows) as view:
-        view.say(_sharing(runs, plan, states))
+        view.say(sharing(runs, plan, states))
         view.say(f"runs and logs in {runs[0].folder.parent}")
-        _train(rows, plan, view, again)
+        if backend is not None:
+            _train(rows, plan, backend, view, again)
         view.refresh()
         view.show_results()
     return _report_failures([row for row in rows if row.job.state == "failed"], view, again)
 
 
+def _plan(configs: Sequence[RunConfig], options: SweepOptions) -> JobsPlan:
+    if options.backend == "local":
+        return plan_jobs(configs, options.jobs, usable_cores(), usable_gpus(configs))
+    return plan_cluster(configs, options)
+
+
 def _job(run: SweepRun, plan: JobsPlan, found: Found, train: Sequence[str]) -> Job:
     threads, workers = plan.share(run.config)
     command = [*train, *run.arguments, f"--threads={threads}", f"--workers={workers}"]
-    if found == "interrupted":
+    # Slurm may start a run again by itself; one that has no checkpoint yet starts afresh.
+    if found == "interrupted" or plan.backend == "slurm":
         command.append("--resume")
     return Job(run.name, command, run.folder.parent / LOGS / f"{run.name}.log")
 
 
-def _train(rows: Sequence[Row], plan: JobsPlan, view: SweepView, again: str) -> None:
+def _train(
+    rows: Sequence[Row], plan: JobsPlan, backend: Backend, view: SweepView, again: str
+) -> None:
     by_job = {row.job: row for row in rows}
     todo = [row.job for row in rows if row.job.state == "waiting"]
-    with Pool(todo, plan.slots) as pool:
+    with Pool(todo, plan.slots, backend) as pool:
 
         def end_at_once() -> None:
             pool.kill()
@@ -113,7 +128,7 @@ def _train(rows: Sequence[Row], plan: JobsPlan, view: SweepView, again: str) -> 
 def _say_how_it_ended(row: Row, view: SweepView) -> None:
     job = row.job
     if job.state == "finished" and find(row.run) != "finished":
-        job.state = "failed"
+        job.end(Ending(1, "ended without its last step"))
     if job.state == "failed":
         view.say(f"{job.name}: {_cause(job)}")
     else:
@@ -124,11 +139,12 @@ def _say_how_it_ended(row: Row, view: SweepView) -> None:
 
 def _cause(job: Job) -> str:
     """Why a job has failed."""
-    if not job.exit_code:
-        return "ended without its last step"
-    if job.exit_code > 0:
-        return f"failed with exit code {job.exit_code}: {_last_line(job.log)}"
-    number = signal.Signals(-job.exit_code)
+    code, reason = job.ending or Ending(0)
+    if reason:
+        return reason
+    if code >= 0:
+        return f"failed with exit code {code}: {_last_line(job.log)}"
+    number = signal.Signals(-code)
     hint = ", as happens when memory runs out" if number is signal.SIGKILL else ""
     return f"was ended by {number.name}{hint}"
 
@@ -145,79 +161,8 @@ def _stopped(rows: Sequence[Row]) -> str:
 
 def _report_failures(failed: Sequence[Row], view: SweepView, again: str) -> list[str]:
     if failed:
-        view.say(f"\n{_count(len(failed), 'run')} failed:")
+        view.say(f"\n{count(len(failed), 'run')} failed:")
         for row in failed:
             view.say(f"  {row.job.name}: {_cause(row.job)}; its output: {row.job.log}")
         view.say(f"to try them again: {again}")
     return [row.job.name for row in failed]
-
-
-def _sharing(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Found]) -> str:
-    shares = Counter(plan.share(run.config) for run in runs)
-    needed = max(sum(share) for share in shares) * plan.jobs
-    each = " or ".join(
-        f"{_count(threads, 'thread')} and {_count(workers, 'worker')}"
-        for threads, workers in shares
-    )
-    on = _count(plan.cores, "core")
-    if plan.gpus:
-        on = f"{_count(len(plan.gpus), 'GPU')} and {on}"
-    counts = Counter(states.values())
-    found = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    text = f"{_count(len(runs), 'run')} ({found}), {plan.jobs} at once on {on}, each with {each}"
-    if needed > plan.cores:
-        text += f"\nthat is more than the {plan.cores} cores: the runs will slow each other down"
-    return text
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
-def _show_plan(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Found]) -> None:
-    console = standard_output()
-
-    def say(text: str) -> None:
-        console.print(Text(text), soft_wrap=True)
-
-    say(_sharing(runs, plan, states))
-    width = max(len(run.name) for run in runs)
-    for run in runs:
-        say(f"  {states[run.name]:<11}  {run.name:<{width}}  {run.folder}")
-    common, own = _settings(runs, plan)
-    say(f"\nsettings of all runs:\n{_as_yaml(common)}")
-    for name, values in own.items():
-        say(f"also of {name}:\n{_as_yaml(values)}")
-
-
-Settings = dict[str, object]
-
-
-def _settings(runs: Sequence[SweepRun], plan: JobsPlan) -> tuple[Settings, dict[str, Settings]]:
-    """What all runs have in common, and what else those of the first seed have, by name."""
-    hidden = ("method", "seed", "run_dir", "resume")
-    of_runs = {run.name: _resolved(run, plan) for run in runs}
-    first, *others = of_runs.values()
-    common = {
-        name: value
-        for name, value in first.items()
-        if name not in hidden and all(name in o and o[name] == value for o in others)
-    }
-    own = {
-        run.name: {
-            name: value
-            for name, value in of_runs[run.name].items()
-            if name not in hidden and name not in common
-        }
-        for run in runs
-        if run.config.seed == runs[0].config.seed
-    }
-    return common, {name: values for name, values in own.items() if values}
-
-
-def _resolved(run: SweepRun, plan: JobsPlan) -> Settings:
-    return {**to_dict(run.config), **plan.share(run.config)._asdict()}
-
-
-def _as_yaml(settings: Settings) -> str:
-    return "\n".join(f"  {line}" for line in yaml.safe_dump(settings, sort_keys=False).splitlines())

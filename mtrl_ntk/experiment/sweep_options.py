@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.command_line import Parser
@@ -29,16 +29,37 @@ class SweepOptions:
     out: Path | None = None
     """Folder of the sweep, with a folder for each run; by default sweeps/PRESET."""
     jobs: int = 0
-    """Runs at once; 0 for as many as the cores, or the GPUs, have room for."""
+    """Runs at once; 0 for as many as there is room for: cores, GPUs, or the whole cluster."""
     dry_run: bool = False
     """Show the runs, their settings and how they would share the machine, and train nothing."""
     sweep: Path | None = None
     """YAML file of a sweep: these options, and those of train_mt10, by name."""
+    backend: Literal["local", "ray", "slurm"] = "local"
+    """Where the runs are trained: on this machine, on a Ray cluster, or as Slurm jobs."""
+    cpus: int = 0
+    """Cores of each run on a cluster; 0 for what its threads and workers come to, at least 1."""
+    gpus: int = 0
+    """GPUs of each run on a cluster."""
+    mem: float = 0.0
+    """Memory of each run on a cluster in GB; 0 leaves it to the cluster."""
+    time: str = "24:00:00"
+    """Slurm's limit for each run, in minutes or H:MM:SS; a longer run is queued again."""
+    partition: str | None = None
+    """Slurm's partition; by default the cluster's own choice."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
         if not self.seeds:
             raise ConfigError("seeds is empty; give at least one, such as 1 or 1-10")
+        self._refuse_what_another_backend_knows()
+        minutes(self.time)
+
+    def _refuse_what_another_backend_knows(self) -> None:
+        known = {"local": (), "ray": _OF_RAY, "slurm": (*_OF_RAY, *_OF_SLURM)}[self.backend]
+        for name in (*_OF_RAY, *_OF_SLURM):
+            if name not in known and getattr(self, name) != getattr(SweepOptions, name):
+                backend = "ray or slurm" if name in _OF_RAY else "slurm"
+                raise ConfigError(f"{name} is an option of --backend {backend}")
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
@@ -65,6 +86,39 @@ class SweepOptions:
             name = name.strip().removeprefix("--").replace("-", "_") if equals else [*values][-1]
             values.setdefault(name, []).append(value.strip())
         return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+
+
+_OF_RAY = ("cpus", "gpus", "mem")
+_OF_SLURM = ("time", "partition")
+
+
+class Resources(NamedTuple):
+    """What each run gets on a cluster."""
+
+    cpus: int
+    """Cores."""
+    gpus: int
+    """GPUs."""
+    mem: float
+    """Memory in GB; 0 leaves it to the cluster."""
+    minutes: int
+    """Time after which it is interrupted, and queued again."""
+    partition: str | None
+    """Slurm's partition."""
+
+
+def minutes(time: str) -> int:
+    """Minutes of a time such as 90 or 1:30:00, which are the same, rounded up.
+
+    Raises:
+        ConfigError: If it is neither, or nothing.
+    """
+    match = re.fullmatch(r"(\d{1,6})(?::(\d\d):(\d\d))?", time)
+    first, *rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    found = first * 60 + rest[0] + (rest[1] > 0) if match and match[2] else first
+    if not found:
+        raise ConfigError(f"time is {time!r}; it must be minutes, such as 90, or such as 1:30:00")
+    return found
 
 
 class Sweep(NamedTuple):
@@ -127,6 +181,8 @@ examples:
   {prog} --methods ntkmtl --seeds 1-3 --vary width=128,256 --out sweeps/width
   {prog} --methods equal,ntkmtl --seeds 1-3 --total-steps 50000 --dry-run
   {prog} --sweep my_sweep.yaml --jobs 4
+  {prog} --methods equal,ntkmtl --backend ray --cpus 4 --gpus 1
+  {prog} --methods equal,ntkmtl --backend slurm --partition gpu --cpus 8 --gpus 1 --time 12:00:00
 
 a file for --sweep:
   methods: ntkmtl,equal
@@ -137,7 +193,11 @@ a file for --sweep:
   total_steps: 20_000
 
 A sweep writes to OUT: a folder for each run, and the runs' outputs in logs/. It ends with exit code
-1 if runs have failed."""
+1 if runs have failed. With --backend ray or slurm the command stays, shows the table and takes
+Ctrl-C as ever; OUT has to be a folder that all nodes share. They need `pip install ray` or
+`pip install submitit`. RAY_ADDRESS names the Ray cluster; without it there is one on this machine.
+Before the --time of a Slurm job is over, or when it is preempted, its run saves its state and is
+queued again."""
 
 _FIXED = {
     "method": "--methods lists the methods of a sweep",

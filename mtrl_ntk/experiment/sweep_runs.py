@@ -20,7 +20,7 @@ from mtrl_ntk.experiment.checkpoint import CheckpointError, read_metadata
 from mtrl_ntk.experiment.config import RunConfig, load, read, to_dict
 from mtrl_ntk.experiment.logging import EVALUATION_CSV, MEAN_TASK, TRAINING_CSV
 from mtrl_ntk.experiment.resume import CHANGEABLE
-from mtrl_ntk.experiment.sweep_options import Sweep, as_flag
+from mtrl_ntk.experiment.sweep_options import Sweep, SweepOptions, as_flag
 from mtrl_ntk.rl.envs import resolved_workers
 
 Found = Literal["new", "interrupted", "finished"]
@@ -55,8 +55,9 @@ def plan_runs(sweep: Sweep) -> list[SweepRun]:
     names = [run.name for run in runs]
     if clash := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"two runs would be named {clash}; --vary has a value twice")
-    for device in {run.config.device for run in runs}:
-        resolve_device(device)
+    if options.backend == "local":
+        for device in {run.config.device for run in runs}:
+            resolve_device(device)
     for run in runs:
         _check_folder(run)
     return runs
@@ -185,7 +186,9 @@ class JobsPlan(NamedTuple):
     cores: int
     """Cores of all runs together."""
     gpus: tuple[str, ...]
-    """GPUs that the runs use in turn; none if they use the CPU."""
+    """GPUs that the runs use in turn; none if they use the CPU, or a cluster deals them out."""
+    backend: str = "local"
+    """Where the cores are."""
 
     def share(self, config: RunConfig) -> Share:
         """Threads and workers of a run; what its settings fix is kept."""
@@ -193,7 +196,7 @@ class JobsPlan(NamedTuple):
         workers = config.env.workers
         if workers < 0:
             free = max(0, cores - (config.threads or 1))
-            workers = min(free, max(0, resolved_workers(config.env)))
+            workers = min(free, max(0, resolved_workers(config.env, cores)))
         return Share(config.threads or max(1, cores - workers), workers)
 
     @property
@@ -220,9 +223,19 @@ def plan_jobs(
         cores: Cores that all may use together.
         gpus: GPUs that all may use together, by what CUDA_VISIBLE_DEVICES calls them.
     """
-    least = max((config.threads or 1) + max(config.env.workers, 0) for config in configs)
-    most = min(cores // least, len(gpus) or cores, len(configs))
+    most = min(cores // _least_cores(configs), len(gpus) or cores, len(configs))
     return JobsPlan(wanted or max(1, most), cores, tuple(gpus))
+
+
+def plan_cluster(configs: Sequence[RunConfig], options: SweepOptions) -> JobsPlan:
+    """Decides what each run has of a cluster, which itself decides how many go on at once."""
+    jobs = options.jobs or len(configs)
+    return JobsPlan(jobs, jobs * (options.cpus or _least_cores(configs)), (), options.backend)
+
+
+def _least_cores(configs: Sequence[RunConfig]) -> int:
+    """Cores without which a run would compete with itself."""
+    return max((config.threads or 1) + max(config.env.workers, 0) for config in configs)
 
 
 def usable_gpus(configs: Sequence[RunConfig]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from mtrl_ntk.experiment.logging import EVALUATION_CSV
 from mtrl_ntk.experiment.progress import MISSING, format_duration, standard_output
-from mtrl_ntk.experiment.sweep_pool import Job, State
+from mtrl_ntk.experiment.sweep_job import Job, State
 from mtrl_ntk.experiment.sweep_runs import SweepRun, last_logged_step, success_rates
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ def train(config: RunConfig) -> EvaluationResult:
         Interrupted: If a signal has stopped the run, which is saved.
         RunFailed: If the end of the run could not be saved.
     """
-    run_dir = _folder(config)
+    run_dir = folder_of(config)
     with ExitStack() as stack:
         lock = stack.enter_context(RunLock(run_dir))
         start = find_start(config)
@@ -47,7 +47,7 @@ def train(config: RunConfig) -> EvaluationResult:
             return result
         device = resolve_device(config.device)
         keep_freed_memory()
-        torch.set_num_threads(config.threads or free_cores(resolved_workers(config.env)))
+        torch.set_num_threads(learner_threads(config))
         run = Run(config, run_dir, device, stack, start, lock)
         is_described = _describe(run, start)
         result = run.train()
@@ -76,7 +76,8 @@ def _describe(run: Run, start: Start | None) -> bool:
     return run.logger.outages.attempt(what, write, meanwhile)
 
 
-def _folder(config: RunConfig) -> Path:
+def folder_of(config: RunConfig) -> Path:
+    """Where a run writes."""
     from mtrl_ntk.experiment.config import run_folder
 
     if config.resume is None:
@@ -127,6 +128,11 @@ def _show_results(
         plots=plots,
         seconds=seconds,
     )
+
+
+def learner_threads(config: RunConfig) -> int:
+    """Threads of PyTorch that a configuration means on this machine."""
+    return config.threads or free_cores(resolved_workers(config.env))
 
 
 def free_cores(workers: int) -> int:

@@ -367,15 +367,19 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def resolved_workers(config: EnvConfig) -> int:
-    """Number of worker processes that a configuration means on this machine.
+def resolved_workers(config: EnvConfig, cores: int | None = None) -> int:
+    """Number of worker processes that a configuration means.
 
     Left to choose, one core is kept for the learner.
+
+    Args:
+        config: The user's options.
+        cores: Cores that there are; by default those of this machine.
     """
     if config.workers >= 0:
         return config.workers
     num_envs = len(task_names(config.benchmark, config.tasks or None)) * config.envs_per_task
-    return min(usable_cores() - 1, num_envs)
+    return min((cores or usable_cores()) - 1, num_envs)
 
 
 def make_envs(config: EnvConfig, *, seed: int, **overrides: Any) -> MultiTaskVectorEnv:  # noqa: ANN401

@@ -30,15 +30,16 @@ def note(event, **more):
     with open(here + "/events.jsonl", "a") as file:
         file.write(json.dumps({"event": event, "name": name, "pid": os.getpid(), **more}) + chr(10))
 
-def save(*_):
+def save(number, _):
     note("saved")
-    sys.exit(130)
+    sys.exit(128 + number)
 
 with open(here + "/behaviour.json") as file:
     behaviour = json.load(file).get(name, "finish")
 os.makedirs(folder, exist_ok=True)
 if behaviour in ("wait", "deaf"):
-    signal.signal(signal.SIGINT, save if behaviour == "wait" else signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, save if behaviour == "wait" else signal.SIG_IGN)
     shutil.copy(here + "/finished/training.csv", folder)
 note("began", argv=sys.argv[1:], environment=dict(os.environ))
 if behaviour in ("wait", "deaf"):

@@ -20,12 +20,13 @@ from rich.console import Console
 
 from mtrl_ntk.cli import sweep_mt10
 from mtrl_ntk.errors import Interrupted
-from mtrl_ntk.experiment import sweep as sweep_module
+from mtrl_ntk.experiment import sweep as sweep_module, sweep_plan
 from mtrl_ntk.experiment.sweep import run_sweep
+from mtrl_ntk.experiment.sweep_job import Job, State, open_log
 from mtrl_ntk.experiment.sweep_options import Sweep, SweepOptions
-from mtrl_ntk.experiment.sweep_pool import Job, State, open_log
 from mtrl_ntk.experiment.sweep_runs import plan_runs
 from mtrl_ntk.experiment.sweep_view import Row, SweepView
+from tests.experiment.costs import COSTS
 from tests.experiment.sweeps import SETTINGS, FakeTraining, write_finished_run
 
 AGAIN = "sweep_mt10 --again"
@@ -170,15 +171,20 @@ def test_a_second_signal_ends_the_runs_at_once(fake: FakeTraining, tmp_path: Pat
 
 
 def test_a_dry_run_shows_all_and_starts_nothing(
-    fake: FakeTraining, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fake: FakeTraining,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_finished_run(tmp_path / "there" / "equal-seed1")
+    monkeypatch.setattr(sweep_plan, "rehearse", lambda *_: COSTS)
     before = sorted(tmp_path.rglob("*"))
     assert run_sweep(sweep(tmp_path / "there", dry_run=True), AGAIN, fake.command) == []
     assert sorted(tmp_path.rglob("*")) == before
     assert fake.events("began") == {}
     output = capsys.readouterr().out
     assert "4 runs (1 finished, 3 new), 2 at once on 2 cores" in output
+    assert "about 2 h 00 min, 3.0 GB of memory and 4.0 GB of disk, if all runs are like" in output
     assert all(name in output for name in NAMES)
     assert "\n  total_steps: 80\n" in output
     assert "\n  threads: 1\n" in output

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.sweep_pool import Job, Pool, open_log
+from mtrl_ntk.experiment.sweep_job import Ending, Job, open_log
+from mtrl_ntk.experiment.sweep_local import LocalBackend
+from mtrl_ntk.experiment.sweep_pool import Pool
 
 PATIENCE_S = 20.0
 
@@ -29,6 +31,10 @@ def wait_until(holds: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.02)
+
+
+def pool_of(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]]) -> Pool:
+    return Pool(jobs, slots, LocalBackend())
 
 
 def run_to_the_end(pool: Pool) -> None:
@@ -69,7 +75,7 @@ def test_all_jobs_run_and_say_how_they_ended(tmp_path: Path) -> None:
         for code in range(4)
     ]
     order: list[str] = []
-    with Pool(jobs, [{}, {}]) as pool:
+    with pool_of(jobs, [{}, {}]) as pool:
         while pool.busy:
             ended, started = pool.advance()
             assert sum(each.state == "running" for each in jobs) <= 2
@@ -77,7 +83,7 @@ def test_all_jobs_run_and_say_how_they_ended(tmp_path: Path) -> None:
             assert all(each.state in ("finished", "failed") for each in ended)
             time.sleep(0.01)
     assert order == [each.name for each in jobs]
-    assert [each.exit_code for each in jobs] == [0, 1, 2, 3]
+    assert [each.ending for each in jobs] == [Ending(code) for code in range(4)]
     assert [each.state for each in jobs] == ["finished", "failed", "failed", "failed"]
     assert all("hello" in each.log.read_text() for each in jobs)
     assert all(0 < each.seconds < PATIENCE_S for each in jobs)
@@ -86,14 +92,14 @@ def test_all_jobs_run_and_say_how_they_ended(tmp_path: Path) -> None:
 def test_jobs_at_the_same_time_are_in_different_slots(tmp_path: Path) -> None:
     show = "import os, time; time.sleep(0.1); print('slot', os.environ['SLOT'])"
     jobs = [job(tmp_path, f"job{number}", show) for number in range(2)]
-    with Pool(jobs, [{"SLOT": "a"}, {"SLOT": "b"}]) as pool:
+    with pool_of(jobs, [{"SLOT": "a"}, {"SLOT": "b"}]) as pool:
         run_to_the_end(pool)
     assert [each.log.read_text().split()[-1] for each in jobs] == ["a", "b"]
 
 
 def test_a_log_keeps_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("before\n")
-    with Pool([job(tmp_path, "a", "print('after')")], [{}]) as pool:
+    with pool_of([job(tmp_path, "a", "print('after')")], [{}]) as pool:
         run_to_the_end(pool)
     lines = (tmp_path / "a.log").read_text().split("\n")
     assert (lines[0], lines[-2]) == ("before", "after")
@@ -103,7 +109,7 @@ def test_nothing_outlives_the_pool(tmp_path: Path, children: Children) -> None:
     jobs = [job(tmp_path, "a", WAITS), job(tmp_path, "b", WAITS), job(tmp_path, "c", WAITS)]
 
     def fail_meanwhile() -> None:
-        with Pool(jobs, [{}, {}]) as pool:
+        with pool_of(jobs, [{}, {}]) as pool:
             pool.advance()
             wait_until(lambda: all(is_ready(each.log) for each in jobs[:2]))
             raise ZeroDivisionError
@@ -117,21 +123,21 @@ def test_nothing_outlives_the_pool(tmp_path: Path, children: Children) -> None:
 
 def test_the_deaf_are_killed_with_their_children(tmp_path: Path, children: Children) -> None:
     deaf = job(tmp_path, "deaf", PARENT)
-    with Pool([deaf], [{}]) as pool:
+    with pool_of([deaf], [{}]) as pool:
         pool.advance()
         wait_until(lambda: is_ready(deaf.log, times=2))
         assert len(children()) == 2
         pool.stop(grace=0.2)
         wait_until(lambda: children() == [])
-    assert (deaf.state, deaf.exit_code) == ("stopped", -9)
+    assert (deaf.state, deaf.ending) == ("stopped", Ending(-9))
 
 
 def test_two_processes_never_share_a_log(tmp_path: Path) -> None:
     first, second = job(tmp_path, "a", WAITS), job(tmp_path, "a", WAITS)
-    with Pool([first], [{}]) as pool:
+    with pool_of([first], [{}]) as pool:
         pool.advance()
         with pytest.raises(UserError, match="a is still being trained by a process of another"):
-            second.start({})
+            LocalBackend().submit(second, {})
     open_log(first.log).close()
 
 
