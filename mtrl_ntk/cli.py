@@ -136,7 +136,7 @@ def _report(argv: list[str], prog: str) -> None:
 
 _REPORT_DESCRIPTION = """\
 Puts runs together by method and writes a report on them: index.html, which needs no other file,
-report.md, table.tex, CSV files with every number, and PNG pictures.
+report.md, table.tex, CSV files with every number, and PNG and SVG pictures.
 
 Only complete runs count. Runs of different protocols are refused, as their numbers mean different
 things."""
@@ -145,6 +145,7 @@ _REPORT_EPILOG = """\
 examples:
   {prog} runs/mt3_quick                          # all runs in it, at any depth, into report
   {prog} runs/a runs/b --out results --last 10
+  {prog} sweeps/mt10 --methods ntkmtl,equal --anchors table4
   {prog} runs --resample runs                    # intervals that keep the tasks of a run together
   {prog} --kernels runs/equal runs/ntkmtl --out plots"""
 

@@ -166,6 +166,13 @@ def test_help_is_no_error(run: Run, command: Callable[[], None]) -> None:
         (report_mt10, ["x", "--kernels", "y"], "give either folders of runs"),
         (report_mt10, ["none"], "there is no folder none; give folders of runs"),
         (report_mt10, ["none", "--last", "0"], "last is 0; it must be at least 1"),
+        (
+            report_mt10,
+            ["--methods", "a,b", "none"],
+            "there is no folder none; give folders of runs",
+        ),
+        (report_mt10, ["none", "--metrics", "mode"], "it must be some of success, iqm, median"),
+        (report_mt10, ["none", "--anchors", "table5"], "no anchors 'table5'; --anchors takes"),
         (report_mt10, ["--kernels"], "--kernels: expected at least one argument"),
         (report_mt10, ["--kernels", "none"], "none holds no run: there is no training.csv"),
         (report_mt10, ["--kernel", "x"], "did you mean --kernels?"),

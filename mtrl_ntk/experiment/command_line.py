@@ -101,7 +101,7 @@ def _argument_keywords(option: Option) -> dict[str, Any]:
         return keywords | {"action": argparse.BooleanOptionalAction}
     if get_origin(option.annotation) is tuple:
         metavar = "PATH" if Path in get_args(option.annotation) else "A,B"
-        return keywords | {"nargs": "+", "metavar": metavar}
+        return keywords | {"nargs": None if option.one_value else "+", "metavar": metavar}
     if option.alone is not None:
         keywords |= {"nargs": "?", "const": option.alone}
     return keywords | {"metavar": _metavar(option.annotation)}

@@ -34,6 +34,7 @@ class Option:
         section: Documentation of the nested dataclass that holds it.
         flags: Its command-line spellings; none for a key of config files only.
         alone: What a flag without a value stands for; None if it needs one.
+        one_value: Whether a list is one argument, a,b, so that others may follow it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Option:
     section: str
     flags: tuple[str, ...]
     alone: str | None = None
+    one_value: bool = False
 
 
 def options(config: object, section: str = "Options") -> list[Option]:
@@ -56,8 +58,8 @@ def options(config: object, section: str = "Options") -> list[Option]:
             found += options(value, section=doc.removesuffix("."))
             continue
         flags = field.metadata.get("flags", ("--" + field.name.replace("_", "-"),))
-        alone = field.metadata.get("alone")
-        found.append(Option(field.name, types[field.name], value, doc, section, flags, alone))
+        rest = {key: field.metadata[key] for key in ("alone", "one_value") if key in field.metadata}
+        found.append(Option(field.name, types[field.name], value, doc, section, flags, **rest))
     return found
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -203,6 +204,20 @@ def save(figure: Figure, path: Path, *, palette: bool = True) -> None:
         # Maximum coverage keeps colours of few pixels; the median cut paints one line as another.
         image = image.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     image.save(path, optimize=True)
+
+
+def save_both(figure: Figure, path: Path, *, palette: bool = True) -> None:
+    """Writes a figure to a PNG and an SVG file, the same bytes for the same figure.
+
+    Args:
+        figure: The figure.
+        path: Both files without their endings.
+        palette: As for :func:`save`.
+    """
+    save(figure, path.with_name(f"{path.name}.png"), palette=palette)
+    figure.set_layout_engine("none")  # laid out by now; once more would double the time
+    with rc_context({"svg.hashsalt": "mtrl_ntk"}):
+        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
 
 
 def style(index: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ import numpy as np
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment import config as run_config
+from mtrl_ntk.experiment.kernels import PARTS
 from mtrl_ntk.experiment.logging import EVALUATION_CSV, MEAN_TASK, TRAINING_CSV
-from mtrl_ntk.experiment.plots import read_rows
+from mtrl_ntk.experiment.plots import Curve, read_rows, task_curves
 from mtrl_ntk.experiment.report_statistics import FloatArray
 from mtrl_ntk.experiment.run_info import RUN_INFO
+from mtrl_ntk.rl.sac import Part
 from mtrl_ntk.rl.task_env import task_names
 
 CONFIG_YAML = "config.yaml"
 SINGLE_TASK = "STL"
+_LOGGED = ("weights", "ntk")
 _FILES = (CONFIG_YAML, RUN_INFO, EVALUATION_CSV)
 _MOST_SETTINGS = 3
 _LONGEST_VALUE = 60
@@ -64,6 +68,9 @@ class Run:
     """Median over the log's intervals, so that evaluations do not count; NaN if unknown."""
     env_steps_per_second: float
     """Likewise."""
+    logged: Mapping[tuple[str, Part], Mapping[str, Curve]]
+    """Task weights and largest NTK eigenvalues over training: by quantity, ``weights`` or ``ntk``,
+    and network, then by task."""
 
     @property
     def is_complete(self) -> bool:
@@ -143,7 +150,9 @@ def read_run(path: Path) -> Run:
     protocol = {**info["protocol"], "tasks": names, "environment steps in all": length}
     try:
         evaluations = _evaluations(read_rows(path / EVALUATION_CSV), tasks)
-        updates_per_second, env_steps_per_second = _rates(read_rows(path / TRAINING_CSV))
+        log = read_rows(path / TRAINING_CSV)
+        updates_per_second, env_steps_per_second = _rates(log)
+        logged = {(of, part): task_curves(log, of, part) for of, part in product(_LOGGED, PARTS)}
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(f"a CSV file of {path} is damaged: {error}; leave that run out") from None
     return Run(
@@ -158,6 +167,7 @@ def read_run(path: Path) -> Run:
         success=evaluations[3],
         updates_per_second=updates_per_second,
         env_steps_per_second=env_steps_per_second,
+        logged=logged,
     )
 
 
@@ -232,7 +242,7 @@ def group_runs(runs: Sequence[Run]) -> list[Method]:
         groups[json.dumps([_settings(run), run.tasks], sort_keys=True)].append(run)
     by_name: dict[str, list[list[Run]]] = defaultdict(list)
     for group in groups.values():
-        by_name[_base_name(group[0])].append(sorted(group, key=lambda run: run.config.seed))
+        by_name[base_name(group[0])].append(sorted(group, key=lambda run: run.config.seed))
     methods = []
     for base, same_name in by_name.items():
         for name, group in zip(_names(base, same_name), same_name, strict=True):
@@ -260,7 +270,8 @@ def _settings(run: Run) -> dict[str, object]:
     return {name: value for name, value in values.items() if name not in _CIRCUMSTANCES}
 
 
-def _base_name(run: Run) -> str:
+def base_name(run: Run) -> str:
+    """The balancing method's name, or that of single-task runs."""
     return SINGLE_TASK if run.config.sac.network == "independent" else run.config.method
 
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.ranges import check_ranges
+
+METRICS = ("success", "iqm", "median", "gap", "delta_m", "rank")
 
 
 @dataclass(frozen=True)
@@ -15,14 +18,24 @@ class ReportOptions:
 
     out: Path | None = field(default=None, metadata={"flags": ("--out", "--output")})
     """Folder of the report; by default report, or with --kernels plots in the first run's."""
+    title: str = "Report on multi-task runs"
+    """Title of the report."""
+    methods: tuple[str, ...] = field(default=(), metadata={"one_value": True})
+    """Methods to report, as ntkmtl,equal; by default all that the folders hold."""
+    metrics: tuple[str, ...] = field(default=METRICS, metadata={"one_value": True})
+    """Columns of the first table, and panels of its picture."""
     last: int = 5
     """Evaluations at the end of a run that the mean of the last ones is over."""
+    anchors: tuple[str, ...] = field(default=(), metadata={"one_value": True})
+    """Published MT10 numbers shown beside the runs, with their protocol: table4 (of the NTKMTL
+    paper), metaworld_plus_v1, metaworld_plus_v2, or all."""
     resample: Literal["tasks", "runs"] = "tasks"
     """What the bootstrap draws: runs of each task apart, as is usual, or whole runs."""
     resamples: int = 5000
     """Bootstrap samples behind each interval."""
     force: bool = False
-    """Put runs of different protocols into one report, and a seed's several runs; it says so."""
+    """Put runs of different protocols into one report, several runs of a seed, or anchors of other
+    tasks; the report says so."""
     kernels: tuple[Path, ...] = ()
     """Folders of runs whose tangent kernels are drawn side by side, instead of the report."""
     least_affinity: float | None = None
@@ -30,3 +43,8 @@ class ReportOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        unknown = [name for name in self.metrics if name not in METRICS]
+        if unknown or not self.metrics:
+            raise ConfigError(
+                f"metrics is {','.join(self.metrics)!r}; it must be some of {', '.join(METRICS)}"
+            )

@@ -68,6 +68,8 @@ class Summary:
     """By success rate."""
     by_task: dict[str, Estimate]
     """Success rate of each task in the last evaluation."""
+    task_intervals: dict[str, Interval]
+    """The same, with a bootstrap interval."""
     updates_per_second: float
     """Median over runs."""
     env_steps_per_second: float
@@ -115,6 +117,10 @@ def summarize(method: Method, last: int, bootstrap: Bootstrap) -> Summary:
         steps_to={threshold: _steps_to(steps, curves, threshold) for threshold in THRESHOLDS},
         by_task={
             task: mean_and_error(rates) for task, rates in zip(method.tasks, final.T, strict=True)
+        },
+        task_intervals={
+            task: bootstrap.interval(mean, rates[:, None])
+            for task, rates in zip(method.tasks, final.T, strict=True)
         },
         updates_per_second=_median(run.updates_per_second for run in method.runs),
         env_steps_per_second=_median(run.env_steps_per_second for run in method.runs),

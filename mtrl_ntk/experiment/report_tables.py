@@ -1,42 +1,94 @@
-"""The tables of a report: as text for its pages, and as plain numbers for its CSV files."""
+"""The tables of a report, as text for its pages."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
-from mtrl_ntk.experiment.report_data import Method, Run
+from mtrl_ntk.experiment.anchors import Anchors
+from mtrl_ntk.experiment.report_data import Run
 from mtrl_ntk.experiment.report_pages import Table
 from mtrl_ntk.experiment.report_statistics import Estimate, Interval
 from mtrl_ntk.experiment.report_summary import THRESHOLDS, Comparison, Summary
 
 MISSING = "–"
-Row = dict[str, object]
 
 
-def success_table(summaries: Sequence[Summary], comparison: Comparison) -> Table:
+_AGGREGATES = ("success", "iqm", "median", "gap")
+_HEADINGS = {
+    "success": "success",
+    "iqm": "IQM",
+    "median": "median",
+    "gap": "optimality gap",
+    "delta_m": "Δm %",
+    "rank": "mean rank",
+}
+
+
+def columns(comparison: Comparison, metrics: Sequence[str]) -> list[str]:
+    """The metrics that there are numbers for, success always among them."""
+    known = {"delta_m": bool(comparison.changes), "rank": bool(comparison.ranks)}
+    return [
+        name
+        for name in _HEADINGS
+        if name == "success" or (name in metrics and known.get(name, True))
+    ]
+
+
+def aggregate_names(metrics: Sequence[str]) -> list[str]:
+    """Those metrics that have an interval."""
+    return [name for name in _AGGREGATES if name in metrics]
+
+
+def success_table(
+    summaries: Sequence[Summary], comparison: Comparison, metrics: Sequence[str]
+) -> Table:
     """Mean and standard error as in Table 4 of the paper, aggregates, delta-m and mean rank."""
-    columns = ["method", "runs", "success", "IQM", "median", "optimality gap"]
+    names = columns(comparison, metrics)
     rows = [
         [
             one.method.name,
             str(len(one.method.runs)),
-            estimate(one.success),
-            interval(one.iqm),
-            interval(one.median),
-            interval(one.gap),
+            *(_metric(name, one, comparison, place) for name in names),
         ]
-        for one in summaries
+        for place, one in enumerate(summaries)
     ]
-    if comparison.changes:
-        columns.append("Δm %")
-        for row, change in zip(rows, comparison.changes, strict=True):
-            row.append(number(change, "+.1f"))
-    if comparison.ranks:
-        columns.append("mean rank")
-        for row, rank in zip(rows, comparison.ranks, strict=True):
-            row.append(number(rank))
-    return Table(columns, rows)
+    return Table(["method", "runs", *(_HEADINGS[name] for name in names)], rows)
+
+
+def _metric(name: str, summary: Summary, comparison: Comparison, place: int) -> str:
+    if name == "success":
+        return estimate(summary.success)
+    if name == "delta_m":
+        return number(comparison.changes[place], "+.1f")
+    if name == "rank":
+        return number(comparison.ranks[place])
+    return interval(getattr(summary, name))
+
+
+def paper_table(summaries: Sequence[Summary]) -> Table:
+    """The table of the paper: nothing but mean and standard error."""
+    rows = [[one.method.name, estimate(one.success)] for one in summaries]
+    return Table(["Method", "Success rate (mean ± stderr)"], rows)
+
+
+def anchors_table(anchors: Anchors, summaries: Sequence[Summary]) -> Table:
+    """Published numbers, and what the same methods reached here under another protocol."""
+    rows = []
+    for row in anchors.rows:
+        same = [one for one in summaries if row.is_of(one.method)]
+        here = "; ".join(f"{one.method.name}: {estimate(one.success)}" for one in same)
+        published = Estimate(row.value, math.nan if row.error is None else row.error)
+        rows.append([row.name, estimate(published), here or MISSING])
+    return Table(["published method", anchors.title, "these runs, other protocol"], rows)
+
+
+def protocols_table(anchors: Anchors, runs: Sequence[Run]) -> Table:
+    """The protocol of published numbers beside that of the runs."""
+    ours = _values([run.protocol for run in runs])
+    stated = {key: str(value) for key, value in anchors.protocol.items()}
+    rows = [[key, stated.get(key, "not stated"), ours.get(key, MISSING)] for key in ours]
+    return Table(["protocol", anchors.title, "these runs"], rows, is_numeric=False)
 
 
 def selection_table(summaries: Sequence[Summary], last: int) -> Table:
@@ -104,13 +156,17 @@ def cost_table(summaries: Sequence[Summary]) -> Table:
 
 def protocol_table(runs: Sequence[Run]) -> Table:
     """What the numbers mean, with all that occurs where runs differ, and what made them."""
-    values: dict[str, list[str]] = {}
-    for run in runs:
-        for key, value in {**run.protocol, **run.versions}.items():
-            known = values.setdefault(key, [])
-            known += [str(value)] if str(value) not in known else []
-    rows = [[key, " / ".join(known)] for key, known in values.items()]
+    rows = list(map(list, _values([{**run.protocol, **run.versions} for run in runs]).items()))
     return Table(["of", "value"], rows, is_numeric=False)
+
+
+def _values(facts: Sequence[Mapping[str, object]]) -> dict[str, str]:
+    """All values that occur, by key."""
+    values: dict[str, dict[str, None]] = {}
+    for of_run in facts:
+        for key, value in of_run.items():
+            values.setdefault(key, {})[str(value)] = None
+    return {key: " / ".join(known) for key, known in values.items()}
 
 
 def incomplete_table(runs: Sequence[Run]) -> Table:
@@ -124,82 +180,6 @@ def incomplete_table(runs: Sequence[Run]) -> Table:
         for run in runs
     ]
     return Table(["run", "vector steps evaluated", "success there"], rows)
-
-
-def method_rows(summaries: Sequence[Summary], comparison: Comparison) -> Iterator[Row]:
-    """Every number of each method."""
-    for place, one in enumerate(summaries):
-        row: Row = {"method": one.method.name, "runs": len(one.method.runs)}
-        estimates = {
-            "success": one.success,
-            "last": one.last,
-            "mean_of_max": one.mean_of_max,
-            "area": one.area,
-        }
-        intervals = {"mean": one.mean, "iqm": one.iqm, "median": one.median, "gap": one.gap}
-        for name, (value, error) in estimates.items():
-            row |= {name: value, f"{name}_error": error}
-        for name, (value, low, high) in intervals.items():
-            row |= {name: value, f"{name}_low": low, f"{name}_high": high}
-        row["max_of_mean"] = one.max_of_mean
-        for threshold, steps in one.steps_to.items():
-            row |= {f"steps_to_{threshold}": steps.steps, f"reached_{threshold}": steps.reached}
-        row["delta_m_percent"] = comparison.changes[place] if comparison.changes else math.nan
-        row["mean_rank"] = comparison.ranks[place] if comparison.ranks else math.nan
-        row["updates_per_second"] = one.updates_per_second
-        row["env_steps_per_second"] = one.env_steps_per_second
-        yield row | {"hours": one.hours}
-
-
-def run_rows(runs: Sequence[Run], methods: Sequence[Method]) -> Iterator[Row]:
-    """Every run, complete or not, with its last evaluation."""
-    names = {run.path: method.name for method in methods for run in method.runs}
-    for run in runs:
-        curve = run.success.mean(1)
-        yield {
-            "run": str(run.path),
-            "method": names.get(run.path, run.config.method),
-            "seed": run.config.seed,
-            "complete": run.is_complete,
-            "vector_steps": run.reached,
-            "total_steps": run.config.loop.total_steps,
-            "success": curve[-1] if len(curve) else math.nan,
-            "maximum": curve.max() if len(curve) else math.nan,
-            "updates_per_second": run.updates_per_second,
-            "hours": run.seconds[-1] / 3600 if len(curve) else math.nan,
-        }
-
-
-def score_rows(methods: Sequence[Method]) -> Iterator[Row]:
-    """The last success rate of each task of each complete run."""
-    for method in methods:
-        for run in method.runs:
-            for task, rate in zip(run.tasks, run.success[-1].tolist(), strict=True):
-                seed = run.config.seed
-                yield {"method": method.name, "seed": seed, "task": task, "success_rate": rate}
-
-
-def curve_rows(methods: Sequence[Method]) -> Iterator[Row]:
-    """The mean learning curve of each method."""
-    for method in methods:
-        steps, curves = method.curves
-        error = curves.std(0, ddof=1) / math.sqrt(len(curves)) if len(curves) > 1 else None
-        for place, step in enumerate(steps.tolist()):
-            yield {
-                "method": method.name,
-                "env_steps": int(step),
-                "success": curves[:, place].mean(),
-                "error": math.nan if error is None else error[place],
-            }
-
-
-def improvement_rows(summaries: Sequence[Summary], comparison: Comparison) -> Iterator[Row]:
-    """Every pair of methods."""
-    for one, row in zip(summaries, comparison.improvement, strict=False):
-        for other, (value, low, high) in zip(summaries, row, strict=True):
-            if one is not other:
-                names = {"method": one.method.name, "over": other.method.name}
-                yield {**names, "probability": value, "low": low, "high": high}
 
 
 def number(value: float, form: str = ".2f") -> str:

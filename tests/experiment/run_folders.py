@@ -43,12 +43,22 @@ def write_run_folder(
         for step in (200, 400, 600):
             # Twenty vector steps a second.
             counters = _counters(config, step)
-            logger.log_training(counters, {"losses/critic/reach-v3": 1.0})
+            logger.log_training(counters, _logged(config, step))
         for step, rates in success.items():
             values = np.asarray(rates, dtype=np.float64)
             result = EvaluationResult(tasks, values, 100 * values, episodes=50)
             logger.log_evaluation(_counters(config, step), result)
     return path
+
+
+def _logged(config: RunConfig, step: int) -> dict[str, float]:
+    """Losses of one, weights that grow from task to task and fall with time, and eigenvalues."""
+    scalars = {"losses/critic/reach-v3": 1.0}
+    for network in ("critic", "actor"):
+        for place, task in enumerate(config.env.tasks, 1):
+            weight = place * config.seed * 100 / step
+            scalars |= {f"weights/{network}/{task}": weight, f"ntk/{network}/{task}": 1 / weight}
+    return scalars
 
 
 def _counters(config: RunConfig, step: int) -> Counters:

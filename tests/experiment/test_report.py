@@ -5,30 +5,38 @@ from __future__ import annotations
 import base64
 import csv
 import re
-import statistics
-from collections.abc import Iterator
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
-from scipy import stats
 
-from mtrl_ntk.errors import ConfigError, UserError
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.anchors import find_anchors
+from mtrl_ntk.experiment.plots import save_both
 from mtrl_ntk.experiment.report import report_runs
+from mtrl_ntk.experiment.report_data import group_runs, read_run
+from mtrl_ntk.experiment.report_findings import find
 from mtrl_ntk.experiment.report_options import ReportOptions
+from mtrl_ntk.experiment.report_plots import aggregates_figure, curves_figure
+from mtrl_ntk.experiment.report_styles import method_styles
+from mtrl_ntk.experiment.report_tables import aggregate_names, success_table
 from tests.experiment.run_folders import (
-    TASKS,
-    TOTAL,
     make_config,
     write_methods,
     write_run_folder,
 )
 
-PICTURES = ["aggregates.png", "curves.png", "profiles.png", "tasks.png"]
-TABLES = ["curves.csv", "improvement.csv", "methods.csv", "runs.csv", "scores.csv"]
-PAGES = ["index.html", "report.md", "table.tex"]
+PICTURES = ["aggregates", "curves", "ntk", "profiles", "tasks", "weights"]
+PICTURE_FILES = [f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")]
+TABLES = [
+    *("curves.csv", "improvement.csv", "methods.csv", "runs.csv", "scores.csv", "tasks.csv"),
+    "traces.csv",
+]
+PAGES = ["aggregates.tex", "index.html", "report.md", "table.tex"]
 LEVELS = {"equal": 0.5, "ntkmtl": 0.9, "pcgrad": 0.7, "STL": 0.8}
 
 
@@ -60,88 +68,23 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def out(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("out") / "report"
-    report(runs, out=folder, last=2)
-    return folder
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("out") / "a" / "report"
 
 
-@pytest.fixture(scope="module")
-def curves(runs: Path) -> dict[str, list[list[list[float]]]]:
-    """Success ``[runs][evaluations][tasks]`` by method, read by other means than the report's."""
-
-    def read(name: str) -> Iterator[list[list[float]]]:
-        for path in sorted(runs.glob(f"{name}-seed*")):
-            rates = [
-                float(row["success_rate"])
-                for row in rows(path / "evaluation.csv")
-                if row["task"] != "mean"
-            ]
-            yield [rates[at : at + len(TASKS)] for at in range(0, len(rates), len(TASKS))]
-
-    return {name: list(read(name)) for name in LEVELS}
+@pytest.fixture(scope="module", autouse=True)
+def printed(runs: Path, out: Path) -> list[str]:
+    """Writes a report into the folder; the lines that it prints."""
+    return report(runs, out=out, last=2)
 
 
 def test_everything_is_written(out: Path) -> None:
-    assert sorted(path.name for path in out.iterdir()) == sorted(PICTURES + TABLES + PAGES)
+    assert sorted(path.name for path in out.iterdir()) == sorted(PICTURE_FILES + TABLES + PAGES)
     for name in PICTURES:
-        with Image.open(out / name) as picture:
+        with Image.open(out / f"{name}.png") as picture:
             picture.load()
             assert picture.width > 300
-
-
-@pytest.mark.parametrize("name", LEVELS)
-def test_the_numbers_are_those_of_the_runs(
-    out: Path, curves: dict[str, list[list[list[float]]]], name: str
-) -> None:
-    found = {
-        key: float(value)
-        for key, value in by_method(out / "methods.csv")[name].items()
-        if key != "method" and value
-    }
-    means = [[statistics.fmean(tasks) for tasks in run] for run in curves[name]]
-    final, maxima = [run[-1] for run in means], [max(run) for run in means]
-    mean_curve = [statistics.fmean(values) for values in zip(*means, strict=True)]
-    scores = [rate for run in curves[name] for rate in run[-1]]
-    areas = [(run[0] / 2 + run[1] + run[2] + run[3] / 2) / 3 for run in means]
-    expected = {
-        "runs": 3,
-        "success": statistics.fmean(final),
-        "success_error": statistics.stdev(final) / 3**0.5,
-        "mean": statistics.fmean(final),
-        "iqm": stats.trim_mean(scores, 0.25),
-        "gap": 1 - statistics.fmean(scores),
-        "last": statistics.fmean([statistics.fmean(run[-2:]) for run in means]),
-        "max_of_mean": max(mean_curve),
-        "mean_of_max": statistics.fmean(maxima),
-        "mean_of_max_error": statistics.stdev(maxima) / 3**0.5,
-        "area": statistics.fmean(areas),
-        "reached_0.5": sum(value >= 0.5 for value in maxima),
-        "updates_per_second": 20,
-        "env_steps_per_second": 60,
-        "hours": TOTAL / 20 / 3600,
-    }
-    assert {key: found[key] for key in expected} == pytest.approx(expected)
-    assert found["iqm_low"] <= found["iqm"] <= found["iqm_high"]
-
-
-def test_methods_are_compared_with_the_single_task_runs(
-    out: Path, curves: dict[str, list[list[list[float]]]]
-) -> None:
-    found = by_method(out / "methods.csv")
-    task_means = {
-        name: [statistics.fmean(task) for task in zip(*(run[-1] for run in of), strict=True)]
-        for name, of in curves.items()
-    }
-    for name, ours in task_means.items():
-        change = statistics.fmean(
-            100 * (single - own) / single
-            for own, single in zip(ours, task_means["STL"], strict=True)
-        )
-        assert float(found[name]["delta_m_percent"]) == pytest.approx(change)
-    ranks = {name: float(row["mean_rank"]) for name, row in found.items()}
-    assert sum(ranks.values()) == pytest.approx(1 + 2 + 3 + 4)
-    assert list(found) == sorted(found, key=lambda name: -float(found[name]["success"]))
+        assert ElementTree.parse(out / f"{name}.svg").getroot().tag.endswith("}svg")
 
 
 def test_each_pair_is_compared_both_ways(out: Path) -> None:
@@ -167,37 +110,72 @@ def test_an_incomplete_run_is_listed_and_in_no_number(out: Path) -> None:
 
 def test_the_page_holds_its_pictures_and_all_tables(out: Path) -> None:
     page = (out / "index.html").read_text(encoding="utf-8")
-    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    pictures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
     assert len(pictures) == page.count("<img") == len(PICTURES)
     for picture in pictures:
-        with Image.open(BytesIO(base64.b64decode(picture))) as image:
-            image.verify()
+        assert ElementTree.fromstring(base64.b64decode(picture)).tag.endswith("}svg")
     assert "http" not in page
     for title in ("Success rate", "Probability of improvement", "Incomplete runs", "Protocol"):
-        assert f"<h2>{title}</h2>" in page
+        assert re.search(f'<h2 id="section-[0-9]+">{title}</h2>', page)
     for picture in PICTURES:
-        assert f"]({picture})" in (out / "report.md").read_text()
+        assert f"]({picture}.png)" in (out / "report.md").read_text()
     success = by_method(out / "methods.csv")["ntkmtl"]
     cell = f"{float(success['success']):.2f} ± {float(success['success_error']):.2f}"
     assert cell in page
     assert cell.replace("±", r"$\pm$") in (out / "table.tex").read_text()
 
 
-def test_the_first_table_is_printed(runs: Path, tmp_path: Path) -> None:
-    lines = report(runs, out=tmp_path / "a" / "b")
-    assert lines[-1] == str(tmp_path / "a" / "b" / "index.html")
-    assert [line.split()[0] for line in lines if re.search(r"\[0|\[1", line)] == [
-        row["method"] for row in rows(tmp_path / "a" / "b" / "methods.csv")
+def test_the_first_table_is_printed(out: Path, printed: list[str]) -> None:
+    assert printed[-1] == str(out / "index.html")
+    assert [line.split()[0] for line in printed if re.search(r"\[0|\[1", line)] == [
+        row["method"] for row in rows(out / "methods.csv")
     ]
 
 
-def test_other_resampling_changes_intervals_only(runs: Path, out: Path, tmp_path: Path) -> None:
-    report(runs, out=tmp_path, last=2, resample="runs")
-    for name, row in by_method(out / "methods.csv").items():
-        other = by_method(tmp_path / "methods.csv")[name]
-        changed = {key for key in row if row[key] != other[key]}
-        assert changed
-        assert all(key.endswith(("_low", "_high")) for key in changed)
+def test_the_latex_table_is_that_of_the_paper(out: Path) -> None:
+    table = (out / "table.tex").read_text(encoding="utf-8")
+    assert r"\caption{Results on 3 tasks across 3 random seeds, last evaluation.}" in table
+    assert r"Method & Success rate (mean $\pm$ stderr) \\" in table
+    assert table.count(r" \\") == 1 + len(LEVELS)
+    assert "[" not in table
+    assert "IQM" in (out / "aggregates.tex").read_text(encoding="utf-8")
+
+
+def test_pictures_are_the_same_twice(tmp_path: Path) -> None:
+    figure = Figure(layout="constrained")
+    figure.subplots().plot([1, 2])
+    for name in ("a", "b"):
+        save_both(figure, tmp_path / name)
+    for kind in ("png", "svg"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+def test_published_numbers_are_lines_under_a_heading_of_their_own(runs: Path) -> None:
+    methods = group_runs([read_run(runs / f"{name}-seed1") for name in ("equal", "ntkmtl")])
+    styles = method_styles(methods)
+    figure = curves_figure(methods, styles, find_anchors(["table4"]))
+    dotted = {
+        line.get_label(): (line.get_ydata(), line.get_color())
+        for line in figure.axes[0].lines
+        if line.get_linestyle() == "--"
+    }
+    assert dotted == {
+        "NTKMTL  96%": ([0.96, 0.96], styles["ntkmtl"]["color"]),
+        "MTL SAC  49%": ([0.49, 0.49], styles["equal"]["color"]),
+    }
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts[2].startswith("Published under another protocol")
+    assert "horizon 150" in " ".join(texts[2].split())
+
+
+def test_metrics_choose_columns_and_panels(runs: Path) -> None:
+    options = ReportOptions(resamples=50, metrics=("gap",))
+    findings = find([runs / "equal-seed1", runs / "pcgrad-seed1"], options)
+    table = success_table(findings.summaries, findings.comparison, options.metrics)
+    assert table.columns == ["method", "runs", "success", "optimality gap"]
+    styles = method_styles(findings.methods)
+    panels = aggregates_figure(findings.summaries, styles, aggregate_names(options.metrics)).axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["Optimality gap (less is better)"]
 
 
 def test_one_run_of_one_method_is_a_report_without_intervals(runs: Path, tmp_path: Path) -> None:
@@ -210,57 +188,7 @@ def test_one_run_of_one_method_is_a_report_without_intervals(runs: Path, tmp_pat
     assert "nan" not in (tmp_path / "index.html").read_text().split("base64")[0]
 
 
-def test_runs_of_other_protocols_are_refused_unless_forced(runs: Path, tmp_path: Path) -> None:
-    curve = {500: [0.5] * 2, 1000: [0.5] * 2}
-    config = make_config(method="equal", tasks=list(TASKS[:2]), horizon=150)
-    other = write_run_folder(tmp_path / "other", config, curve)
-    said = (
-        r"differ in protocol .* add --force: horizon is 500 in .* and 11 more, but 150 in .*other "
-        r"\| tasks is 3: .* \| environment steps in all is 3,000 in"
-    )
-    with pytest.raises(UserError, match=said):
-        report(runs, other, out=tmp_path / "report")
-    assert not (tmp_path / "report").exists()
-    lines = report(runs, other, out=tmp_path / "report", force=True)
-    assert sum(line.startswith("Not comparable, forced into one report.") for line in lines) == 3
-    methods = by_method(tmp_path / "report" / "methods.csv")
-    assert len(methods) == 5
-    assert sum(name.startswith("equal, ") and "150" in name for name in methods) == 1
-    assert "> **Note:** Not comparable" in (tmp_path / "report" / "report.md").read_text()
-
-
-def test_two_runs_of_one_seed_are_refused_unless_forced(runs: Path, tmp_path: Path) -> None:
-    again = write_run_folder(tmp_path / "again", make_config(method="ntkmtl"), {TOTAL: [0.5] * 3})
-    with pytest.raises(UserError, match=r"seed 1 of ntkmtl: .*ntkmtl-seed1, .*again"):
-        report(runs, again, out=tmp_path / "report")
-    lines = report(runs, again, out=tmp_path / "report", force=True)
-    assert any("Counted as independent although they share a seed" in line for line in lines)
-
-
-def test_tasks_without_success_of_the_single_task_runs_are_left_out(tmp_path: Path) -> None:
-    for name, final in {"equal": [0.5, 0.5, 0.5], "STL": [1.0, 0.0, 0.25]}.items():
-        network = "independent" if name == "STL" else "shared"
-        config = make_config(method="equal", network=network)
-        write_run_folder(tmp_path / name, config, {TOTAL: final})
-    report(tmp_path, out=tmp_path / "report")
-    found = by_method(tmp_path / "report" / "methods.csv")
-    assert float(found["equal"]["delta_m_percent"]) == pytest.approx((50 - 100) / 2)
-    assert "without drawer-close-v3, on which" in (tmp_path / "report" / "report.md").read_text()
-
-
-def test_without_a_complete_run_there_is_no_report(runs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none of the 1 runs is complete; train_mt10 --resume"):
-        report(runs / "stopped", out=tmp_path / "report")
-    assert not (tmp_path / "report").exists()
-
-
 def test_an_output_that_is_no_folder_is_the_users_mistake(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write to .*file: .*; choose another --out"):
         report(runs / "equal-seed1", out=tmp_path / "file")
-
-
-@pytest.mark.parametrize("name", ["last", "resamples"])
-def test_counts_begin_at_one(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} is 0; it must be at least 1"):
-        ReportOptions(**{name: 0})  # type: ignore[arg-type]

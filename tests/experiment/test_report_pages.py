@@ -19,14 +19,14 @@ from mtrl_ntk.experiment.report_pages import (
 )
 
 TABLE = Table(["method", "over <b>a|b</b>"], [["my_method & 5%", "0.91 ± 0.03"], ["b", "–"]])
-PIXEL = b"\x89PNG made up"
+DRAWING = b"<svg> made up"
 
 
 @pytest.fixture
 def document(tmp_path: Path) -> Document:
-    (tmp_path / "one.png").write_bytes(PIXEL)
+    (tmp_path / "one.svg").write_bytes(DRAWING)
     sections = [
-        Section("First", 'Note "of" <i>it</i>.', [Picture("one.png", 'A "curve"')], TABLE),
+        Section("First", 'Note "of" <i>it</i>.', [Picture("one", 'A "curve"')], TABLE),
         Section("Second", table=Table(["of", "value"], [["a", "b"]], is_numeric=False)),
     ]
     return Document("A & B", "What <it> is over.", ["Mind <this>."], sections)
@@ -77,7 +77,7 @@ def test_the_page_needs_no_other_file(document: Document, tmp_path: Path) -> Non
     page = to_html(document, tmp_path)
     (picture,) = [attributes for tag, attributes in read(page).tags if tag == "img"]
     source = picture["src"] or ""
-    assert base64.b64decode(source.removeprefix("data:image/png;base64,")) == PIXEL
+    assert base64.b64decode(source.removeprefix("data:image/svg+xml;base64,")) == DRAWING
     assert picture["alt"] == 'A "curve"'
     assert "http" not in page
     assert "url(" not in page
