@@ -151,7 +151,10 @@ examples:
 
 
 def _run(prog: str, command: Callable[[list[str], str], None]) -> None:
-    """Runs a command; a mistake of the user ends it with one line and exit code 2."""
+    """Runs a command; a mistake of the user ends it with one line and exit code 2.
+
+    What fails without being one ends it with one line and exit code 1.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", OutageWarning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -96,7 +97,11 @@ def evaluation_rules(config: EnvConfig) -> EpisodeRules:
 
 
 def make_evaluation_envs(
-    config: EnvConfig, evaluation: EvaluationConfig, *, seed: int
+    config: EnvConfig,
+    evaluation: EvaluationConfig,
+    *,
+    seed: int,
+    report: Callable[[str], object] = warnings.warn,
 ) -> MultiTaskVectorEnv:
     """Makes environments of the same tasks and goals as the training's, apart from them.
 
@@ -104,6 +109,7 @@ def make_evaluation_envs(
         config: The training environments.
         evaluation: The evaluations that will run in them.
         seed: Seed of the goals: the training's for the same goals.
+        report: Told of each lost worker that was replaced.
     """
     workers, rules = resolved_workers(config), evaluation_rules(config)
     return make_envs(
@@ -113,6 +119,7 @@ def make_evaluation_envs(
         goal_mode=rules.goal_mode,
         terminate_on_success=rules.terminate_on_success,
         reward_normalization="none",
+        report=report,
         # The learner waits meanwhile, so that one more process has a core to itself.
         workers=workers + 1 if workers else 0,
     )

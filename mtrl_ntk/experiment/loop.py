@@ -25,7 +25,13 @@ from mtrl_ntk.experiment.evaluation import (
     protocol,
 )
 from mtrl_ntk.experiment.logging import Counters, RunLogger
-from mtrl_ntk.experiment.monitor import EpisodeStatistics, MetricMeans, Rates, scalars
+from mtrl_ntk.experiment.monitor import (
+    EpisodeStatistics,
+    MetricMeans,
+    Rates,
+    WorkerRestarts,
+    scalars,
+)
 from mtrl_ntk.experiment.progress import Progress
 from mtrl_ntk.experiment.resume import Start
 from mtrl_ntk.experiment.run_lock import RunLock
@@ -34,7 +40,15 @@ from mtrl_ntk.experiment.saving import Saver
 from mtrl_ntk.experiment.signals import StopRequest
 from mtrl_ntk.experiment.training_evaluation import EvaluationStopped, TrainingEvaluations
 from mtrl_ntk.experiment.training_kernels import diagnose_kernels
-from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, StepResults, make_envs, task_names
+from mtrl_ntk.rl.envs import (
+    ACTION_DIM,
+    OBSERVATION_DIM,
+    SimulationError,
+    StepResults,
+    WorkerError,
+    make_envs,
+    task_names,
+)
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 
 if TYPE_CHECKING:
@@ -99,11 +113,18 @@ class Run:
         self.logger = stack.enter_context(RunLogger(run_dir, names, log_position(start)))
         self.archive = make_archive(run_dir, self.loop.keep_checkpoints, start)
         self.saver = Saver(self.archive, self.logger.outages)
-        self.envs = stack.enter_context(closing(make_envs(config.env, seed=config.seed)))
-        evaluation_envs = stack.enter_context(
-            closing(make_evaluation_envs(config.env, config.evaluation, seed=config.seed))
-        )
         self.progress = stack.enter_context(Progress(self.loop.total_steps, names))
+        self.restarts = restarts = WorkerRestarts(self.progress.message)
+        self.envs = stack.enter_context(
+            closing(make_envs(config.env, seed=config.seed, report=restarts))
+        )
+        evaluation_envs = stack.enter_context(
+            closing(
+                make_evaluation_envs(
+                    config.env, config.evaluation, seed=config.seed, report=restarts
+                )
+            )
+        )
         self._stop = StopRequest()
         self.evaluations = TrainingEvaluations(
             config, evaluation_envs, self.logger, self.progress, self._stop
@@ -149,29 +170,37 @@ class Run:
 
         Raises:
             Interrupted: If a signal asked to stop; the run is saved by then.
+            RunFailed: If the environments cannot go on; the run is saved by then.
         """
         self._announce()
         with self._stop:
             self._begin()
             try:
-                self._evaluate_and_save()  # what an interruption has left undone
+                # What an interruption has left undone.
+                if (actions := self.envs.pending_actions) is not None:
+                    self._end_step(actions)
+                self._evaluate_and_save()
                 while self.step < self.loop.total_steps:
                     self._take_step()
-                    if self._is_due(self.loop.log_every):
-                        self._log()
                     self._evaluate_and_save()
                     self._stop_if_asked()
                 return self._finish()
             except EvaluationStopped:
                 self._stop_if_asked()
                 raise
+            except (SimulationError, WorkerError) as error:
+                self._save_or_fail(f"{error}; stopped after {self.step} steps")
+                raise RunFailed(
+                    f"{error}; saved after {self.step} steps; to go on: {self._command_to_go_on}"
+                ) from error
 
     def _begin(self) -> None:
         if self._start is None or self._start.found is None:
             self.observations, _ = self.envs.reset()
             return
         remarks = restore(self, self._start.found)
-        self.saver.saved_at = self.step
+        if self.envs.pending_actions is None:
+            self.saver.saved_at = self.step
         self._say_what_it_goes_on_from(self._start.found.folder, remarks)
         if self._start.continues and (later := self.archive.remove_after(self.step)):
             names = ", ".join(path.name for path in later)
@@ -179,15 +208,19 @@ class Run:
 
     def _take_step(self) -> None:
         self.step += 1
-        observations = self.observations
-        actions = self._choose_actions(observations)
+        actions = self._choose_actions(self.observations)
         self.envs.step_async(actions)
         self._update_agent()
+        self._end_step(actions)
+
+    def _end_step(self, actions: FloatArray) -> None:
         results = self.envs.step_wait()
-        self._remember(observations, actions, results)
+        self._remember(self.observations, actions, results)
         self.observations = results[0]
         if (seconds := self.estimate.after(self.counters)) is not None:
             self.progress.estimate(seconds)
+        if self._is_due(self.loop.log_every):
+            self._log()
 
     def _evaluate_and_save(self) -> None:
         """Evaluates and saves what is due."""
@@ -226,10 +259,19 @@ class Run:
         if self._stop.received is None:
             return
         stopped = f"stopped by {self._stop.received.name} after {self.step} steps"
-        command = f"train_mt10 --run-dir {shlex.quote(str(self.logger.run_dir))} --resume"
+        self._save_or_fail(stopped)
+        raise Interrupted(f"{stopped}; to go on: {self._command_to_go_on}", self._stop.received)
+
+    def _save_or_fail(self, stopped: str) -> None:
+        """Saves what is not saved yet, or raises what says why the run has stopped unsaved."""
         if self.saver.saved_at != self.step and not self._save():
-            raise RunFailed(f"{stopped}, {self.unsaved}; to go on from there: {command}")
-        raise Interrupted(f"{stopped}; to go on: {command}", self._stop.received)
+            raise RunFailed(
+                f"{stopped}, {self.unsaved}; to go on from there: {self._command_to_go_on}"
+            )
+
+    @property
+    def _command_to_go_on(self) -> str:
+        return f"train_mt10 --run-dir {shlex.quote(str(self.logger.run_dir))} --resume"
 
     def _choose_actions(self, observations: FloatArray) -> FloatArray:
         if self.step <= self.loop.warmstart_steps:
@@ -290,6 +332,7 @@ class Run:
             "charts/training_return": self.episodes.mean_returns,
             "charts/env_steps_per_second": np.array(env_rate),
             "charts/updates_per_second": np.array(update_rate),
+            "charts/worker_restarts": np.array(self.restarts.count),
         }
         self.logger.log_training(self.counters, scalars(values, names))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -113,6 +113,26 @@ class EpisodeStatistics:
 
 def _means(values: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
     return np.array([np.mean(recent) if recent else math.nan for recent in values])
+
+
+class WorkerRestarts:
+    """Counts the environment workers that had to be replaced, and passes on what is said of each.
+
+    Args:
+        show: Shows a line.
+
+    Attributes:
+        count: Restarts since the beginning of the run.
+    """
+
+    def __init__(self, show: Callable[[str], object]) -> None:
+        self._show = show
+        self.count = 0
+
+    def __call__(self, message: str) -> None:
+        """Takes in one restart."""
+        self.count += 1
+        self._show(message)
 
 
 class Rates:

@@ -29,6 +29,7 @@ CHANGEABLE = frozenset(
         "lean",
         "log_every",
         "preset",
+        "restart_window",
         "resume",
         "run_dir",
         "threads",
@@ -38,6 +39,8 @@ CHANGEABLE = frozenset(
         "video_every",
         "video_size",
         "video_stride",
+        "worker_restarts",
+        "worker_timeout",
         "workers",
     }
 )

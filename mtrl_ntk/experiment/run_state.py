@@ -29,9 +29,10 @@ STATE, MADE_WITH = "state", "made_with"
 
 
 def capture(run: Run) -> dict[str, Any]:
-    """The state of a run between two steps, but for its agent's tensors and its transitions.
+    """The state of a run, but for its agent's tensors and its transitions.
 
-    Tensors and arrays are those of the run, which goes on to change them.
+    It is that between two steps, or in the middle of one whose results are still to come. Tensors
+    and arrays are those of the run, which goes on to change them.
     """
     return {
         "counters": asdict(run.counters),
@@ -44,6 +45,7 @@ def capture(run: Run) -> dict[str, Any]:
         "metrics": run.metrics.state(),
         "episodes": run.episodes.state(),
         "rates": run.rates.state(),
+        "worker_restarts": run.restarts.count,
         "warmed_up": asdict(run.estimate.warmed_up),
         "log": asdict(run.logger.position(run.step)),
         "evaluation": run.evaluations.last and _evaluation_as_json(run.evaluations.last),
@@ -166,6 +168,7 @@ def _restore_progress(run: Run, state: Mapping[str, Any]) -> None:
     run.metrics.restore(state["metrics"], run.agent.device)
     run.episodes.restore(state["episodes"])
     run.rates.restore(state["rates"])
+    run.restarts.count = int(state.get("worker_restarts", 0))
     run.evaluations.last = _evaluation_from_json(state["evaluation"])
     run.evaluations.at = int(state["evaluated_at"])
 

@@ -1,74 +1,35 @@
-"""Stepping many task environments, in this process or in workers, through one block of memory.
+"""A pool of processes that step environments, in which a lost one is replaced.
 
-A *bundle* steps some of the environments and writes what they give into a record array with one
-row per environment. In-process stepping is one bundle over an ordinary array; each worker holds a
-bundle over its rows of a shared one. The rows do not depend on who writes them.
+A worker that dies, raises or gives no sign of life is killed, and a new one goes where the lost one
+was before the command, by the moments that its parent keeps. Then it gets the command again. So
+nothing is lost, and all results are those that there would have been.
 
-Imports no torch: a worker is a small process that starts quickly.
+Where the same environment is at work twice while a step fails, the step itself is to blame: its
+episode is given up as one with a broken simulation is, and the next one begins.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import multiprocessing
-import signal
-import sys
 import time
-import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
-from types import ModuleType
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn
 
-import numpy as np
 from numpy.typing import NDArray
 
-from mtrl_ntk.rl.task_env import (
-    ACTION_DIM,
-    MAX_HORIZON,
-    OBSERVATION_DIM,
-    EpisodeRules,
-    Step,
-    TaskEnv,
+from mtrl_ntk.errors import RunFailed
+from mtrl_ntk.rl.env_bundle import BundleSpec
+from mtrl_ntk.rl.env_process import (
+    SharedArrays,
+    Worker,
+    go_to_command,
+    reset_command,
+    step_command,
 )
-
-RECORD = np.dtype(
-    [
-        ("action", np.float32, ACTION_DIM),
-        ("observation", np.float32, OBSERVATION_DIM),
-        ("final_observation", np.float32, OBSERVATION_DIM),
-        ("reward", np.float32),
-        ("success", np.float32),
-        ("episode_return", np.float64),
-        ("episode_length", np.int64),
-        ("terminated", np.bool_),
-        ("truncated", np.bool_),
-        ("valid", np.bool_),
-    ],
-    align=True,
-)
-"""One environment's row: the action in, the results of the step out.
-
-``observation`` is that of the reset where the step ended the episode; ``final_observation`` is
-always the step's own. The other fields are the step's own too.
-"""
-
-MOMENT = np.dtype(
-    [
-        ("episodes", np.int64),
-        ("length", np.int64),
-        ("actions", np.float32, (MAX_HORIZON, ACTION_DIM)),
-    ]
-)
-"""Where one environment stands: its resets since seeding, its steps since the last, their actions.
-
-That is all there is to know, see ``TaskEnv.go_to``.
-"""
 
 STEP_COSTS_US = {
     "reach-v3": 112,
@@ -85,143 +46,49 @@ STEP_COSTS_US = {
 """CPU microseconds per lean step, measured on one core; only their ratios matter."""
 _DEFAULT_COST_US = 150
 
-SharedBytes = ctypes.Array[ctypes.c_byte]
-
-_START_TIMEOUT_S = 600.0
+_START_TIMEOUT_S = 300.0
+"""Patience with a process that starts: a network drive may take long to load the libraries."""
 _CLOSE_TIMEOUT_S = 5.0
-_STEP, _RESET, _GO_TO, _CLOSE, _DONE, _FAILED = b"s", b"r", b"g", b"c", b"d", b"f"
-_INTERRUPTS = {
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1")
-    if hasattr(signal, name)  # Windows has no SIGUSR1
-}
-"""Signals that a scheduler may send to all processes of a job; only the parent answers them."""
+_LONGEST_WAIT_S = 1.0
+"""A wait counts as no more than this, so that a suspended computer makes nobody late."""
 
 
-class WorkerError(RuntimeError):
-    """An environment worker failed, died or did not answer."""
+class WorkerError(RunFailed, RuntimeError):
+    """Environment workers were lost more often than allowed, or cannot be started."""
 
 
 @dataclass(frozen=True)
-class BundleSpec:
-    """What environments to make; row ``task * copies + copy`` is a copy of a task."""
+class RestartRules:
+    """When a worker counts as lost, and how often that may happen.
 
-    tasks: tuple[str, ...]
-    copies: int
-    rules: EpisodeRules
-    seed: int
-
-    @property
-    def num_envs(self) -> int:
-        """Rows in all."""
-        return len(self.tasks) * self.copies
-
-
-class Stepper(Protocol):
-    """What a vector environment asks of a bundle or of a pool of workers."""
-
-    records: NDArray[Any]
-
-    def reset(self, seed: int | None = None) -> None:
-        """Starts new episodes in all rows."""
-
-    def go_to(self, seed: int, moments: NDArray[Any]) -> None:
-        """Puts all rows where moments ``[num_envs]`` say, under a seed."""
-
-    def step_async(self) -> None:
-        """Begins a step with the rows' actions."""
-
-    def step_wait(self) -> None:
-        """Returns when the rows hold the step's results."""
-
-    def close(self) -> None:
-        """Frees everything; may be called twice."""
-
-
-class EnvBundle:
-    """Environments that are stepped one after the other.
-
-    Args:
-        spec: All environments of the vector environment.
-        records: ``[num_envs]`` array of ``RECORD``; a new one if None.
-        rows: The rows to step; all if None.
+    Attributes:
+        timeout: Seconds without a sign of life that a step, or one reset, may take.
+        restarts: Restarts that are allowed within a window; one more is a ``WorkerError``.
+        window: Vector steps.
     """
 
-    def __init__(
-        self,
-        spec: BundleSpec,
-        records: NDArray[Any] | None = None,
-        rows: Sequence[int] | None = None,
-    ) -> None:
-        self.records = np.zeros(spec.num_envs, RECORD) if records is None else records
-        self._fields = {name: self.records[name] for name in RECORD.names or ()}
-        self._seed = spec.seed
-        self._goals: dict[str, NDArray[np.float64]] = {}
-        rows = range(spec.num_envs) if rows is None else rows
-        self.envs = {row: self._make_env(spec, row) for row in rows}
+    timeout: float = 30.0
+    restarts: int = 5
+    window: int = 1000
 
-    def _make_env(self, spec: BundleSpec, row: int) -> TaskEnv:
-        task, copy = divmod(row, spec.copies)
-        name = spec.tasks[task]
-        env = TaskEnv(
-            name,
-            spec.rules,
-            seed=spec.seed,
-            copy=copy,
-            copies=spec.copies,
-            goals=self._goals.get(name),
-        )
-        self._goals[name] = env.goals
-        return env
 
-    def reset(self, seed: int | None = None) -> None:
-        """Starts new episodes; a given seed first sets the goals and restarts all streams."""
-        if seed is not None:
-            self._reseed(seed)
-        for row, env in self.envs.items():
-            self._fields["observation"][row] = env.reset()
+class _Restarts:
+    """Counts restarts, and says when there were too many of late."""
 
-    def go_to(self, seed: int, moments: NDArray[Any]) -> None:
-        """Steps every environment from its last reset to where it stood."""
-        self._reseed(seed)
-        for row, env in self.envs.items():
-            episodes, length, actions = moments[row]
-            self._fields["observation"][row] = env.go_to(int(episodes), actions[:length])
+    def __init__(self, rules: RestartRules) -> None:
+        self._rules = rules
+        self._recent = deque[int]()
+        self.total = 0
 
-    def _reseed(self, seed: int) -> None:
-        if seed != self._seed:
-            self._seed, self._goals = seed, {}
-        for env in self.envs.values():
-            env.reseed(seed, self._goals.get(env.name))
-            self._goals[env.name] = env.goals
-
-    def step_async(self) -> None:
-        """Does nothing: the step is taken by ``step_wait``."""
-
-    def step_wait(self) -> None:
-        """Steps every environment with its row's action, and resets those whose episode ended."""
-        for row, env in self.envs.items():
-            step = env.step(self._fields["action"][row])
-            self._write(row, step)
-            ended = step.terminated or step.truncated
-            self._fields["observation"][row] = env.reset() if ended else step.observation
-
-    def _write(self, row: int, step: Step) -> None:
-        fields = self._fields
-        fields["final_observation"][row] = step.observation
-        fields["reward"][row] = step.reward
-        fields["success"][row] = step.success
-        fields["episode_return"][row] = step.episode_return
-        fields["episode_length"][row] = step.episode_length
-        fields["terminated"][row] = step.terminated
-        fields["truncated"][row] = step.truncated
-        fields["valid"][row] = step.valid
-
-    def close(self) -> None:
-        """Closes the environments."""
-        for env in self.envs.values():
-            env.close()
-        self.envs = {}
+    def add(self, step: int) -> bool:
+        """Counts one more at a vector step, if it is allowed; returns whether it is."""
+        while self._recent and self._recent[0] <= step - self._rules.window:
+            self._recent.popleft()
+        if len(self._recent) >= self._rules.restarts:
+            return False
+        self._recent.append(step)
+        self.total += 1
+        return True
 
 
 class WorkerPool:
@@ -230,113 +97,181 @@ class WorkerPool:
     Each step costs one byte to and one from each worker. Workers ignore interrupts, since the
     parent decides when they end, and end by themselves when the parent is gone.
 
+    After a ``WorkerError`` in a step, the records hold its actions and the moments are those before
+    it, so that it can be taken again elsewhere.
+
     Args:
         spec: All environments of the vector environment.
         workers: Number of processes, at least 1; more than there are environments are not started.
-        timeout: Seconds a step may take.
+        rules: When and how often lost workers are replaced.
+        report: Told of each restart, in one line.
+
     """
 
-    def __init__(self, spec: BundleSpec, workers: int, timeout: float = 60.0) -> None:
-        self._timeout = timeout
+    def __init__(
+        self,
+        spec: BundleSpec,
+        workers: int,
+        rules: RestartRules | None = None,
+        report: Callable[[str], object] = warnings.warn,
+    ) -> None:
+        self._spec, self._seed = spec, spec.seed
+        self._rules = RestartRules() if rules is None else rules
+        self._report = report
+        self._command: bytes | None = None
+        self._steps = 0
+        self._restarts = _Restarts(self._rules)
+        self._blamed = Counter[int]()
+        self._given_up: list[int] = []
         self._error: WorkerError | None = None
-        self._context = multiprocessing.get_context("spawn")
-        # Backed by a file that is unlinked at once: nothing stays behind, however we die.
-        buffer = self._context.RawArray(ctypes.c_byte, spec.num_envs * RECORD.itemsize)
-        self.records = _as_records(buffer)
-        self._processes: list[SpawnProcess] = []
-        self._connections: list[Connection] = []
-        self._labels: list[str] = []
+        arrays = SharedArrays.allocate(spec.num_envs)
+        self.records, self.moments = arrays.records, arrays.moments
+        self._workers: list[Worker] = []
         # At exit, multiprocessing would send a SIGTERM that workers ignore, and wait for ever; a
         # finalizer with a priority runs before that.
-        self._close = Finalize(
-            self, _close_workers, (self._processes, self._connections), exitpriority=10
-        )
+        self._close = Finalize(self, _close_workers, (self._workers,), exitpriority=10)
         try:
-            for rows in assign_rows(spec, workers):
-                self._start(spec, buffer, rows)
-            self._waiting = set(range(len(self._processes)))
-            self._wait_for_all(_START_TIMEOUT_S)
+            for index, rows in enumerate(assign_rows(spec, workers)):
+                worker = Worker(f"environment worker {index} ({_tasks(spec, rows)})", arrays, rows)
+                worker.start(spec)
+                self._workers.append(worker)
+            self._wait_for_all()
         except BaseException:
             self.close()
             raise
 
-    def _start(self, spec: BundleSpec, buffer: SharedBytes, rows: Sequence[int]) -> None:
-        connection, child_connection = self._context.Pipe()
-        index = len(self._processes)
-        process = self._context.Process(
-            target=run_worker,
-            args=(child_connection, buffer, spec, rows),
-            name=f"environment-worker-{index}",
-            daemon=True,
-        )
-        with _hidden_main_module(), _blocked_interrupts():
-            process.start()
-        # Held open here, it would hide the death of the worker.
-        child_connection.close()
-        tasks = dict.fromkeys(spec.tasks[row // spec.copies] for row in rows)
-        self._processes.append(process)
-        self._connections.append(connection)
-        self._labels.append(f"environment worker {index} ({', '.join(tasks)})")
+    @property
+    def restarts(self) -> int:
+        """How often a worker was replaced."""
+        return self._restarts.total
 
     def reset(self, seed: int | None = None) -> None:
         """Starts new episodes in all rows; a given seed restarts every stream."""
-        self._send_to_all(_RESET + (b"" if seed is None else str(seed).encode()))
-        self._wait_for_all(_START_TIMEOUT_S)
+        self._send_to_all(reset_command(seed))
+        self._wait_for_all()
+        self._seed = self._seed if seed is None else seed
 
-    def go_to(self, seed: int, moments: NDArray[Any]) -> None:
-        """Puts all rows where moments ``[num_envs]`` say, under a seed."""
-        # All rows to every worker: it takes its own.
-        self._send_to_all(_GO_TO + f"{seed}:".encode() + moments.tobytes())
-        self._wait_for_all(_START_TIMEOUT_S)
+    def go_to(self, seed: int) -> None:
+        """Puts all rows where their moments say, under a seed."""
+        self._send_to_all(go_to_command(seed))
+        self._wait_for_all()
+        self._seed = seed
 
     def step_async(self) -> None:
         """Tells the workers to step, and returns at once."""
-        self._send_to_all(_STEP)
+        self._steps += 1
+        self._send_to_all(step_command())
 
     def step_wait(self) -> None:
         """Returns when all workers have stepped."""
-        self._wait_for_all(self._timeout)
+        self._wait_for_all()
 
     def close(self) -> None:
         """Ends the workers, by force after a few seconds; may be called twice."""
         self._close()
 
-    def _send_to_all(self, message: bytes) -> None:
+    def _send_to_all(self, command: bytes) -> None:
         if self._error is not None:
             raise self._error
-        self._waiting = set(range(len(self._processes)))
-        for connection in self._connections:
-            # A dead worker is reported, with its name, by the wait that follows.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                connection.send_bytes(message)
+        self._command = command
+        self._blamed.clear()
+        self._given_up.clear()
+        for worker in self._workers:
+            worker.send(command)
 
-    def _wait_for_all(self, timeout: float) -> None:
+    def _wait_for_all(self) -> None:
         if self._error is not None:
             raise self._error
-        deadline = time.monotonic() + timeout
-        # Kept on self: after an interrupt the wait can be taken up again.
-        while self._waiting:
-            indices = {self._connections[index]: index for index in self._waiting}
-            ready = wait(list(indices), max(0.0, deadline - time.monotonic()))
-            if not ready:
-                late = "; ".join(self._labels[index] for index in sorted(self._waiting))
-                self._fail(f"{late}: no answer within {timeout:g} s")
-            for connection in ready:
-                self._receive(indices[cast(Connection, connection)])
+        # What is owed is kept by the workers: after an interrupt the wait can be taken up again.
+        while waiting := [worker for worker in self._workers if worker.owed]:
+            start = time.monotonic()
+            ready = wait([worker.connection for worker in waiting], self._longest_wait)
+            waited = min(time.monotonic() - start, self._longest_wait)
+            for worker in waiting:
+                if worker.connection in ready:
+                    failure = worker.receive()
+                else:
+                    failure = self._lateness(worker, waited)
+                if failure is not None:
+                    self._replace(worker, failure)
 
-    def _receive(self, index: int) -> None:
+    @property
+    def _longest_wait(self) -> float:
+        return min(_LONGEST_WAIT_S, self._rules.timeout)
+
+    def _lateness(self, worker: Worker, waited: float) -> str | None:
+        worker.silence += waited
+        timeout = self._rules.timeout if worker.is_ready else _START_TIMEOUT_S
+        return f"gave no sign of life for {timeout:g} s" if worker.silence >= timeout else None
+
+    def _replace(self, worker: Worker, failure: str) -> None:
+        """Lets a new process take up the command where the lost one has left it."""
+        worker.kill()
+        raised_at_once = self._command is None and failure.startswith("failed")
+        failure = f"{worker.name} {failure}"
+        if raised_at_once:
+            self._fail(failure)  # it would again
+        if not self._restarts.add(self._steps):
+            self._fail(
+                f"{failure}, after {self._rules.restarts} restarts of workers within "
+                f"{self._rules.window} steps"
+            )
+        given_up = self._give_up_episodes(worker)
         try:
-            message = self._connections[index].recv_bytes()
-        except (EOFError, OSError):
-            self._processes[index].join(1.0)
-            self._fail(f"{self._labels[index]} died, exit code {self._processes[index].exitcode}")
-        self._waiting.discard(index)
-        if message[:1] != _DONE:
-            self._fail(f"{self._labels[index]} failed:\n{message[1:].decode()}")
+            worker.start(replace(self._spec, seed=self._seed))
+        except OSError as error:
+            self._fail(f"{failure}, and cannot be restarted: {error}")
+        for command in self._commands_again():
+            worker.send(command)
+        consequence = f"the episode of {given_up} is given up" if given_up else "nothing is lost"
+        self._report(
+            f"{failure}; restarted (restart {self.restarts} of this process), {consequence}"
+        )
+
+    def _give_up_episodes(self, worker: Worker) -> str:
+        """Ends the episode that has been at work in two failures of one step; returns its task."""
+        busy = [row for row in worker.rows if self.records["busy"][row]]
+        self.records["busy"][worker.rows] = False
+        if self._command is None or self._command != step_command():
+            return ""
+        self._blamed.update(busy)
+        given_up = [row for row in busy if self._blamed[row] == 2]
+        for row in given_up:
+            end_episode(self.records[row], self.moments[row])
+        self._given_up += given_up
+        return _tasks(self._spec, given_up)
+
+    def _commands_again(self) -> list[bytes]:
+        """What leads a new process to the end of the present command."""
+        if self._command is None:
+            return []
+        if self._command == step_command():
+            go_to = go_to_command(self._seed, self._given_up)
+            return [go_to, step_command(self._given_up)]
+        # With a seed, what was before does not matter; nor does it before the first reset.
+        if self._command == reset_command(None) and self.moments["episodes"].any():
+            return [go_to_command(self._seed), self._command]
+        return [self._command]
 
     def _fail(self, text: str) -> NoReturn:
         self._error = WorkerError(text)
         raise self._error
+
+
+def end_episode(record: NDArray[Any], moment: NDArray[Any]) -> None:
+    """Makes a row that of a broken step: not to be learnt from, and the last of its episode.
+
+    Args:
+        record: The row before the step, changed.
+        moment: Where its environment was before the step.
+    """
+    if moment["length"] == 0:
+        record["success"] = record["episode_return"] = 0.0
+    record["final_observation"] = record["observation"]
+    record["reward"] = 0.0
+    record["episode_length"] = moment["length"] + 1
+    record["terminated"] = record["valid"] = False
+    record["truncated"] = True
 
 
 def assign_rows(spec: BundleSpec, workers: int) -> list[list[int]]:
@@ -356,80 +291,13 @@ def assign_rows(spec: BundleSpec, workers: int) -> list[list[int]]:
     return [sorted(rows) for rows in assigned]
 
 
-def run_worker(
-    connection: Connection, buffer: SharedBytes, spec: BundleSpec, rows: Sequence[int]
-) -> None:
-    """Main function of a worker: makes its environments, then steps them until told to close."""
-    for interrupt in _INTERRUPTS:
-        signal.signal(interrupt, signal.SIG_IGN)
-    try:
-        _serve(connection, EnvBundle(spec, _as_records(buffer), rows))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        # The parent is gone: nobody is left to tell.
-        return
-    except Exception:
-        connection.send_bytes(_FAILED + traceback.format_exc().encode())
+def _tasks(spec: BundleSpec, rows: Sequence[int]) -> str:
+    return ", ".join(dict.fromkeys(spec.tasks[row // spec.copies] for row in rows))
 
 
-def _as_records(buffer: SharedBytes) -> NDArray[Any]:
-    return np.frombuffer(memoryview(buffer), dtype=RECORD)
-
-
-def _serve(connection: Connection, bundle: EnvBundle) -> None:
-    connection.send_bytes(_DONE)
-    while (message := connection.recv_bytes()) != _CLOSE:
-        if message == _STEP:
-            bundle.step_wait()
-        elif message[:1] == _GO_TO:
-            seed, _, moments = message[1:].partition(b":")
-            bundle.go_to(int(seed), np.frombuffer(moments, MOMENT))
-        else:
-            bundle.reset(int(message[1:]) if message != _RESET else None)
-        connection.send_bytes(_DONE)
-    bundle.close()
-
-
-def _close_workers(processes: Sequence[SpawnProcess], connections: Sequence[Connection]) -> None:
-    for connection in connections:
-        with contextlib.suppress(OSError):
-            connection.send_bytes(_CLOSE)
-        connection.close()
+def _close_workers(workers: Sequence[Worker]) -> None:
+    for worker in workers:
+        worker.ask_to_end()
     deadline = time.monotonic() + _CLOSE_TIMEOUT_S
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-        if process.is_alive():
-            process.kill()
-            process.join()
-
-
-@contextlib.contextmanager
-def _hidden_main_module() -> Iterator[None]:
-    """Keeps a spawned process from importing the program's main module.
-
-    It would import torch for nothing, and would run a script that has no ``__main__`` guard again.
-    """
-    main_module = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main_module
-
-
-@contextlib.contextmanager
-def _blocked_interrupts() -> Iterator[None]:
-    """Starts a process with interrupts blocked, so that none can end it before it ignores them.
-
-    For this process they only wait for the end of the block.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-    try:
-        # Multiprocessing's own helper would be ended by a SIGUSR1. Starting it unblocks others.
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    for worker in workers:
+        worker.kill(patience=max(0.0, deadline - time.monotonic()))

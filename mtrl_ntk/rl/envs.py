@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -14,14 +13,9 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.rl.env_workers import (
-    MOMENT,
-    BundleSpec,
-    EnvBundle,
-    Stepper,
-    WorkerError,
-    WorkerPool,
-)
+from mtrl_ntk.rl.env_bundle import MOMENT, BundleSpec, EnvBundle, SimulationError, Stepper
+from mtrl_ntk.rl.env_config import EnvConfig, resolved_workers, usable_cores
+from mtrl_ntk.rl.env_workers import RestartRules, WorkerError, WorkerPool
 from mtrl_ntk.rl.lean_env import is_proven
 from mtrl_ntk.rl.reward_scaling import RewardNormalization, make_reward_scaler
 from mtrl_ntk.rl.task_env import (
@@ -42,6 +36,8 @@ __all__ = [
     "EnvConfig",
     "EpisodeRules",
     "MultiTaskVectorEnv",
+    "RestartRules",
+    "SimulationError",
     "TaskEnv",
     "WorkerError",
     "make_envs",
@@ -54,30 +50,6 @@ StepResults = tuple[
     NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
 ]
 """Observations, rewards, terminations, truncations and infos of a step."""
-
-
-@dataclass(frozen=True)
-class EnvConfig:
-    """Which tasks are trained, and under which rules."""
-
-    benchmark: Literal["MT10", "MT25", "MT50"] = "MT10"
-    """Meta-World benchmark whose tasks are trained."""
-    tasks: tuple[str, ...] = ()
-    """Task names such as reach-v3,push-v3; when given, they replace the benchmark's."""
-    envs_per_task: int = 1
-    """Copies of each task's environment that are stepped together."""
-    horizon: int = 500
-    """Environment steps after which an episode is truncated (1 to 500)."""
-    reward_version: Literal["v1", "v2"] = "v2"
-    """Meta-World reward functions."""
-    reward_normalization: Literal["none", "running_variance"] = "none"
-    """Divide training rewards by each environment's running standard deviation, or do not."""
-    goal_mode: Literal["resampled", "fixed"] = "resampled"
-    """Goals of an episode: one of the task's 50 drawn at each reset, or one fixed per seed."""
-    workers: int = -1
-    """Processes that step the environments; 0 steps them in the learner's, -1 chooses by cores."""
-    lean: bool = True
-    """Save the Python around MuJoCo that changes nothing: bit-identical results in less time."""
 
 
 class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]):
@@ -108,7 +80,9 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         goal_mode: ``resampled``, ``fixed`` or ``in_order``; see ``EpisodeRules``.
         terminate_on_success: Whether an episode terminates at its first success.
         workers: Processes that step the environments; 0 steps them in this one.
-        timeout: Seconds after which a step of the workers raises a ``WorkerError``.
+        rules: When a worker counts as lost, and how often one may be replaced before a
+            ``WorkerError`` is raised.
+        report: Told of each worker that is replaced, in one line.
         lean: Whether to use lean environments, which are bit-identical to the stock ones. With a
             library for which that is not proven, a warning says that stock ones are used.
 
@@ -132,7 +106,8 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         goal_mode: GoalMode = "resampled",
         terminate_on_success: bool = False,
         workers: int = 0,
-        timeout: float = 60.0,
+        rules: RestartRules | None = None,
+        report: Callable[[str], object] = warnings.warn,
         lean: bool = True,
     ) -> None:
         # Until the workers run there is nothing for the base class's __del__ to close.
@@ -151,13 +126,15 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         self.reward_scaler = make_reward_scaler(reward_normalization, self.num_envs)
         self._set_spaces(seed)
         self._seed, self._horizon = seed, horizon
-        # Kept here and not in the workers, so that it outlives them.
-        self._moments = np.zeros(self.num_envs, MOMENT)
         # Asked here, so that one process warns and not each worker.
         lean = lean and is_proven()
-        rules = EpisodeRules(horizon, reward_version, goal_mode, terminate_on_success, lean)
-        spec = BundleSpec(self.task_names, envs_per_task, rules, seed)
-        self._stepper: Stepper = WorkerPool(spec, workers, timeout) if workers else EnvBundle(spec)
+        episodes = EpisodeRules(horizon, reward_version, goal_mode, terminate_on_success, lean)
+        spec = BundleSpec(self.task_names, envs_per_task, episodes, seed)
+        self._stepper: Stepper = (
+            WorkerPool(spec, workers, rules, report) if workers else EnvBundle(spec)
+        )
+        # Kept by this process, so that it outlives the workers.
+        self._moments = self._stepper.moments
         self._is_reset = False
         self._is_stepping = False
         self.closed = False
@@ -266,13 +243,25 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             infos,
         )
 
+    @property
+    def pending_actions(self) -> NDArray[np.float32] | None:
+        """Actions ``[num_envs, 4]`` of a step that was begun and has not ended."""
+        return self._stepper.records["action"].copy() if self._is_stepping else None
+
+    @property
+    def restarts(self) -> int:
+        """How often a lost worker was replaced."""
+        return self._stepper.restarts if isinstance(self._stepper, WorkerPool) else 0
+
     def state(self) -> dict[str, Any]:
         """Where all environments and streams stand, for :meth:`restore`; to be asked after a reset.
+
+        In the middle of a step, also of one that has failed, that is where they stood before it,
+        and its actions.
 
         Returns:
             Arrays ``[num_envs, ...]``, and numbers and text that JSON can hold.
         """
-        self._check_idle()
         lengths = self._moments["length"].copy()
         longest = int(lengths.max())
         taken = np.arange(longest) < lengths[:, None]
@@ -283,6 +272,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             "episodes": self._moments["episodes"].copy(),
             "lengths": lengths,
             "actions": np.where(taken[..., None], actions, np.float32(0.0)),
+            "pending_actions": self.pending_actions,
             "action_space": self.action_space.np_random.bit_generator.state,
             "reward_scaler": scaler and {"mean": scaler.mean, "variance": scaler.variance},
         }
@@ -290,7 +280,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
     def restore(self, state: Mapping[str, Any]) -> NDArray[np.float32]:
         """Goes to where equal environments stood, whatever their number of workers.
 
-        Takes as long as an episode.
+        Takes as long as an episode. The step in whose middle they were is begun again.
 
         Args:
             state: What their :meth:`state` returned.
@@ -310,15 +300,22 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             raise ValueError("an episode has an impossible number of steps")
         shape = (self.num_envs, int(lengths.max()), ACTION_DIM)
         moments["actions"][:, : shape[1]] = _array(state, "actions", np.float32, shape)
+        pending = state.get("pending_actions")
+        if pending is not None:
+            pending = _array(state, "pending_actions", np.float32, (self.num_envs, ACTION_DIM))
         if self.reward_scaler is not None:
             for name in ("mean", "variance"):
                 values = _array(state["reward_scaler"], name, np.float64, (self.num_envs,))
                 setattr(self.reward_scaler, name, values)
         self._seed = int(state["seed"])
-        self._stepper.go_to(self._seed, moments)
-        self._moments, self._is_reset = moments, True
+        self._moments[...] = moments
+        self._stepper.go_to(self._seed)
+        self._is_reset = True
         self.action_space.np_random.bit_generator.state = state["action_space"]
-        return self._stepper.records["observation"].copy()
+        observations = self._stepper.records["observation"].copy()
+        if pending is not None:
+            self.step_async(pending)
+        return observations
 
     def _check_idle(self) -> None:
         if self.closed:
@@ -360,28 +357,6 @@ def _final_infos(records: NDArray[Any], ended: NDArray[np.bool_]) -> dict[str, A
     }
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def resolved_workers(config: EnvConfig, cores: int | None = None) -> int:
-    """Number of worker processes that a configuration means.
-
-    Left to choose, one core is kept for the learner.
-
-    Args:
-        config: The user's options.
-        cores: Cores that there are; by default those of this machine.
-    """
-    if config.workers >= 0:
-        return config.workers
-    num_envs = len(task_names(config.benchmark, config.tasks or None)) * config.envs_per_task
-    return min((cores or usable_cores()) - 1, num_envs)
-
-
 def make_envs(config: EnvConfig, *, seed: int, **overrides: Any) -> MultiTaskVectorEnv:  # noqa: ANN401
     """Makes the environments that a configuration describes.
 
@@ -400,5 +375,6 @@ def make_envs(config: EnvConfig, *, seed: int, **overrides: Any) -> MultiTaskVec
         "goal_mode": config.goal_mode,
         "workers": resolved_workers(config),
         "lean": config.lean,
+        "rules": RestartRules(config.worker_timeout, config.worker_restarts, config.restart_window),
     } | overrides
     return MultiTaskVectorEnv(seed=seed, **arguments)

@@ -20,7 +20,7 @@ from mtrl_ntk.experiment.evaluation import (
     protocol,
     run_episodes,
 )
-from mtrl_ntk.rl.env_workers import EnvBundle
+from mtrl_ntk.rl.env_bundle import EnvBundle
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, EnvConfig, MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.task_env import EpisodeRules
 

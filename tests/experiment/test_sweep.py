@@ -44,7 +44,7 @@ def fake(training_folder: FakeTraining, monkeypatch: pytest.MonkeyPatch) -> Iter
     """A quick training, on a machine of two cores."""
     monkeypatch.setattr(sweep_module, "_POLL_S", 0.02)
     monkeypatch.setattr(sweep_module, "usable_cores", lambda: 2)
-    monkeypatch.setattr("mtrl_ntk.rl.envs.usable_cores", lambda: 2)
+    monkeypatch.setattr("mtrl_ntk.rl.env_config.usable_cores", lambda: 2)
     yield training_folder
     training_folder.behave()
     training_folder.forget()

@@ -224,6 +224,7 @@ def test_tensorboard_has_every_tag(run: Finished) -> None:
     per_task += ["charts/training_success_rate", "charts/training_return"]
     single = [f"{group}/{net}" for group in ("gradient_norm", "minimum_cosine") for net in NETWORKS]
     single += ["charts/env_steps_per_second", "charts/updates_per_second"]
+    single += ["charts/worker_restarts"]
     evaluated = [
         f"charts/{task}_{score}"
         for task in (*TASKS, "mean")
@@ -312,6 +313,7 @@ class StubEnvs:
     def __init__(self) -> None:
         self.action_space = Box(-1.0, 1.0, (self.num_envs, ACTION_DIM), np.float32, seed=0)
         self.closed = False
+        self.pending_actions = None
         self._nothing = np.zeros((self.num_envs, OBSERVATION_DIM), np.float32)
 
     def reset(self, *, seed: int | None = None) -> tuple[NDArray[np.float32], dict[str, Any]]:

@@ -15,12 +15,13 @@ from metaworld.policies import ENV_POLICY_MAP
 from numpy.typing import NDArray
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.rl import envs as envs_module
-from mtrl_ntk.rl.env_workers import EnvBundle
+from mtrl_ntk.rl import env_config, envs as envs_module
+from mtrl_ntk.rl.env_bundle import EnvBundle
 from mtrl_ntk.rl.envs import (
     BENCHMARKS,
     EnvConfig,
     MultiTaskVectorEnv,
+    RestartRules,
     TaskEnv,
     make_envs,
     resolved_workers,
@@ -375,10 +376,13 @@ def test_make_envs_follows_the_configuration(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(
         envs_module, "MultiTaskVectorEnv", lambda **arguments: made.append(arguments)
     )
-    monkeypatch.setattr(envs_module, "usable_cores", lambda: 9)
+    monkeypatch.setattr(env_config, "usable_cores", lambda: 9)
     config = EnvConfig(
         envs_per_task=3,
         horizon=7,
+        worker_timeout=45.0,
+        worker_restarts=6,
+        restart_window=70,
         reward_version="v1",
         reward_normalization="running_variance",
         goal_mode="fixed",
@@ -387,6 +391,7 @@ def test_make_envs_follows_the_configuration(monkeypatch: pytest.MonkeyPatch) ->
     make_envs(replace(config, tasks=("push-v3",), workers=2), seed=9, goal_mode="in_order")
     make_envs(config, seed=9, envs_per_task=5, terminate_on_success=True)
     assert made[0] == {
+        "rules": RestartRules(timeout=45.0, restarts=6, window=70),
         "tasks": BENCHMARKS["MT10"],
         "seed": 9,
         "envs_per_task": 3,

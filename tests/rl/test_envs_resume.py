@@ -185,14 +185,15 @@ def test_no_signal_of_a_scheduler_ends_a_worker_at_any_time(
     pool = with_workers._stepper
     assert isinstance(pool, WorkerPool)
     numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
-    for process in pool._processes:
+    processes = [worker.process for worker in pool._workers]
+    for process in processes:
         assert process.pid is not None
         assert blocked_signals(process.pid) >= numbers, "from its first moment on"
         for number in numbers:
             os.kill(process.pid, number)
     with_workers.reset(seed=0)
     with_workers.step(np.zeros((4, 4)))
-    assert all(process.is_alive() for process in pool._processes)
+    assert all(process.is_alive() for process in processes)
     assert not blocked_signals(os.getpid()) & numbers
 
 

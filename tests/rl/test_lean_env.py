@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from mtrl_ntk.rl import lean_env, lean_numerics
-from mtrl_ntk.rl.env_workers import EnvBundle
+from mtrl_ntk.rl.env_bundle import EnvBundle
 from mtrl_ntk.rl.envs import EnvConfig, MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.lean_env import LeanSawyerEnv
 from mtrl_ntk.rl.task_env import BENCHMARKS, RewardVersion, draw_goals, make_sim, set_goal
