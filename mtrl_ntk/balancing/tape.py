@@ -92,8 +92,7 @@ class LinearFactor(KernelFactor):
         weight, *bias = blocks
         inputs = split(self.inputs, len(weight))
         gradients = split(output_gradients, len(weight))
-        # In place and not by ``out=``, for which compilers have no rule if it is a view.
-        weight.unflatten(1, self.weight.shape[-2:]).baddbmm_(gradients.mT, inputs, beta=0)
+        _multiply(gradients.mT, inputs, into=weight.unflatten(1, self.weight.shape[-2:]))
         if bias:
             bias[0].copy_(gradients.sum(1))
 
@@ -172,6 +171,14 @@ class EmbeddingFactor(Factor):
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
         """See :meth:`Factor.write`."""
         blocks[0].copy_(split(output_gradients, len(blocks[0])).sum(1))
+
+
+def _multiply(left: Tensor, right: Tensor, into: Tensor) -> None:
+    if torch.compiler.is_compiling():
+        # Compilers have no rule for an ``out`` that is a view, and avoid the copy by themselves.
+        into.copy_(torch.bmm(left, right))
+    else:
+        torch.bmm(left, right, out=into)
 
 
 def split(rows: Tensor, num_parts: int) -> Tensor:

@@ -54,6 +54,10 @@ class RunConfig:
     """Where the agent learns; auto takes CUDA when there is any."""
     threads: int = 0
     """Threads of PyTorch on the CPU; 0 chooses by cores and workers."""
+    cuda_graph: bool = True
+    """On CUDA, record the update once and replay it; elsewhere without effect."""
+    compile: bool = False
+    """Compile the update, which takes minutes at the start; gains nothing on the CPU."""
     run_dir: Path | None = None
     """Folder of the run; by default runs/PRESET/METHOD-seedSEED-TIME."""
     resume: Path | None = field(default=None, metadata={"alone": str(NEWEST)})

@@ -24,6 +24,7 @@ from mtrl_ntk.experiment.evaluation import (
     make_evaluation_envs,
     protocol,
 )
+from mtrl_ntk.experiment.learner import Learner, recorder_for
 from mtrl_ntk.experiment.logging import Counters, RunLogger
 from mtrl_ntk.experiment.monitor import (
     EpisodeStatistics,
@@ -131,6 +132,13 @@ class Run:
         )
         self.episodes = EpisodeStatistics(len(names))
         self.metrics, self.rates = MetricMeans(), Rates()
+        self.learner = Learner(
+            self.agent,
+            self.replay,
+            self.metrics,
+            recorder=recorder_for(device, cuda_graph=config.cuda_graph),
+            compiled=config.compile,
+        )
         self.estimate = DurationEstimate(config, len(names))
         self.step = self.updates = 0
         self.observations: FloatArray = np.zeros(0, np.float32)
@@ -284,8 +292,7 @@ class Run:
         due = int((self.step - self.loop.warmstart_steps) * self.loop.updates_per_step)
         while self.updates < due:
             self.updates += 1
-            batch = self.replay.sample(self.config.sac.batch_size)
-            self.metrics.add(self.agent.update(batch, diagnose=self.metrics.empty))
+            self.learner.update()
             if self.loop.kernel_every and self.updates % self.loop.kernel_every == 0:
                 self._diagnose_kernels()
 

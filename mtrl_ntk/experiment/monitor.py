@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,10 @@ _RECENT_EPISODES = 20
 
 
 class MetricMeans:
-    """Means of update metrics, summed on the device and fetched once."""
+    """Means of update metrics, summed on the device and fetched once.
+
+    The sums stay where they are, so that a recorded update can go on adding to them.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -30,39 +33,58 @@ class MetricMeans:
     @property
     def empty(self) -> bool:
         """Whether nothing was added since the last fetch."""
-        return not self._sums
+        return not self._counts
 
     def add(self, metrics: Metrics) -> None:
         """Adds the metrics of one update, without waiting for the device."""
-        known = [name for name in metrics if name in self._sums]
+        self.accumulate(metrics)
+        self.count(metrics)
+
+    def accumulate(self, metrics: Metrics) -> None:
+        """Adds to the sums only: what of :meth:`add` happens on the device."""
+        known = [name for name in metrics if name in self._counts]
         if known:
             torch._foreach_add_([self._sums[n] for n in known], [metrics[n] for n in known])
         for name, value in metrics.items():
-            if name not in self._sums:
-                self._sums[name] = value.clone()
+            if name not in self._counts:
+                self._begin(name, value)
+
+    def count(self, names: Iterable[str]) -> None:
+        """Counts one update that had metrics of these names: the rest of :meth:`add`."""
+        for name in names:
             self._counts[name] = self._counts.get(name, 0) + 1
+
+    def _begin(self, name: str, value: Tensor) -> None:
+        if name in self._sums:
+            self._sums[name].copy_(value)
+        else:
+            self._sums[name] = value.clone()
 
     def fetch(self) -> dict[str, npt.NDArray[np.float64]]:
         """Copies the means to the host and starts anew."""
-        names = list(self._sums)
+        names = list(self._counts)
         flat = torch.cat([self._sums[name].reshape(-1) for name in names]).double().cpu()
         parts = flat.split([self._sums[name].numel() for name in names])
         means = {
             name: part.numpy().reshape(self._sums[name].shape) / self._counts[name]
             for name, part in zip(names, parts, strict=True)
         }
-        self._sums, self._counts = {}, {}
+        self._counts = {}
         return means
 
     def state(self) -> dict[str, Any]:
         """What was added since the last fetch."""
-        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+        return {
+            "sums": {name: self._sums[name] for name in self._counts},
+            "counts": dict(self._counts),
+        }
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Goes on from a :meth:`state`, on the device of the metrics to come."""
-        self._counts = dict(state["counts"])
         # In the order of the first update, which is that of the columns.
-        self._sums = {name: state["sums"][name].to(device, copy=True) for name in self._counts}
+        self._counts = dict(state["counts"])
+        for name in self._counts:
+            self._begin(name, state["sums"][name].to(device))
 
 
 class EpisodeStatistics:

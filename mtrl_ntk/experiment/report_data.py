@@ -35,6 +35,7 @@ _LONGEST_VALUE = 60
 _CIRCUMSTANCES = frozenset(
     {
         *("seed", "device", "threads", "run_dir", "resume", "preset", "workers", "lean"),
+        *("compile", "cuda_graph"),
         *("log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every"),
         *("kernel_every", "kernel_minibatches", "video_every", "video_camera", "video_size"),
         *("video_stride", "video_episodes"),

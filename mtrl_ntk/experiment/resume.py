@@ -21,6 +21,8 @@ NEWEST = Path("newest")
 CHANGEABLE = frozenset(
     {
         "checkpoint_every",
+        "compile",
+        "cuda_graph",
         "device",
         "evaluate_every",
         "keep_checkpoints",

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import torch
+from torch import Tensor
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.rl.types import Batch
@@ -178,12 +179,19 @@ class MultiTaskReplayBuffer:
         Returns:
             A batch of ``[tasks, batch_size, ...]``. Every ring must hold a transition by then.
         """
-        uniform = torch.rand(
+        return self.gather(self.draw(batch_size, generator))
+
+    def draw(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
+        """The random half of :meth:`sample`: numbers in [0, 1), ``[tasks, batch_size]``."""
+        return torch.rand(
             self.num_tasks,
             batch_size,
             device=self._rows.device,
             generator=generator or self.generator,
         )
+
+    def gather(self, uniform: Tensor) -> Batch:
+        """The other half: the transitions that numbers of :meth:`draw` stand for."""
         # A float below one times a size can round up to the size itself.
         within = torch.minimum((uniform * self._sizes).floor(), self._sizes - 1)
         indices = within.long() + self._offsets

@@ -28,7 +28,7 @@ from mtrl_ntk.experiment.loop import LoopConfig
 from mtrl_ntk.experiment.training import train
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, EnvConfig, MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
-from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
+from mtrl_ntk.rl.sac import MultiTaskSAC, Noise, SacConfig
 from mtrl_ntk.rl.types import Batch, Metrics
 
 TASKS = ("reach-v3", "drawer-close-v3")
@@ -103,11 +103,13 @@ def record(patch: pytest.MonkeyPatch) -> Trace:
         trace.added.append(args)
         plain_add(replay, *args)
 
-    def update(agent: MultiTaskSAC, batch: Batch, *, diagnose: bool) -> Metrics:
+    def update(
+        agent: MultiTaskSAC, batch: Batch, noise: Noise | None = None, *, diagnose: bool = False
+    ) -> Metrics:
         trace.events.append("update")
         trace.sizes.append(replays[-1].sizes.tolist())
         trace.diagnosed.append(diagnose)
-        return plain_update(agent, batch, diagnose=diagnose)
+        return plain_update(agent, batch, noise, diagnose=diagnose)
 
     patch.setattr(loop, "make_envs", make_traced)
     patch.setattr(MultiTaskReplayBuffer, "__init__", init)
@@ -415,7 +417,7 @@ def stubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubs]:
     stubs = Stubs(StubEnvs(), StubEnvs(), [])
     zeros = np.zeros(len(TASKS))
 
-    def update(_: MultiTaskSAC, batch: Batch, *, diagnose: bool) -> Metrics:  # noqa: ARG001
+    def update(_: MultiTaskSAC, batch: Batch, *_args: object, **_settings: object) -> Metrics:
         stubs.updates.append(batch)
         return {"entropy": torch.zeros(len(TASKS))}
 

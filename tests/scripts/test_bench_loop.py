@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv
-from mtrl_ntk.rl.sac import MultiTaskSAC
+from mtrl_ntk.rl.sac import MultiTaskSAC, Noise
 from mtrl_ntk.rl.types import Batch
 from scripts import bench_loop
 from scripts.bench_agents import Size, Variant, make_agent, make_batch
@@ -64,9 +64,11 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append("step")
         step(envs, actions)
 
-    def traced_update(agent: MultiTaskSAC, batch: Batch, *, diagnose: bool) -> object:
+    def traced_update(
+        agent: MultiTaskSAC, batch: Batch, noise: Noise | None = None, *, diagnose: bool = False
+    ) -> object:
         names.append("update")
-        return update(agent, batch, diagnose=diagnose)
+        return update(agent, batch, noise, diagnose=diagnose)
 
     monkeypatch.setattr(MultiTaskVectorEnv, "step_async", traced_step)
     monkeypatch.setattr(MultiTaskSAC, "update", traced_update)
@@ -102,10 +104,12 @@ def test_what_is_timed_alone_is_timed_alone(run: TimedRun, monkeypatch: pytest.M
         clock += 1
         return step(envs)
 
-    def slow_update(agent: MultiTaskSAC, batch: Batch, *, diagnose: bool) -> object:
+    def slow_update(
+        agent: MultiTaskSAC, batch: Batch, noise: Noise | None = None, *, diagnose: bool = False
+    ) -> object:
         nonlocal clock
         clock += 4
-        return update(agent, batch, diagnose=diagnose)
+        return update(agent, batch, noise, diagnose=diagnose)
 
     monkeypatch.setattr(MultiTaskVectorEnv, "step_wait", slow_step)
     monkeypatch.setattr(MultiTaskSAC, "update", slow_update)

@@ -1,0 +1,172 @@
+"""Recorded and compiled updates are those that an agent takes operation by operation."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mtrl_ntk.experiment.learner import Learner, compile_whole, recorder_for
+from mtrl_ntk.experiment.monitor import MetricMeans
+from mtrl_ntk.rl.graphed import CudaRecorder
+from mtrl_ntk.rl.networks import NetworkKind
+from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
+from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
+from tests.device import forbid_host_synchronisation
+from tests.recorder import OperationRecorder
+from tests.rl.agents import COMBINATIONS, TASKS, make_weighting
+
+OBSERVATION, ACTION, ROWS = 5, 2, 8
+FEW = [("ntkmtl", "shared"), ("famo", "multi_head"), ("equal", "independent")]
+every_few = pytest.mark.parametrize(("method", "network"), FEW)
+
+
+def make_replay() -> MultiTaskReplayBuffer:
+    replay = MultiTaskReplayBuffer(
+        TASKS,
+        32,
+        OBSERVATION,
+        ACTION,
+        device=torch.device("cpu"),
+        generator=torch.Generator().manual_seed(0),
+    )
+    add_transitions(replay, 20)
+    return replay
+
+
+def add_transitions(replay: MultiTaskReplayBuffer, copies: int) -> None:
+    random = np.random.default_rng(int(replay.inserted.sum()))
+
+    def draw(*shape: int) -> Any:  # noqa: ANN401
+        return random.normal(size=(TASKS, copies, *shape)).astype(np.float32)
+
+    ended = np.zeros((TASKS, copies), np.bool_)
+    replay.add(draw(OBSERVATION), draw(ACTION), draw(), draw(OBSERVATION), ended)
+
+
+def make_learner(
+    method: str,
+    network: NetworkKind,
+    recorder: OperationRecorder | None = None,
+    **settings: Any,  # noqa: ANN401
+) -> Learner:
+    config = SacConfig(batch_size=ROWS, width=8, depth=2, network=network, **settings)
+    agent = MultiTaskSAC(
+        TASKS,
+        OBSERVATION,
+        ACTION,
+        config=config,
+        make_weighting=partial(make_weighting, method),
+        seed=0,
+    )
+    return Learner(agent, make_replay(), MetricMeans(), recorder=recorder)
+
+
+def everything(learner: Learner) -> dict[str, Tensor]:
+    agent = learner.agent
+    streams = {"agent": agent.generator, "replay": learner.replay.generator}
+    return {
+        **{name: tensor.clone() for name, tensor in agent.state_dict().items()},
+        **{name: tensor.clone() for name, tensor in agent.optimizer_state().items()},
+        **{name: generator.get_state() for name, generator in streams.items()},
+    }
+
+
+def assert_same(one: Learner, other: Learner) -> None:
+    own, others = everything(one), everything(other)
+    assert own.keys() == others.keys()
+    assert [name for name in own if not torch.equal(own[name], others[name])] == []
+
+
+def train(learner: Learner, intervals: int, updates: int = 6) -> list[dict[str, Any]]:
+    """Updates while transitions come in; the metrics of each interval."""
+    rows = []
+    for _ in range(intervals):
+        for _ in range(updates):
+            learner.update()
+            add_transitions(learner.replay, 1)
+        rows.append({name: mean.tolist() for name, mean in learner.metrics.fetch().items()})
+    return rows
+
+
+def check_recording(
+    method: str,
+    network: NetworkKind,
+    updates: int = 5,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    recorder = OperationRecorder()
+    plain = make_learner(method, network, **settings)
+    recorded = make_learner(method, network, recorder, **settings)
+    assert train(plain, 2, updates) == train(recorded, 2, updates)
+    assert_same(plain, recorded)
+    assert len(recorder.recordings) == 1
+
+
+@every_few
+def test_a_recorded_update_is_the_same_update(method: str, network: NetworkKind) -> None:
+    check_recording(method, network, policy_tau=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "network"), dict(reversed(COMBINATIONS)).items())
+def test_every_method_can_be_recorded(method: str, network: NetworkKind) -> None:
+    check_recording(method, network, updates=4)
+
+
+def test_a_recording_sees_what_is_loaded() -> None:
+    source = make_learner("ntkmtl", "shared")
+    train(source, 1, updates=3)
+    plain = make_learner("ntkmtl", "shared")
+    recorded = make_learner("ntkmtl", "shared", OperationRecorder())
+    for learner in (plain, recorded):
+        train(learner, 2)
+        learner.agent.load_state_dict(source.agent.state_dict())
+        learner.agent.load_optimizer_state(source.agent.optimizer_state())
+        learner.agent.generator.set_state(source.agent.generator.get_state())
+        learner.replay.generator.set_state(source.replay.generator.get_state())
+    assert train(plain, 2) == train(recorded, 2)
+    assert_same(plain, recorded)
+
+
+def test_the_first_update_of_an_interval_is_diagnosed() -> None:
+    learner = make_learner("ntkmtl", "shared", OperationRecorder())
+    for row in train(learner, 3):
+        assert "minimum_cosine/critic" in row
+
+
+@pytest.mark.parametrize("recorder", [None, OperationRecorder()])
+def test_an_update_never_waits_for_the_device(recorder: OperationRecorder | None) -> None:
+    learner = make_learner("ntkmtl", "shared", recorder)
+    with forbid_host_synchronisation():
+        for _ in range(6):
+            learner.update()
+
+
+def test_only_cuda_records() -> None:
+    assert recorder_for(torch.device("cpu"), cuda_graph=True) is None
+    assert recorder_for(torch.device("cuda"), cuda_graph=False) is None
+    assert isinstance(recorder_for(torch.device("cuda"), cuda_graph=True), CudaRecorder)
+
+
+def check_compiled(method: str, network: NetworkKind, backend: str) -> None:
+    torch._dynamo.reset()
+    plain, compiled = (make_learner(method, network) for _ in range(2))
+    for learner in (plain, compiled):
+        learner.update()
+    compiled._learn = compile_whole(compiled._learn, backend)
+    assert train(plain, 2, 3) == train(compiled, 2, 3)
+    assert_same(plain, compiled)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "network"),
+    [("ntkmtl", "shared"), ("go4align", "multi_head"), ("pcgrad", "independent")],
+)
+def test_the_whole_update_compiles_as_one_graph(method: str, network: NetworkKind) -> None:
+    check_compiled(method, network, "eager")
