@@ -164,9 +164,6 @@ def check_compiled(method: str, network: NetworkKind, backend: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("method", "network"),
-    [("ntkmtl", "shared"), ("go4align", "multi_head"), ("pcgrad", "independent")],
-)
+@pytest.mark.parametrize(("method", "network"), [("ntkmtl", "shared"), ("go4align", "multi_head")])
 def test_the_whole_update_compiles_as_one_graph(method: str, network: NetworkKind) -> None:
     check_compiled(method, network, "eager")
