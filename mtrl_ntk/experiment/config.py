@@ -62,6 +62,8 @@ class RunConfig:
     """Folder of the run; by default runs/PRESET/METHOD-seedSEED-TIME."""
     resume: Path | None = field(default=None, metadata={"alone": str(NEWEST)})
     """Run or checkpoint to go on from; the flag alone: the newest checkpoint of run_dir, if any."""
+    wandb: bool = False
+    """Log to Weights & Biases as well; needs `pip install wandb`, and `wandb login` once."""
     preset: str = field(default="mt10", metadata={"flags": ()})
     """Name of the settings that differ from the defaults: the stem of the config file."""
     env: EnvConfig = field(default_factory=EnvConfig)

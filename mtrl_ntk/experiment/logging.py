@@ -16,12 +16,14 @@ import numpy.typing as npt
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.events import EventFile, cut_events, event_files
 from mtrl_ntk.experiment.growing_file import CsvFile
+from mtrl_ntk.experiment.hyper_parameters import add_hyper_parameters, final_metrics
 from mtrl_ntk.experiment.outages import Outages
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mtrl_ntk.experiment.evaluation import EvaluationResult
+    from mtrl_ntk.experiment.wandb_mirror import WandbMirror
 
 TRAINING_CSV = "training.csv"
 EVALUATION_CSV = "evaluation.csv"
@@ -66,6 +68,7 @@ class RunLogger:
         run_dir: Folder of the run, created if needed.
         task_names: Tasks in the order of every evaluation.
         position: Where the logs that are there are continued; left out, there may be none.
+        mirror: Where scalars and images are logged as well.
 
     Attributes:
         run_dir: Folder of the run.
@@ -76,8 +79,13 @@ class RunLogger:
     """
 
     def __init__(
-        self, run_dir: Path, task_names: Sequence[str], position: LogPosition | None = None
+        self,
+        run_dir: Path,
+        task_names: Sequence[str],
+        position: LogPosition | None = None,
+        mirror: WandbMirror | None = None,
     ) -> None:
+        self._mirror = mirror
         self.run_dir, self.outages = run_dir, Outages()
         self._task_names = tuple(task_names)
         try:
@@ -122,6 +130,8 @@ class RunLogger:
         self._flush()
         for file in self._files:
             file.close()
+        if self._mirror is not None:
+            self._mirror.close()
 
     @property
     def unwritten(self) -> list[Path]:
@@ -150,8 +160,7 @@ class RunLogger:
             ValueError: If a later row brings a scalar that the first one did not have.
         """
         self._training.add_row({**asdict(counters), **scalars})
-        self._events.add_scalars(counters.vector_steps, scalars)
-        self._flush()
+        self._add_scalars(counters, scalars)
 
     def log_evaluation(self, counters: Counters, result: EvaluationResult) -> None:
         """Writes one row per task and one for their mean.
@@ -168,8 +177,7 @@ class RunLogger:
             self._evaluation.add_row(row)
             scalars[f"charts/{task}_success_rate"] = success_rate
             scalars[f"charts/{task}_return"] = mean_return
-        self._events.add_scalars(counters.vector_steps, scalars)
-        self._flush()
+        self._add_scalars(counters, scalars)
 
     def log_diagnosis(
         self,
@@ -183,12 +191,34 @@ class RunLogger:
         """
         for tag, image in images.items():
             self._events.add_image(counters.vector_steps, tag, image)
-        self._events.add_scalars(counters.vector_steps, scalars)
-        self._flush()
+        if self._mirror is not None:
+            self._mirror.log_images(asdict(counters), images)
+        self._add_scalars(counters, scalars)
+
+    def log_results(self, counters: Counters, settings: Mapping[str, object]) -> None:
+        """Writes what has come of which settings, at the end of the run, to TensorBoard.
+
+        Args:
+            counters: How far the run has come.
+            settings: All settings of the run by name.
+        """
+        rates = [*success_rates(self.run_dir).values()]
+        if rates:
+            metrics = final_metrics(rates)
+            add_hyper_parameters(self._events, counters.vector_steps, settings, metrics)
+            if self._mirror is not None:
+                self._mirror.log(asdict(counters), metrics)
+            self._flush()
 
     def log_video(self, counters: Counters, tag: str, gif: bytes) -> None:
         """Shows an animated GIF among TensorBoard's images."""
         self._events.add_gif(counters.vector_steps, tag, gif)
+        self._flush()
+
+    def _add_scalars(self, counters: Counters, scalars: Mapping[str, float]) -> None:
+        self._events.add_scalars(counters.vector_steps, scalars)
+        if self._mirror is not None:
+            self._mirror.log(asdict(counters), scalars)
         self._flush()
 
     def _flush(self) -> None:
@@ -207,6 +237,20 @@ def _create(path: Path) -> CsvFile:
     except FileExistsError:
         raise _taken(path.parent) from None
     return CsvFile(path)
+
+
+def success_rates(folder: Path) -> dict[int, float]:
+    """Mean success rate of each evaluation of a run, by vector steps."""
+    try:
+        text = (folder / EVALUATION_CSV).read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    whole = text[: text.rfind("\n") + 1].splitlines()
+    return {
+        int(row["vector_steps"]): float(row["success_rate"] or "nan")
+        for row in csv.DictReader(whole)
+        if row["task"] == MEAN_TASK
+    }
 
 
 def refuse_taken(run_dir: Path) -> None:
@@ -253,4 +297,15 @@ def _layout() -> dict[str, dict[str, tuple[str, list[str]]]]:
         group: {net: ("Multiline", [f"{group}/{net}/.*"]) for net in ("critic", "actor")}
         for group in ("weights", "ntk", "losses")
     }
-    return {"success": success, **groups}
+    kernels = {
+        f"{net}: {name.replace('_', ' ')}": ("Multiline", [f"kernels/{net}/{name}/.*"])
+        for net in ("critic", "actor")
+        for name in ("largest_eigenvalue", "condition_number")
+    }
+    health = {
+        "skipped tasks": ("Multiline", ["skipped/.*"]),
+        "restarted workers": ("Multiline", ["charts/worker_restarts"]),
+        "gradient norms": ("Multiline", ["gradient_norm/.*"]),
+        "steps per second": ("Multiline", ["charts/.*_per_second"]),
+    }
+    return {"success": success, **groups, "kernels": kernels, "health": health}

@@ -41,6 +41,7 @@ from mtrl_ntk.experiment.saving import Saver
 from mtrl_ntk.experiment.signals import StopRequest
 from mtrl_ntk.experiment.training_evaluation import EvaluationStopped, TrainingEvaluations
 from mtrl_ntk.experiment.training_kernels import diagnose_kernels
+from mtrl_ntk.experiment.wandb_mirror import make_mirror
 from mtrl_ntk.rl.envs import (
     ACTION_DIM,
     OBSERVATION_DIM,
@@ -111,7 +112,9 @@ class Run:
         check_space(disk_need(config, self.agent, self.replay), run_dir)
         if lock is not None:
             lock.take()
-        self.logger = stack.enter_context(RunLogger(run_dir, names, log_position(start)))
+        position = log_position(start)
+        mirror = make_mirror(config, run_dir, position)
+        self.logger = stack.enter_context(RunLogger(run_dir, names, position, mirror))
         self.archive = make_archive(run_dir, self.loop.keep_checkpoints, start)
         self.saver = Saver(self.archive, self.logger.outages)
         self.progress = stack.enter_context(Progress(self.loop.total_steps, names))
@@ -252,6 +255,8 @@ class Run:
         The state that is saved is the one before: a longer run can go on from it as if it had never
         ended, and takes what only the end has brought out of the logs.
         """
+        from mtrl_ntk.experiment.config import to_dict
+
         position = self.logger.position(self.step)
         result = self.evaluations.last
         if result is None or self.evaluations.at != self.step:
@@ -259,6 +264,7 @@ class Run:
         state = capture(self) | {"log": asdict(position)}
         if not self._is_due(self.loop.log_every):
             self._log()
+        self.logger.log_results(self.counters, to_dict(self.config))
         with self.rates.paused():
             self.saver.save(self, state, finished=True)
         return result

@@ -41,6 +41,7 @@ CHANGEABLE = frozenset(
         "video_every",
         "video_size",
         "video_stride",
+        "wandb",
         "worker_restarts",
         "worker_timeout",
         "workers",

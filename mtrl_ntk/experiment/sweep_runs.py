@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from mtrl_ntk.experiment.agents import CHECKPOINT, CONFIG, resolve_device
 from mtrl_ntk.experiment.archive import checkpoints
 from mtrl_ntk.experiment.checkpoint import CheckpointError, read_metadata
 from mtrl_ntk.experiment.config import RunConfig, load, read, to_dict
-from mtrl_ntk.experiment.logging import EVALUATION_CSV, MEAN_TASK, TRAINING_CSV
+from mtrl_ntk.experiment.logging import EVALUATION_CSV, TRAINING_CSV, success_rates
 from mtrl_ntk.experiment.resume import CHANGEABLE
 from mtrl_ntk.experiment.sweep_options import Sweep, SweepOptions, as_flag
 from mtrl_ntk.rl.envs import resolved_workers
@@ -119,20 +118,6 @@ def find(run: SweepRun) -> Found:
 def saved_step(folder: Path) -> int:
     """Vector steps at the newest readable checkpoint of a run; 0 if there is none."""
     return _step(_newest_metadata(folder))
-
-
-def success_rates(folder: Path) -> dict[int, float]:
-    """Mean success rate of each evaluation of a run, by vector steps."""
-    try:
-        text = (folder / EVALUATION_CSV).read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    whole = text[: text.rfind("\n") + 1].splitlines()
-    return {
-        int(row["vector_steps"]): float(row["success_rate"] or "nan")
-        for row in csv.DictReader(whole)
-        if row["task"] == MEAN_TASK
-    }
 
 
 def last_logged_step(folder: Path) -> int:

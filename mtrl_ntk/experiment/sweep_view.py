@@ -16,10 +16,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mtrl_ntk.experiment.logging import EVALUATION_CSV
+from mtrl_ntk.experiment.logging import EVALUATION_CSV, success_rates
 from mtrl_ntk.experiment.progress import MISSING, format_duration, standard_output
 from mtrl_ntk.experiment.sweep_job import Job, State
-from mtrl_ntk.experiment.sweep_runs import SweepRun, last_logged_step, success_rates
+from mtrl_ntk.experiment.sweep_runs import SweepRun, last_logged_step
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -12,7 +12,7 @@ import torch
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.config import RunConfig, save
-from mtrl_ntk.experiment.logging import Counters, RunLogger
+from mtrl_ntk.experiment.logging import Counters, RunLogger, success_rates
 from mtrl_ntk.experiment.sweep_options import Sweep, SweepOptions
 from mtrl_ntk.experiment.sweep_runs import (
     JobsPlan,
@@ -20,7 +20,6 @@ from mtrl_ntk.experiment.sweep_runs import (
     last_logged_step,
     plan_jobs,
     plan_runs,
-    success_rates,
     usable_gpus,
 )
 from mtrl_ntk.rl.envs import EnvConfig

@@ -24,6 +24,7 @@ from mtrl_ntk.experiment.archive import load_newest
 from mtrl_ntk.experiment.checkpoint import Checkpoint
 from mtrl_ntk.experiment.config import RunConfig, read, to_dict
 from mtrl_ntk.experiment.evaluation import EvaluationConfig, EvaluationResult, protocol
+from mtrl_ntk.experiment.hyper_parameters import final_metrics
 from mtrl_ntk.experiment.loop import LoopConfig
 from mtrl_ntk.experiment.training import train
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, EnvConfig, MultiTaskVectorEnv, make_envs
@@ -232,7 +233,12 @@ def test_tensorboard_has_every_tag(run: Finished) -> None:
         for task in (*TASKS, "mean")
         for score in ("success_rate", "return")
     ]
-    expected = {f"{name}/{task}" for name in per_task for task in TASKS} | {*single, *evaluated}
+    final = final_metrics([0.0])
+    expected = {f"{name}/{task}" for name in per_task for task in TASKS} | {
+        *single,
+        *evaluated,
+        *final,
+    }
     assert set(events.Tags()["scalars"]) == expected
     assert [event.step for event in events.Scalars("losses/critic/reach-v3")] == [15, 30, 45]
     assert [event.step for event in events.Scalars("charts/mean_success_rate")] == [30, 45]
