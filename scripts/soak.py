@@ -15,6 +15,7 @@ import csv
 import json
 import math
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -118,6 +119,8 @@ class Results:
 
 def main(argv: Sequence[str]) -> None:
     options = parse(PROG, __doc__, Options(), argv)
+    # As an interrupt does: what it has started is ended.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as temporary:
         folder = options.folder or Path(temporary) / "runs"
         folder.mkdir(parents=True)

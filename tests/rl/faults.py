@@ -41,7 +41,6 @@ WAYS: dict[str, Callable[[], None]] = {
     "hangs": _hang,
     "stops": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "exits": lambda: os._exit(3),
 }
 
 
