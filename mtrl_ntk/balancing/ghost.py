@@ -35,7 +35,7 @@ class Ghost(NamedTuple):
     def rows(self, num_minibatches: int) -> Tensor:
         """The layer's columns of the Jacobian, ``[tasks, mini-batches, columns]``."""
         gradients = self.output_gradients
-        parts = gradients.new_empty(len(gradients) * num_minibatches, self.num_columns)
+        parts = self._new_empty(len(gradients) * num_minibatches)
         self.factor.write(gradients, parts.split(self.sizes, dim=1))
         rows: Tensor = parts.unflatten(0, (-1, num_minibatches))
         return rows
@@ -46,9 +46,14 @@ class Ghost(NamedTuple):
         Args:
             coefficients: Factor on each task's rows, ``[tasks]``; zero for broken tasks.
         """
-        weighted = self.output_gradients * coefficients[:, None, None]
+        gradients = self.output_gradients
+        weighted = gradients * coefficients[:, None, None]
         # Zero times NaN is NaN.
         weighted = weighted.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-        combined = weighted.new_empty(1, self.num_columns)
-        self.factor.write(weighted, combined.split(self.sizes, dim=1))
+        combined = self._new_empty(1)
+        self.factor.write(weighted.to(gradients.dtype), combined.split(self.sizes, dim=1))
         return combined[0]
+
+    def _new_empty(self, num_rows: int) -> Tensor:
+        """Memory for rows of the layer's columns, in the precision of its parameters."""
+        return self.factor.parameters[0].new_empty(num_rows, self.num_columns)

@@ -83,8 +83,9 @@ class LinearFactor(KernelFactor):
     def __init__(self, layer: nn.Linear | TaskLinear, inputs: Tensor) -> None:
         self.parameters = tuple(layer.parameters())
         self.weight = layer.weight
-        self.inputs = inputs.detach()
         self.outputs: Tensor = layer(inputs)
+        # Under autocast the layer has multiplied in a lower precision than that of the inputs.
+        self.inputs = inputs.detach().to(self.outputs.dtype)
         self._kept_input_products: Tensor | None = None
 
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
@@ -94,19 +95,20 @@ class LinearFactor(KernelFactor):
         gradients = split(output_gradients, len(weight))
         _multiply(gradients.mT, inputs, into=weight.unflatten(1, self.weight.shape[-2:]))
         if bias:
-            bias[0].copy_(gradients.sum(1))
+            bias[0].copy_(gradients.sum(1, dtype=weight.dtype))
 
     def row_kernels(self, output_gradients: Tensor, other_gradients: Tensor) -> Tensor:
         """See :meth:`KernelFactor.row_kernels`.
 
         A row's gradient is an outer product, so inner products are products of inner products.
         """
-        return self._input_products() * torch.bmm(output_gradients, other_gradients.mT)
+        products = torch.bmm(output_gradients, other_gradients.mT)
+        return self._input_products() * products.to(self.weight.dtype)
 
     def _input_products(self) -> Tensor:
         """Inner products of the inputs, with one added for the bias, ``[tasks, batch, batch]``."""
         if self._kept_input_products is None:
-            products = torch.bmm(self.inputs, self.inputs.mT)
+            products = torch.bmm(self.inputs, self.inputs.mT).to(self.weight.dtype)
             has_bias = len(self.parameters) > 1
             self._kept_input_products = products.add_(1.0) if has_bias else products
         return self._kept_input_products
@@ -125,13 +127,13 @@ class LinearFactor(KernelFactor):
         """
         (output_dim, input_dim), batch_size = self.weight.shape[-2:], self.inputs.shape[1]
         operations = 2 * batch_size**2 * (input_dim + output_dim)
-        written_bytes = num_minibatches * input_dim * output_dim * self.inputs.element_size()
+        written_bytes = num_minibatches * input_dim * output_dim * self.weight.element_size()
         is_cached = len(self.inputs) * written_bytes < _CACHED_BYTES
         return not is_cached and operations < _OPERATIONS_PER_BYTE * 3 * written_bytes
 
     def input_gradients(self, output_gradients: Tensor) -> Tensor:
         """Gradient with respect to the inputs, ``[tasks, batch, input features]``."""
-        return output_gradients @ self.weight.detach()
+        return output_gradients.to(self.weight.dtype) @ self.weight.detach()
 
 
 class LayerNormFactor(KernelFactor):
@@ -139,6 +141,7 @@ class LayerNormFactor(KernelFactor):
 
     def __init__(self, layer: nn.LayerNorm | TaskLayerNorm, inputs: Tensor) -> None:
         self.parameters = tuple(layer.parameters())
+        inputs = inputs.to(self.parameters[0].dtype)
         normalized = functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
         self.normalized = normalized.detach()
         # A gain per task is [tasks, features], one for all is [features].
@@ -174,7 +177,7 @@ class EmbeddingFactor(Factor):
 
 
 def _multiply(left: Tensor, right: Tensor, into: Tensor) -> None:
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or left.dtype != into.dtype:
         # Compilers have no rule for an ``out`` that is a view, and avoid the copy by themselves.
         into.copy_(torch.bmm(left, right))
     else:

@@ -23,6 +23,7 @@ from mtrl_ntk.experiment.run_lock import RunLock
 from mtrl_ntk.experiment.run_state import counters_of, evaluation_of
 from mtrl_ntk.rl.envs import resolved_workers, usable_cores
 from mtrl_ntk.rl.heap import keep_freed_memory
+from mtrl_ntk.rl.precision import set_products
 
 if TYPE_CHECKING:
     from mtrl_ntk.experiment.config import RunConfig
@@ -46,6 +47,7 @@ def train(config: RunConfig) -> EvaluationResult:
         if start and (result := _finished(config, start)):
             return result
         device = resolve_device(config.device)
+        set_products(config.sac.precision, device)
         keep_freed_memory()
         torch.set_num_threads(learner_threads(config))
         run = Run(config, run_dir, device, stack, start, lock)

@@ -93,7 +93,8 @@ class MLP(nn.Module):
             features = torch.cat([inputs, apply(self.embedding, inputs)], dim=2)
         for layer in self.layers:
             features = apply(layer, features)
-        return features
+        # Losses are computed in the precision of the data, whatever the layers multiply in.
+        return features.to(inputs.dtype)
 
 
 def _linear(input_dim: int, output_dim: int, num_copies: int) -> nn.Module:

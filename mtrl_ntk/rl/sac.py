@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -27,6 +28,7 @@ from mtrl_ntk.balancing.tape import ApplyLayer
 from mtrl_ntk.rl import losses
 from mtrl_ntk.rl.adam import Adam
 from mtrl_ntk.rl.networks import Actor, Architecture, NetworkKind, PolicySample, TwinCritic
+from mtrl_ntk.rl.precision import Precision, layers_in
 from mtrl_ntk.rl.types import Batch, Metrics
 
 
@@ -70,6 +72,8 @@ class SacConfig:
     """One temperature for all tasks instead of one per task."""
     target_entropy: float | None = None
     """Entropy that the temperatures aim at, in nats; by default minus the action dimension."""
+    precision: Precision = "float32"
+    """Of the layers' products while learning: bf16 is inexact and fast, tf32 the same on CUDA."""
     reward_scale: float = 1.0
     """Factor on the rewards that the critic learns from; logged returns stay unscaled."""
 
@@ -287,14 +291,19 @@ class MultiTaskSAC:
             diagnose=diagnose,
         )
 
+    def _lower_precision(self) -> AbstractContextManager[object]:
+        return layers_in(self.config.precision, self.device)
+
     @torch.no_grad()
     def _critic_targets(self, batch: Batch, noise: Noise) -> Tensor:
         """Soft return of the policy's next actions, ``[tasks, batch]``."""
-        following = self.actor.sample(batch.next_observations, noise.next_actions)
+        with self._lower_precision():
+            following = self.actor.sample(batch.next_observations, noise.next_actions)
+            values = self.target_critic(batch.next_observations, following.actions)
         return losses.td_target(
             self.config.reward_scale * batch.rewards,
             batch.terminated,
-            self.target_critic(batch.next_observations, following.actions),
+            values,
             following.log_probs,
             self.temperature,
             self.config.gamma,
@@ -304,7 +313,8 @@ class MultiTaskSAC:
         self, batch: Batch, targets: Tensor, apply: ApplyLayer
     ) -> tuple[Tensor, Tensor]:
         """Losses ``[tasks, batch]`` and the values ``[2, tasks, batch]`` that they are of."""
-        predicted: Tensor = self.critic(batch.observations, batch.actions, apply)
+        with self._lower_precision():
+            predicted: Tensor = self.critic(batch.observations, batch.actions, apply)
         return losses.critic_loss(predicted, targets), predicted
 
     def update_actor(
@@ -330,8 +340,9 @@ class MultiTaskSAC:
         self, batch: Batch, noise: Noise, apply: ApplyLayer
     ) -> tuple[Tensor, PolicySample]:
         """Losses ``[tasks, batch]`` and the actions that they are of."""
-        sample = self.actor.sample(batch.observations, noise.actions, apply)
-        values = self.critic(batch.observations, sample.actions)
+        with self._lower_precision():
+            sample = self.actor.sample(batch.observations, noise.actions, apply)
+            values = self.critic(batch.observations, sample.actions)
         return losses.actor_loss(values, sample.log_probs, self.temperature), sample
 
     def jacobian(self, part: Part, batch: Batch, noise: Noise, num_minibatches: int) -> Jacobian:

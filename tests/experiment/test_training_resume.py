@@ -255,6 +255,7 @@ CHANGES: dict[str, Any] = {
     "updates_per_step": 2.0,
     "width": 17,
     "network": "multi_head",
+    "precision": "bf16",
     "reward_version": "v1",
     "envs_per_task": 2,
     "evaluation_episodes": 2,

@@ -1,0 +1,107 @@
+"""Lower precision: in the layers' products only, and close to the exact results."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import get_args
+
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+
+from mtrl_ntk.balancing import Request, Tape, factored_jacobian
+from mtrl_ntk.balancing.jacobian import Path
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.rl.networks import NetworkKind
+from mtrl_ntk.rl.precision import Precision, set_products
+from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
+from mtrl_ntk.rl.types import Batch
+from tests.rl.agents import TASKS, make_weighting
+
+ROWS = 32
+NETWORKS: tuple[NetworkKind, ...] = get_args(NetworkKind)
+
+
+def make_agent(precision: Precision, network: NetworkKind = "shared") -> MultiTaskSAC:
+    method = "equal" if network == "independent" else "ntkmtl"
+    return MultiTaskSAC(
+        TASKS,
+        7,
+        2,
+        config=SacConfig(
+            batch_size=ROWS,
+            width=64,
+            depth=2,
+            network=network,
+            critic_layer_norm=True,
+            precision=precision,
+        ),
+        make_weighting=partial(make_weighting, method),
+        seed=0,
+    )
+
+
+def make_batch() -> Batch:
+    def draw(*features: int) -> torch.Tensor:
+        return torch.randn(TASKS, ROWS, *features)
+
+    return Batch(draw(7), draw(2).tanh(), draw(), draw(7), torch.zeros(TASKS, ROWS))
+
+
+def gradient(agent: MultiTaskSAC, part: str) -> torch.Tensor:
+    network = agent.critic if part == "critic" else agent.actor
+    gradients = [parameter.grad for parameter in network.parameters()]
+    return torch.cat([g.flatten() for g in gradients if g is not None])
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_bf16_is_close_to_float32(network: NetworkKind) -> None:
+    exact, fast = make_agent("float32", network), make_agent("bf16", network)
+    batch, noise = make_batch(), exact.draw_noise()
+    expected, found = exact.update(batch, noise), fast.update(batch, noise)
+    for part in ("critic", "actor"):
+        assert cosine_similarity(gradient(fast, part), gradient(exact, part), dim=0) > 0.99
+        # A kernel is quadratic in gradients, which pass through more roundings than a loss.
+        for name, tolerance in ((f"losses/{part}", 0.05), (f"ntk/{part}", 0.15)):
+            error = (found[name] - expected[name]).norm()
+            assert error <= tolerance * expected[name].norm(), name
+    assert not torch.equal(found["losses/critic"], expected["losses/critic"])
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_bf16_keeps_all_that_stays_in_float32(network: NetworkKind) -> None:
+    agent = make_agent("bf16", network)
+    metrics = agent.update(make_batch())
+    kept = {**agent.state_dict(), **agent.optimizer_state(), **metrics}
+    assert {tensor.dtype for tensor in kept.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("num_minibatches", [1, 4])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_both_paths_agree_in_bf16(num_minibatches: int, *, layer_norm: bool) -> None:
+    layers = [torch.nn.Linear(5, 64), torch.nn.LayerNorm(64), torch.nn.Linear(64, 1)]
+    inputs = torch.randn(TASKS, ROWS, 5)
+
+    def jacobian(path: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        tape, features = Tape(), inputs
+        with torch.autocast("cpu", torch.bfloat16):
+            for layer in layers if layer_norm else (layers[0], layers[2]):
+                features = tape(layer, features)
+        losses = features.float().squeeze(-1).square()
+        made = factored_jacobian(tape, losses, Request(num_minibatches), path=path)
+        return made.kernels(), made.combine(torch.ones(TASKS)), made.rows()
+
+    for direct, ghost in zip(jacobian("direct"), jacobian("ghost"), strict=True):
+        assert direct.dtype == ghost.dtype == torch.float32
+        assert (direct - ghost).norm() <= 0.01 * direct.norm()
+
+
+def test_acting_is_exact() -> None:
+    observations = torch.randn(TASKS, 4, 7)
+    actions = [make_agent(p).act(observations, deterministic=True) for p in ("float32", "bf16")]
+    assert torch.equal(*actions)
+
+
+def test_tf32_is_refused_where_it_does_not_exist() -> None:
+    with pytest.raises(UserError, match="tf32 needs CUDA"):
+        set_products("tf32", torch.device("cpu"))
