@@ -25,7 +25,9 @@ from mtrl_ntk.balancing import (
     sequential_jacobian,
 )
 from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.rl.heap import keep_freed_memory
 from mtrl_ntk.rl.networks import NetworkKind, why_not
+from mtrl_ntk.rl.precision import Precision
 from mtrl_ntk.rl.sac import MultiTaskSAC, Part, SacConfig, make_weighting
 from mtrl_ntk.rl.types import Batch, Metrics
 
@@ -58,6 +60,8 @@ class Variant(NamedTuple):
     """Mini-batches per task, for the methods that have such an option."""
     kernel: str = "loss"
     """Kind of kernel, for the methods that have such an option."""
+    precision: Precision = "float32"
+    """In which the layers multiply."""
 
     @property
     def label(self) -> str:
@@ -203,12 +207,19 @@ def _without_tape(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 def make_agent(
     variant: Variant, size: Size, network: NetworkKind, device: torch.device | str
 ) -> TimedSAC:
-    """Makes an untrained agent."""
+    """Makes an untrained agent, in a process that keeps memory as train_mt10's does."""
+    keep_freed_memory()
     return (PlainSAC if variant.name == PLAIN else TimedSAC)(
         size.tasks,
         _OBSERVATION_DIM,
         _ACTION_DIM,
-        config=SacConfig(batch_size=size.rows, network=network, width=size.width, depth=size.depth),
+        config=SacConfig(
+            batch_size=size.rows,
+            network=network,
+            width=size.width,
+            depth=size.depth,
+            precision=variant.precision,
+        ),
         make_weighting=lambda part, number: variant.weighting(size.tasks, part, number),
         seed=0,
         device=device,

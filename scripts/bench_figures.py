@@ -28,7 +28,7 @@ KINDS = {
 
 
 def save_figures(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draws the cost of an update by method, for every network, and by mini-batches.
+    """Draws the cost of an update by method, for every network, by mini-batches and by tasks.
 
     Pictures with nothing to compare are left out.
 
@@ -39,11 +39,14 @@ def save_figures(rows: Sequence[Row], folder: Path) -> list[Path]:
     Returns:
         The files.
     """
+    exact = [row for row in rows if row["precision"] == "float32"]
+    first = [row for row in exact if row["tasks"] == exact[0]["tasks"]]
     figures = {
-        f"update_by_method_{network}.png": methods_figure(network, rows)
-        for network in dict.fromkeys(row["network"] for row in rows)
+        f"update_by_method_{network}.png": methods_figure(network, first)
+        for network in dict.fromkeys(row["network"] for row in first)
     }
-    figures["update_by_minibatches.png"] = minibatches_figure(rows)
+    figures["update_by_minibatches.png"] = minibatches_figure(first)
+    figures["update_by_tasks.png"] = tasks_figure(exact)
     drawn = {folder / name: figure for name, figure in figures.items() if figure is not None}
     folder.mkdir(exist_ok=True)
     for path, figure in drawn.items():
@@ -105,6 +108,32 @@ def minibatches_figure(rows: Sequence[Row]) -> Figure | None:
         axes.set_xticks(numbers, [str(number) for number in numbers])
     panels[0].set_ylabel("multiples of an ordinary update", color=INK)
     legend(figure, panels[0].lines)
+    return figure
+
+
+def tasks_figure(rows: Sequence[Row]) -> Figure | None:
+    """Time of an update over the number of tasks, on the network measured first."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        if row["part"] == "update" and row["network"] == rows[0]["network"]:
+            curves.setdefault(_label(row), []).append((row["tasks"], row["ratio"]))
+    numbers = sorted({row["tasks"] for row in rows})
+    if len(numbers) == 1:
+        return None
+    figure = Figure(figsize=(7.0, 4.5), layout="constrained", dpi=DPI)
+    axes = figure.subplots()
+    for index, (name, points) in enumerate(curves.items()):
+        axes.plot(*zip(*sorted(points), strict=True), **style(index), marker="o", label=name)
+    dress(axes, f"Time of an update, {rows[0]['rows']} rows for each task")
+    axes.set_xlabel("tasks", color=INK)
+    axes.set_ylabel("multiples of an ordinary update", color=INK)
+    axes.set_xscale("log")
+    axes.set_xticks(numbers, [str(number) for number in numbers])
+    axes.set_xticks([], minor=True)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+    legend(figure, axes.lines)
     return figure
 
 

@@ -5,7 +5,8 @@ without a tape: ``torch.autograd.grad`` of the mean loss. All variants of a netw
 one process, in a new order each round, and a variant's cost is the median over the rounds of its
 time divided by the ordinary update's, or that of equal weights, of the same round. ``sequential``
 is NTKMTL with one backward pass per task and mini-batch, the published way. A method is left out on
-a network that it cannot balance.
+a network that it cannot balance. What is measured in another precision is compared with the same
+updates in float32.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import TypedDict, get_args
+from typing import NamedTuple, TypedDict, get_args
 
 import torch
 from rich.console import Console
@@ -31,6 +32,7 @@ from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.options import Device, suggestion
 from mtrl_ntk.rl.networks import NetworkKind
+from mtrl_ntk.rl.precision import Precision
 from mtrl_ntk.rl.types import Batch
 from scripts.bench_agents import (
     EQUAL,
@@ -50,9 +52,18 @@ PARTS = ("critic", "actor", "update")
 NETWORKS: tuple[NetworkKind, ...] = get_args(NetworkKind)
 NAMES = (*METHODS, SEQUENTIAL)
 KERNELS = ("loss", "output")
+PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
 
 _QUICK_SECONDS = 36.0
 """How long the rounds of a quick run may take, unless the first one that counts takes longer."""
+
+
+class Setting(NamedTuple):
+    """What all variants have in common that are compared with one another."""
+
+    network: NetworkKind
+    size: Size
+
 
 Times = list[dict[Variant, dict[str, float]]]
 """Milliseconds of every round, by variant and part."""
@@ -70,6 +81,10 @@ class BenchOptions:
     """Numbers of mini-batches per task, for the methods that have such an option."""
     kernel: tuple[str, ...] = ("loss",)
     """Kernels, loss or output, for the methods that have such an option."""
+    precision: tuple[str, ...] = ("float32",)
+    """Precisions of the layers, float32 or bf16."""
+    scale: tuple[int, ...] = ()
+    """Numbers of tasks to measure one after the other, in place of the one that tasks says."""
     methods: tuple[str, ...] = ()
     """Methods besides plain and equal, sequential among them; by default all."""
     rounds: int = 15
@@ -89,9 +104,11 @@ class BenchOptions:
             _check_counts(name, [getattr(self.size, name)])
         _check_counts("rounds", [self.rounds])
         _check_counts("minibatches", self.minibatches)
+        _check_counts("scale", self.scale or (1,))
         _check_names("methods", self.methods or NAMES, NAMES)
         _check_names("networks", self.networks, NETWORKS)
         _check_names("kernel", self.kernel, KERNELS)
+        _check_names("precision", self.precision, PRECISIONS)
         for number in self.minibatches:
             if self.size.rows % number:
                 raise ConfigError(f"minibatches is {number}; it must divide {self.size.rows} rows")
@@ -108,6 +125,12 @@ class BenchOptions:
             raise ConfigError("device is cuda; it is not available here")
 
     @property
+    def settings(self) -> list[Setting]:
+        """What is measured one after the other: every network with every number of tasks."""
+        sizes = [replace(self.size, tasks=tasks) for tasks in self.scale or (self.size.tasks,)]
+        return [Setting(kind, size) for size in sizes for kind in self.kinds]
+
+    @property
     def kinds(self) -> list[NetworkKind]:
         """The kinds of network."""
         return [kind for kind in NETWORKS if kind in self.networks]
@@ -120,10 +143,16 @@ class BenchOptions:
     def variants(self, network: NetworkKind) -> list[Variant]:
         """What is measured on a kind of network, plain and equal first."""
         names = dict.fromkeys((PLAIN, EQUAL, *(self.methods or NAMES)))
-        found = dict.fromkeys(variant for name in names for variant in self._settings(name))
+        found = {Variant(name): None for name in (PLAIN, EQUAL)} | dict.fromkeys(
+            variant._replace(precision=precision)
+            for name in names
+            for variant in self._variants_of(name)
+            for precision in PRECISIONS
+            if precision in self.precision
+        )
         return [variant for variant in found if variant.fits(network)]
 
-    def _settings(self, name: str) -> Iterator[Variant]:
+    def _variants_of(self, name: str) -> Iterator[Variant]:
         """One variant per setting of the options that a method has."""
         known = Variant(name).options
         if "loss" in self.kernel or "kernel" not in known:
@@ -158,30 +187,31 @@ class Row(TypedDict):
     tasks: int
     rows: int
     n: int
+    precision: str
     part: str
     ratio: float
-    """To the ordinary update of the same network."""
+    """To the ordinary update of the same network in float32."""
     ratio_to_equal: float
-    """To the balanced update of the same network with equal weights."""
+    """To the balanced update of the same network with equal weights in float32."""
     milliseconds: float
 
 
-def measure(chosen: BenchOptions) -> dict[NetworkKind, Times]:
-    """Times every variant, one network after the other: agents take 60 to 120 MB each."""
-    seconds = _QUICK_SECONDS / len(chosen.kinds) if chosen.quick else math.inf
-    return {kind: measure_network(kind, chosen, seconds) for kind in chosen.kinds}
+def measure(chosen: BenchOptions) -> dict[Setting, Times]:
+    """Times every variant, one setting after the other: agents take 60 to 120 MB each."""
+    seconds = _QUICK_SECONDS / len(chosen.settings) if chosen.quick else math.inf
+    return {setting: measure_setting(setting, chosen, seconds) for setting in chosen.settings}
 
 
-def measure_network(network: NetworkKind, chosen: BenchOptions, seconds: float) -> Times:
-    """Times a network's variants in every round; sequential, so slow, in every other one."""
+def measure_setting(setting: Setting, chosen: BenchOptions, seconds: float) -> Times:
+    """Times a setting's variants in every round; sequential, so slow, in every other one."""
     deadline = time.monotonic() + seconds
     use_cuda = chosen.device != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if use_cuda else "cpu")
     agents = {
-        variant: make_agent(variant, chosen.size, network, device)
-        for variant in chosen.variants(network)
+        variant: make_agent(variant, setting.size, setting.network, device)
+        for variant in chosen.variants(setting.network)
     }
-    batch = make_batch(chosen.size, device)
+    batch = make_batch(setting.size, device)
     shuffler = random.Random(0)
     rounds: Times = []
     for number in paced(chosen.round_numbers, deadline):
@@ -213,22 +243,23 @@ def timed_update(agent: TimedSAC, batch: Batch) -> dict[str, float]:
     return agent.stopwatch.read()
 
 
-def summarize(measured: Mapping[NetworkKind, Times], chosen: BenchOptions) -> list[Row]:
-    """One row per network, variant and part."""
+def summarize(measured: Mapping[Setting, Times], chosen: BenchOptions) -> list[Row]:
+    """One row per setting, variant and part."""
     return [
         Row(
             method=variant.label,
-            network=network,
-            tasks=chosen.size.tasks,
-            rows=chosen.size.rows,
+            network=setting.network,
+            tasks=setting.size.tasks,
+            rows=setting.size.rows,
             n=variant.n,
+            precision=variant.precision,
             part=part,
             ratio=_ratio(rounds, variant, PLAIN, part),
             ratio_to_equal=_ratio(rounds, variant, EQUAL, part),
             milliseconds=median(times[variant][part] for times in rounds if variant in times),
         )
-        for network, rounds in measured.items()
-        for variant in chosen.variants(network)
+        for setting, rounds in measured.items()
+        for variant in chosen.variants(setting.network)
         for part in PARTS
     ]
 
@@ -240,17 +271,20 @@ def _ratio(rounds: Times, variant: Variant, other: str, part: str) -> float:
     )
 
 
-def table(network: str, rows: Sequence[Row]) -> Table:
-    """A network's rows for people: one line per variant."""
-    shown = Table("method", "n", *PARTS, "update / equal", "ms", title=f"network {network}")
-    lines: dict[tuple[str, int], dict[str, Row]] = {}
+def table(setting: Setting, rows: Sequence[Row]) -> Table:
+    """A setting's rows for people: one line per variant."""
+    title = f"network {setting.network}, {setting.size.tasks} tasks"
+    shown = Table("method", "n", "precision", *PARTS, "update / equal", "ms", title=title)
+    lines: dict[tuple[str, int, str], dict[str, Row]] = {}
     for row in rows:
-        if row["network"] == network:
-            lines.setdefault((row["method"], row["n"]), {})[row["part"]] = row
-    for (method, number), own in lines.items():
+        if (row["network"], row["tasks"]) == (setting.network, setting.size.tasks):
+            key = (row["method"], row["n"], row["precision"])
+            lines.setdefault(key, {})[row["part"]] = row
+    for (method, number, precision), own in lines.items():
         ratios = [own[part]["ratio"] for part in PARTS] + [own["update"]["ratio_to_equal"]]
         cells = [f"{ratio:.3f}" for ratio in ratios]
-        shown.add_row(method, str(number), *cells, f"{own['update']['milliseconds']:.2f}")
+        milliseconds = f"{own['update']['milliseconds']:.2f}"
+        shown.add_row(method, str(number), precision, *cells, milliseconds)
     return shown
 
 
@@ -266,12 +300,9 @@ def run(argv: Sequence[str]) -> None:
     measured = measure(chosen)
     rows = summarize(measured, chosen)
     console, size = Console(), chosen.size
-    console.print(
-        f"{size.tasks} tasks, {size.rows} rows each, {size.depth} x {size.width} units; "
-        "multiples of plain"
-    )
-    for network, rounds in measured.items():
-        console.print(table(network, rows), f"medians of {len(rounds)} rounds")
+    console.print(f"{size.rows} rows each, {size.depth} x {size.width} units; multiples of plain")
+    for setting, rounds in measured.items():
+        console.print(table(setting, rows), f"medians of {len(rounds)} rounds")
     write_rows(chosen.json, rows)
     if chosen.figures is not None:
         for path in save_figures(rows, chosen.figures):

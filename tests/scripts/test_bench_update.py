@@ -25,6 +25,7 @@ from scripts.bench_update import (
     PARTS,
     BenchOptions,
     Row,
+    Setting,
     main,
     paced,
     summarize,
@@ -50,6 +51,7 @@ def a_row(method: str, n: int = 1, **changes: Any) -> Row:  # noqa: ANN401
         "tasks": 2,
         "rows": 8,
         "n": n,
+        "precision": "float32",
         "part": "update",
         "ratio": 1.0,
         "ratio_to_equal": 1.0,
@@ -63,7 +65,7 @@ def test_writes_one_row_per_method_and_part(
 ) -> None:
     rows = rows_of(tmp_path)
     for row in rows:
-        constant = {"network": "shared", "tasks": 2, "rows": 8, "n": 1}
+        constant = {"network": "shared", "tasks": 2, "rows": 8, "n": 1, "precision": "float32"}
         measured = {"method", "part", "ratio", "ratio_to_equal", "milliseconds"}
         assert set(row) == measured | set(constant)
         assert constant.items() <= row.items()
@@ -103,7 +105,7 @@ def test_a_ratio_compares_within_rounds() -> None:
         for base, cost in [(1.0, 2.0), (100.0, 1.0), (10.0, 3.0)]
     ]
     rounds.append({plain: dict.fromkeys(PARTS, 1e6), equal: dict.fromkeys(PARTS, 2e6)})
-    rows = summarize({"shared": rounds}, BenchOptions(methods=("ntkmtl",)))
+    rows = summarize({Setting("shared", SIZE): rounds}, BenchOptions(methods=("ntkmtl",)))
     found = {
         (row["method"], row["part"]): (row["ratio"], row["ratio_to_equal"], row["milliseconds"])
         for row in rows
@@ -193,6 +195,8 @@ def test_plain_refuses_to_run_through_a_tape() -> None:
         (["--methods", "ntkmtl,ntkmtl_sr"], "method ntkmtl_sr fits no network of shared"),
         (["--networks", "multihead"], "did you mean multi_head?"),
         (["--kernel", "feature"], "possible: loss, output"),
+        (["--precision", "bf15"], "did you mean bf16?"),
+        (["--scale", "5,0"], "scale is 0"),
         (["--device", "tpu"], "one of auto, cpu, cuda"),
         (["--json", "nowhere/bench.json"], "its folder does not exist"),
         (["--figures", "nowhere/figures"], "its folder does not exist"),
@@ -231,14 +235,14 @@ def test_rounds_end_before_the_deadline_but_one_is_counted() -> None:
 
 def test_sequential_takes_part_in_every_other_round() -> None:
     chosen = BenchOptions(size=SIZE, methods=("sequential",), rounds=3)
-    rounds = bench_update.measure(chosen)["shared"]
+    rounds = bench_update.measure(chosen)[Setting("shared", SIZE)]
     assert [Variant("sequential") in times for times in rounds] == [True, False, True]
 
 
 def test_a_quick_run_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_update, "_QUICK_SECONDS", 0.0)
     chosen = BenchOptions(size=SIZE, quick=True)
-    (times,) = bench_update.measure(chosen)["shared"]
+    (times,) = bench_update.measure(chosen)[Setting("shared", SIZE)]
     assert set(times) == set(chosen.variants("shared"))
 
 
@@ -254,6 +258,28 @@ def test_figures_are_small_pictures_of_each_network_and_of_mini_batches(tmp_path
     for path in folder.iterdir():
         assert path.read_bytes().startswith(b"\x89PNG")
         assert path.stat().st_size < 200_000
+
+
+def test_every_precision_is_compared_with_float32(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, "--methods", "ntkmtl", "--precision", "bf16")
+    assert [(row["method"], row["precision"]) for row in rows[:: len(PARTS)]] == [
+        *[("plain", "float32"), ("equal", "float32")],
+        *[("plain", "bf16"), ("equal", "bf16"), ("ntkmtl", "bf16")],
+    ]
+    assert rows[0]["ratio"] == rows[3]["ratio_to_equal"] == 1.0
+
+
+def test_the_cost_of_more_tasks_is_drawn(tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    options = ["--methods", "ntkmtl,sequential", "--scale", "1,3", "--figures", str(folder)]
+    rows = rows_of(tmp_path, *options)
+    assert [row["tasks"] for row in rows[:: len(PARTS)]] == [1] * 4 + [3] * 4
+    assert (folder / "update_by_tasks.png").stat().st_size < 200_000
+    figure = bench_figures.tasks_figure(rows)
+    assert figure is not None
+    assert [line.get_label() for line in figure.axes[0].lines] == [
+        *["plain", "equal", "ntkmtl", "sequential"],
+    ]
 
 
 def test_a_picture_with_nothing_to_compare_is_left_out(tmp_path: Path) -> None:
