@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 from gymnasium import Env
@@ -250,7 +250,19 @@ def measure_vector_envs(
     return rounds
 
 
-def speed(vector_env: VectorEnv[Any, Any, Any], actions: NDArray[np.float32]) -> float:
+class Steppable(Protocol):
+    """Environments that are stepped together."""
+
+    num_envs: int
+
+    def step(self, actions: NDArray[np.float32], /) -> object:
+        """Steps all of them."""
+
+    def close(self) -> object:
+        """Frees what they hold."""
+
+
+def speed(vector_env: Steppable, actions: NDArray[np.float32]) -> float:
     """Environment steps per second of wall clock."""
     start = time.perf_counter()
     for action in actions:

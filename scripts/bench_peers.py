@@ -8,9 +8,11 @@ A critic's balanced step, from the same network, batch and fixed targets to the 
 ``autojac`` and ``autogram`` are TorchJD's two ways. A whole SAC update: ``stable_baselines3`` has a
 network of the same size and as many rows, and balances nothing. A step of all environments, in wall
 clock: Gymnasium's two vector environments over stock ones, which get no more wrappers than a
-horizon and episode statistics. The others count the CPU time of one thread.
+horizon and episode statistics, and EnvPool's, a yardstick only. The other contests count the CPU
+time of one thread.
 
-What is not installed is left out, with a line; the optional dependencies ``bench`` bring all of it.
+What is not installed is left out, with a line; the optional dependencies ``bench`` bring all of it
+but EnvPool.
 """
 
 from __future__ import annotations
@@ -26,11 +28,10 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple, Protocol, TypedDict
+from typing import NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -45,7 +46,8 @@ from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.task_env import ACTION_DIM, OBSERVATION_DIM, draw_goals, make_sim
 from scripts.bench_agents import Size, Variant, make_agent, make_batch
 from scripts.bench_command import parse, run_command, write_rows
-from scripts.bench_envs import ASYNC, SYNC, make_vector_envs, speed
+from scripts.bench_envs import ASYNC, SYNC, Steppable, make_vector_envs, speed
+from scripts.bench_peer_envs import EnvPools
 from scripts.bench_peer_steps import (
     AutogramStep,
     AutojacStep,
@@ -58,7 +60,7 @@ from scripts.bench_peer_steps import (
 from scripts.bench_update import paced
 
 PROG = "bench_peers.py"
-OURS = "ours"
+OURS, ENVPOOL = "ours", "EnvPool"
 
 _QUICK_SECONDS = {"critic": 18.0, "update": 22.0, "vector": 32.0}
 """Since the start of the program, by when the rounds of a quick run should have ended."""
@@ -77,6 +79,8 @@ class Peer(NamedTuple):
     """``critic``, ``update`` or ``vector``."""
     package: str
     """What has to be installed."""
+    hint: str = "the extra bench brings it"
+    """How."""
 
 
 PEERS = {
@@ -87,6 +91,7 @@ PEERS = {
     "stable_baselines3": Peer("update", "stable_baselines3"),
     SYNC: Peer("vector", "gymnasium"),
     ASYNC: Peer("vector", "gymnasium"),
+    ENVPOOL: Peer("vector", "envpool", "pip install envpool"),
 }
 _CRITIC_STEPS: dict[str, Callable[[Size], CriticStep]] = {
     OURS: OwnStep,
@@ -170,9 +175,9 @@ def installed(peers: Sequence[str], console: Console) -> list[str]:
     """The peers that are there; says which are not."""
     found = []
     for name in peers:
-        package = PEERS[name].package
+        _, package, hint = PEERS[name]
         if find_spec(package) is None:
-            console.print(f"skipped {name}: {package} is not installed; the extra bench brings it")
+            console.print(f"skipped {name}: {package} is not installed; {hint}")
         else:
             found.append(name)
     return found
@@ -190,7 +195,7 @@ def contest(name: str, peers: Sequence[str], chosen: BenchOptions) -> Iterator[d
             "stable_baselines3": partial(cpu_seconds, StableBaselinesUpdate(chosen.size)),
         }
     else:
-        with vector_envs(chosen) as made:
+        with vector_envs(chosen, with_envpool=ENVPOOL in peers) as made:
             wanted = {key: made[key] for key in (OURS, *peers)}
             yield {key: partial(seconds_per_step, env) for key, env in wanted.items()}
 
@@ -225,17 +230,21 @@ class OwnUpdate:
 
 
 @contextmanager
-def vector_envs(chosen: BenchOptions) -> Iterator[dict[str, VectorEnv[Any, Any, Any]]]:
-    """Gymnasium's vector environments and ours, of the same tasks and goals."""
+def vector_envs(chosen: BenchOptions, *, with_envpool: bool) -> Iterator[dict[str, Steppable]]:
+    """Gymnasium's vector environments and ours, of the same tasks and goals, and EnvPool's."""
     rng = np.random.default_rng(0)
     goals = {task: draw_goals(make_sim(task), rng)[0] for task in chosen.env_names}
     workers = resolved_workers(EnvConfig(tasks=chosen.env_names, workers=chosen.workers))
-    made = make_vector_envs(goals, (workers,))
+    made: dict[str, Steppable] = {}
     try:
-        yield {OURS if key == str(workers) else key: env for key, env in made.items()}
+        for key, env in make_vector_envs(goals, (workers,)).items():
+            made[OURS if key == str(workers) else key] = env
+        if with_envpool:
+            made[ENVPOOL] = EnvPools(chosen.env_names)
+        yield made
     finally:
-        for env in made.values():
-            env.close()
+        for each in made.values():
+            each.close()
 
 
 def cpu_seconds(step: Step) -> float:
@@ -245,7 +254,7 @@ def cpu_seconds(step: Step) -> float:
     return time.thread_time() - start
 
 
-def seconds_per_step(env: VectorEnv[Any, Any, Any]) -> float:
+def seconds_per_step(env: Steppable) -> float:
     """Seconds of wall clock for a step of all environments, with random actions."""
     rng = np.random.default_rng(0)
     shape = (_VECTOR_STEPS, env.num_envs, ACTION_DIM)

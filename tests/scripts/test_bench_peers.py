@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from torch.testing import assert_close
 
 from scripts import bench_peers
 from scripts.bench_agents import Size
+from scripts.bench_peer_envs import EnvPools
 from scripts.bench_peer_steps import (
     AutogramStep,
     AutojacStep,
@@ -23,7 +27,7 @@ from scripts.bench_peer_steps import (
     StableBaselinesUpdate,
     VmapStep,
 )
-from scripts.bench_peers import OURS, PEERS, BenchOptions, main, summarize
+from scripts.bench_peers import ENVPOOL, OURS, PEERS, BenchOptions, main, summarize
 
 TINY = ["--tasks", "2", "--rows", "8", "--width", "16", "--rounds", "1", "--envs", "1"]
 SIZE = Size(tasks=3, rows=8, width=16, depth=2)
@@ -40,7 +44,8 @@ def test_writes_one_row_per_peer(tmp_path: Path, capsys: pytest.CaptureFixture[s
     path = tmp_path / "bench.json"
     assert main([*TINY, "--workers", "0", "--json", str(path)]) == 0
     rows = json.loads(path.read_text())
-    assert [row["what"] for row in rows] == list(PEERS)
+    peers = [name for name in PEERS if name != ENVPOOL or find_spec("envpool")]
+    assert [row["what"] for row in rows] == peers
     numbers = ("ratio", "milliseconds", "own_milliseconds")
     assert all(set(row) == {"what", "contest", *numbers} for row in rows)
     assert all(row[number] > 0 for row in rows for number in numbers)
@@ -61,17 +66,18 @@ def test_only_the_peers_asked_for_are_measured(tmp_path: Path) -> None:
 def test_what_is_not_installed_is_left_out_with_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    missing = ("torchjd", "stable_baselines3")
+    missing = ("torchjd", "stable_baselines3", "envpool")
     monkeypatch.setattr(
         bench_peers, "find_spec", lambda name: None if name in missing else find_spec(name)
     )
     path = tmp_path / "bench.json"
-    peers = "vmap,autojac,autogram,stable_baselines3"
+    peers = "vmap,autojac,autogram,stable_baselines3,EnvPool"
     assert main([*TINY, "--peers", peers, "--json", str(path)]) == 0
     assert [row["what"] for row in json.loads(path.read_text())] == ["vmap"]
     lines = capsys.readouterr().out.replace("\n", " ")
     for name, package in [("autojac", "torchjd"), ("stable_baselines3", "stable_baselines3")]:
         assert f"skipped {name}: {package} is not installed" in lines
+    assert "skipped EnvPool: envpool is not installed; pip install envpool" in lines
 
 
 @pytest.mark.parametrize("peer", [SequentialStep, VmapStep, AutojacStep, AutogramStep])
@@ -132,6 +138,43 @@ def test_a_vector_step_is_timed_whatever_the_number_of_environments() -> None:
             assert actions.shape == (4, 4)
 
     assert 0 < bench_peers.seconds_per_step(Env()) < 1e-2  # type: ignore[arg-type]
+
+
+class Pool:
+    """What is used of an EnvPool."""
+
+    def __init__(self, name: str) -> None:
+        self.done = [f"made {name}"]
+
+    def reset(self) -> None:
+        self.done.append("reset")
+
+    def send(self, action: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> None:
+        assert action.shape == (1, 4)
+        self.done.append(f"sent {ids.tolist()}")
+
+    def recv(self) -> None:
+        self.done.append("received")
+
+    def close(self) -> None:
+        self.done.append("closed")
+
+
+def test_envpool_steps_every_task_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Pool] = []
+
+    def make(name: str, **options: int) -> Pool:
+        assert options == {"num_envs": 1, "num_threads": 1, "seed": 0}
+        made.append(Pool(name))
+        return made[-1]
+
+    monkeypatch.setitem(sys.modules, "envpool", SimpleNamespace(make_gymnasium=make))
+    pools = EnvPools(["reach-v3", "button-press-topdown-v3"])
+    pools.step(np.zeros((2, 4), np.float32))
+    pools.close()
+    names = ["MetaWorld/Reach-v3", "MetaWorld/ButtonPressTopdown-v3"]
+    steps = ["reset", "sent [0]", "received", "closed"]
+    assert [pool.done for pool in made] == [[f"made {name}", *steps] for name in names]
 
 
 def test_environments_are_those_of_mt10_first() -> None:
