@@ -157,9 +157,9 @@ def test_the_machine_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan_jobs(configs(30), 0, 16).jobs == 16
     assert plan_jobs(configs(30, workers=1), 0, 16).jobs == 8
     few = plan_jobs(configs(3), 0, 16)
-    assert (few.jobs, few.share(configs(1)[0])) == (3, (1, 4))
+    assert (few.jobs, few.share(configs(1)[0])) == (3, (4, 1))
     one = plan_jobs(configs(1), 0, 16)
-    assert one.share(configs(1)[0]) == (6, 10)
+    assert one.share(configs(1)[0]) == (12, 4)
     assert one.share(configs(1, tasks=2)[0]) == (14, 2)
     assert plan_jobs(configs(9), 5, 16).jobs == 5
 

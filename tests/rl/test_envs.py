@@ -377,6 +377,7 @@ def test_make_envs_follows_the_configuration(monkeypatch: pytest.MonkeyPatch) ->
         envs_module, "MultiTaskVectorEnv", lambda **arguments: made.append(arguments)
     )
     monkeypatch.setattr(env_config, "usable_cores", lambda: 9)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     config = EnvConfig(
         envs_per_task=3,
         horizon=7,
@@ -399,21 +400,31 @@ def test_make_envs_follows_the_configuration(monkeypatch: pytest.MonkeyPatch) ->
         "reward_version": "v1",
         "reward_normalization": "running_variance",
         "goal_mode": "fixed",
-        "workers": 8,
+        "workers": 2,
         "lean": True,
     }
     assert (made[1]["tasks"], made[1]["workers"]) == (("push-v3",), 2)
     assert made[1]["goal_mode"] == "in_order"
-    assert (made[2]["workers"], made[2]["terminate_on_success"]) == (8, True)
+    assert (made[2]["workers"], made[2]["terminate_on_success"]) == (2, True)
 
 
 @pytest.mark.parametrize(
-    ("cores", "copies", "workers"), [(1, 1, 0), (2, 1, 1), (16, 1, 10), (16, 8, 15)]
+    ("cores", "copies", "on_cpu", "beside_cuda"),
+    [(1, 1, 0, 0), (2, 1, 1, 1), (4, 1, 1, 3), (16, 1, 4, 10), (16, 8, 4, 15), (64, 1, 10, 10)],
 )
-def test_workers_leave_a_core_to_the_learner(
-    cores: int, copies: int, workers: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_cuda", [False, True])
+def test_workers_leave_cores_to_the_learner(
+    cores: int,
+    copies: int,
+    on_cpu: int,
+    beside_cuda: int,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_cuda: bool,
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_cuda)
+    workers = beside_cuda if has_cuda else on_cpu
     assert resolved_workers(EnvConfig(envs_per_task=copies)) == workers
     assert resolved_workers(EnvConfig(envs_per_task=copies, workers=3)) == 3
 
