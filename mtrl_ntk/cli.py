@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from mtrl_ntk.errors import ConfigError, Interrupted, RunFailed, UserError
-from mtrl_ntk.experiment.command_line import Parser
+from mtrl_ntk.experiment.command_line import PRINT_COMPLETION, Parser
 from mtrl_ntk.experiment.options import options, updated
 from mtrl_ntk.experiment.outages import OutageWarning
 from mtrl_ntk.experiment.rendering import drop_broken_backend
@@ -159,7 +159,10 @@ def _run(prog: str, command: Callable[[list[str], str], None]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("always", OutageWarning)
             warnings.showwarning = partial(_show_warning, prog)
-            command(sys.argv[1:], prog)
+            if any(word.split("=")[0] == PRINT_COMPLETION for word in sys.argv):
+                _print_completion(sys.argv[1:], prog)
+            else:
+                command(sys.argv[1:], prog)
     except Interrupted as stop:
         print(f"{prog}: {stop}", file=sys.stderr)
         sys.exit(stop.exit_code)
@@ -172,6 +175,13 @@ def _run(prog: str, command: Callable[[list[str], str], None]) -> None:
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _print_completion(argv: list[str], prog: str) -> None:
+    from mtrl_ntk.experiment.completion import completion, completion_asked_for
+
+    if shell := completion_asked_for(argv):
+        print(completion(prog, shell))
 
 
 def _show_warning(prog: str, message: Warning | str, *_: object) -> None:

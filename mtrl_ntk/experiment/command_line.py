@@ -13,6 +13,10 @@ from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.conversion import convert, shown, without_none
 from mtrl_ntk.experiment.options import Option, suggestion
 
+PRINT_COMPLETION = "--print-completion"
+SHELLS = ("bash", "zsh", "tcsh")
+"""Shells that can be taught to complete the commands."""
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser for options, whose errors are :class:`ConfigError`."""
@@ -27,6 +31,12 @@ class Parser(argparse.ArgumentParser):
             **texts,  # type: ignore[arg-type]
         )
         self._known: list[Option] = []
+        if add_help:
+            self.add_argument(
+                PRINT_COMPLETION,
+                metavar="{" + ",".join(SHELLS) + "}",
+                help="print a script for the shell to source, which then completes this command",
+            )
 
     def add_options(self, known: Iterable[Option]) -> None:
         """Adds one flag per option, in one group per section."""

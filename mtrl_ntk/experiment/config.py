@@ -278,6 +278,12 @@ def _known(method: str) -> list[Option]:
     return options(defaults(method), section="Run")
 
 
+def all_options() -> list[Option]:
+    """The options of a run, those of every method included, each once."""
+    found = {option.name: option for method in METHODS for option in _known(method)}
+    return [*found.values()]
+
+
 def _elsewhere(method: str) -> dict[str, str]:
     """Options of the other methods, with what to say about them."""
     owners: dict[str, list[str]] = defaultdict(list)

@@ -1,0 +1,87 @@
+"""What teaches a shell to complete the commands: their options, methods and tasks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import shtab
+
+from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.experiment.command_line import PRINT_COMPLETION, SHELLS, Parser
+from mtrl_ntk.experiment.config import DRY_RUN, all_options
+from mtrl_ntk.experiment.conversion import without_none
+from mtrl_ntk.experiment.options import Option, options, suggestion
+from mtrl_ntk.experiment.report_options import ReportOptions
+from mtrl_ntk.experiment.scoring_options import ScoringOptions
+from mtrl_ntk.experiment.sweep_options import FIXED, SweepOptions
+from mtrl_ntk.rl.task_env import BENCHMARKS
+
+_VALUES: Mapping[str, Sequence[str]] = {
+    "method": tuple(METHODS),
+    "methods": tuple(METHODS),
+    "tasks": BENCHMARKS["MT50"],
+}
+"""What options of free text take, by name."""
+
+
+def completion_asked_for(argv: Sequence[str]) -> str | None:
+    """The shell that a command line asks completion for, if it does.
+
+    Raises:
+        ConfigError: If it is none that can be taught.
+    """
+    parser = Parser("", add_help=False)
+    parser.add_argument(PRINT_COMPLETION, dest="shell")
+    shell = vars(parser.parse_known_args(argv)[0]).get("shell")
+    if shell is not None and shell not in SHELLS:
+        raise ConfigError(f"{PRINT_COMPLETION} is {shell!r}; {suggestion(shell, SHELLS)}")
+    return None if shell is None else str(shell)
+
+
+def completion(prog: str, shell: str) -> str:
+    """A script that completes a command, for a shell to source."""
+    parser = Parser(prog)
+    known = _options_of(prog)
+    parser.add_options(known)
+    for flag in (DRY_RUN,) if prog == "train_mt10" else ():
+        parser.add_argument(flag, action="store_true")
+    if prog in ("train_mt10", "sweep_mt10"):
+        _completes_files(parser.add_argument("--config"))
+    if prog == "report_mt10":
+        _completes_files(parser.add_argument("folders", nargs="*"))
+    by_name = {option.name: option for option in known}
+    for action in parser._actions:
+        if action.dest in by_name:
+            _complete_values(action, by_name[action.dest])
+    script: str = shtab.complete(parser, shell)
+    return script
+
+
+def _options_of(prog: str) -> list[Option]:
+    if prog == "train_mt10":
+        return all_options()
+    if prog == "evaluate_mt10":
+        return options(ScoringOptions())
+    if prog == "report_mt10":
+        return options(ReportOptions())
+    own = options(SweepOptions())
+    taken = {option.name for option in own} | {*FIXED}
+    return own + [option for option in all_options() if option.name not in taken]
+
+
+def _complete_values(action: argparse.Action, option: Option) -> None:
+    annotation = without_none(option.annotation)
+    if get_origin(annotation) is Literal:
+        action.choices = get_args(annotation)
+    elif option.name in _VALUES:
+        action.choices = _VALUES[option.name]
+    elif Path in (annotation, *get_args(annotation)):
+        _completes_files(action)
+
+
+def _completes_files(action: Any) -> None:  # noqa: ANN401 - shtab reads an attribute of its own
+    action.complete = shtab.FILE
