@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,22 +63,61 @@ def captioned(frame: Frame, size: int | None = None) -> Image.Image:
     picture = Image.fromarray(np.ascontiguousarray(frame.picture))
     if size is not None:
         picture = picture.resize((size, size), Image.Resampling.LANCZOS)
-    width, line, caption = picture.width, _line_height(picture.width), frame.caption
+    width, line = picture.width, _line_height(picture.width)
     image = Image.new("RGB", (width, caption_height(width) + picture.height), _BACKGROUND)
     image.paste(picture, (0, caption_height(width)))
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=0.8 * line)
-    margin = line / 3
-
-    def write(text: str, row: int, ink: str, *, right: bool) -> None:
-        place = (width - margin if right else margin, margin / 2 + (row + 0.5) * line)
-        draw.text(place, text, ink, font, anchor="rm" if right else "lm")
-
-    write(caption.task, 0, _INK, right=False)
-    write(caption.status, 0, _STATUS_INKS[caption.status], right=True)
-    steps = f"step {caption.step}/{caption.horizon}"
-    write(f"goal {caption.goal + 1} · {steps}", 1, _FAINT, right=False)
-    write(f"return {caption.episode_return:.1f}", 1, _FAINT, right=True)
+    draw, margin = ImageDraw.Draw(image), line / 3
+    draw.font = ImageFont.load_default(size=0.8 * line)
+    for row, texts in enumerate(_texts(frame.caption, draw, width - 3 * margin)):
+        height = margin / 2 + (row + 0.5) * line
+        for text, place, anchor in zip(texts, (margin, width - margin), ("lm", "rm"), strict=True):
+            draw.text((place, height), text.text, text.ink, anchor=anchor)
     return image
+
+
+class _Text(NamedTuple):
+    """A piece of a caption."""
+
+    text: str
+    ink: str
+    widest: str
+    """The longest that it grows to, so that a video keeps one layout from its first frame on."""
+
+
+def _texts(caption: Caption, draw: ImageDraw.ImageDraw, width: float) -> list[tuple[_Text, _Text]]:
+    """What stands at the left and at the right of each row: as much as fits side by side."""
+    ink = _STATUS_INKS[caption.status]
+    short, nothing = caption.task.removesuffix("-v3"), _Text("", _FAINT, "")
+    status = _Text(caption.status, ink, max(_STATUS_INKS, key=len))
+    names = [_Text(name, _INK, name) for name in (caption.task, short)]
+    # The colour alone says how the episode stands where there is no room for the word.
+    heads = [*((name, status) for name in names), (_Text(short, ink, short), nothing)]
+
+    def steps(before: str) -> _Text:
+        count = f"{before}{caption.step}/{caption.horizon}"
+        return _Text(count, _FAINT, f"{before}{caption.horizon}/{caption.horizon}")
+
+    def total(before: str) -> _Text:
+        value = f"{caption.episode_return:.1f}"
+        return _Text(before + value, _FAINT, before + max(value, "0000.0", key=len))
+
+    counts = [
+        (steps(f"goal {caption.goal + 1} · step "), total("return ")),
+        (steps("step "), total("return ")),
+        (steps("step "), total("")),
+        (steps(""), total("")),
+        (steps(""), nothing),
+    ]
+    return [_first_that_fits(rows, draw, width) for rows in (heads, counts)]
+
+
+def _first_that_fits(
+    rows: Sequence[tuple[_Text, _Text]], draw: ImageDraw.ImageDraw, width: float
+) -> tuple[_Text, _Text]:
+    lengths = (sum(draw.textlength(text.widest) for text in row) for row in rows)
+    return next(
+        (row for row, length in zip(rows, lengths, strict=True) if length <= width), rows[-1]
+    )
 
 
 def _line_height(width: int) -> int:

@@ -126,7 +126,10 @@ def aggregates_figure(
             ends = [interval.low, interval.high]
             # Any other cap would show the interval wider than it is.
             axes.plot(ends, [place] * 2, color=color, linewidth=9, solid_capstyle="butt")
-            axes.plot(interval.value, place, "|", color=INK, markersize=13, markeredgewidth=2)
+            if np.isnan(interval.low):
+                axes.plot(interval.value, place, "o", color=color, markersize=8)
+            else:
+                axes.plot(interval.value, place, "|", color=INK, markersize=13, markeredgewidth=2)
         axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
         axes.set_yticks(range(len(names)), names, color=INK)
         axes.grid(axis="x", color=_GRID, linewidth=0.8)

@@ -113,8 +113,8 @@ def _learning(findings: Findings) -> Iterator[Section]:
 def _tasks(findings: Findings) -> Iterator[Section]:
     yield Section(
         "Tasks",
-        "Last evaluation: mean over runs. The picture has 95 % bootstrap intervals below it, the "
-        "table the standard error.",
+        "Last evaluation: mean over runs. The picture shows 95 % bootstrap intervals below "
+        "the rates, the table standard errors.",
         [Picture("tasks", "Success rate by task and method")],
         tables.task_table(findings.summaries),
     )

@@ -113,6 +113,10 @@ def traces_figure(
 
 
 def _draw_traces(axes: Axes, of_tasks: Mapping[str, Trace], tasks: Sequence[str]) -> None:
+    if len(of_tasks) > 1 and len({trace.middle.tobytes() for trace in of_tasks.values()}) == 1:
+        # Only the last of the lines shows, which would look as if the others were missing.
+        note, fraction = "the same for all tasks", axes.transAxes
+        axes.text(0.5, 0.62, note, transform=fraction, ha="center", color=INK, fontsize=9)
     for task, trace in of_tasks.items():
         look = style(tasks.index(task))
         axes.plot(trace.steps, trace.middle, **look, label=task)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mtrl_ntk.experiment.frames import (
     GAP,
@@ -14,6 +15,7 @@ from mtrl_ntk.experiment.frames import (
     Caption,
     Frame,
     Mosaic,
+    _texts,
     caption_height,
     captioned,
 )
@@ -71,6 +73,40 @@ def test_everything_in_the_caption_shows(size: int, change: dict[str, object]) -
     height = caption_height(size)
     before, after = (captioned(frame(0, size, each)) for each in (CAPTION, changed))
     assert (pixels(before)[:height] != pixels(after)[:height]).any()
+
+
+@pytest.mark.parametrize("size", [80, 100, 128, 240, 480])
+@pytest.mark.parametrize("task", ["reach-v3", "plate-slide-back-side-v3"])
+def test_nothing_in_the_caption_lies_over_another_thing(size: int, task: str) -> None:
+    full = Caption(task, 49, 500, 500, 1234.5, success=False, over=False)
+    drawn = pixels(captioned(frame(0, size, full)))[: caption_height(size)].max(2) > 60
+    rows = np.split(drawn, [len(drawn) // 2])
+    margin = round(size / 40)
+    for row in rows:
+        columns = np.asarray(row.any(0))
+        assert not columns[-1]
+        gap = 0 if size < 128 and task != "reach-v3" and row is rows[0] else margin
+        assert longest_run(~columns[columns.argmax() : size - columns[::-1].argmax()]) >= gap
+
+
+def longest_run(values: np.ndarray) -> int:
+    """Of true values side by side."""
+    return max(map(len, "".join("x" if value else " " for value in values).split()), default=0)
+
+
+def test_a_video_keeps_the_layout_of_its_captions() -> None:
+    first = replace(CAPTION, step=0, episode_return=0.0)
+    last = replace(CAPTION, step=500, episode_return=999.9)
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    for width in range(40, 300, 10):
+        layouts = [
+            [
+                [re.sub(r"[0-9.]+", "", text.text) for text in row]
+                for row in _texts(each, draw, width)
+            ]
+            for each in (first, last)
+        ]
+        assert layouts[0] == layouts[1]
 
 
 def test_the_longest_name_leaves_room_for_the_status() -> None:
