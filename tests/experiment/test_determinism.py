@@ -49,7 +49,8 @@ def learnt(run_dir: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("every", [7, pytest.param(45, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [7, 45])
 def test_evaluations_change_nothing(tmp_path: Path, reference: Path, every: int) -> None:
     config = config_for(tmp_path / "run")
     train(replace(config, evaluation=replace(config.evaluation, evaluate_every=every)))

@@ -400,14 +400,6 @@ def test_another_seed_is_another_run(
     assert not any(equal)
 
 
-@pytest.mark.slow
-def test_workers_change_nothing(
-    tmp_path: Path, run: Finished, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tiny(tmp_path / "run", copies=COPIES, workers=1)
-    assert_same(train_only(monkeypatch, config), outcome_of(run.run_dir))
-
-
 @dataclass
 class Stubs:
     """The stand-ins of a run."""
