@@ -98,12 +98,13 @@ class CsvFile(GrowingFile):
     Args:
         path: The file.
         size: Bytes that it has.
-        columns: Its columns; none if it has none yet.
+        columns: Its columns; none if it has none yet. Others are left out then: an older version,
+            which did not know them, may have begun the file.
     """
 
     def __init__(self, path: Path, size: int = 0, columns: tuple[str, ...] = ()) -> None:
         super().__init__(path, size)
-        self._columns = columns
+        self._columns, self._is_continued = columns, bool(columns)
 
     def add_row(self, row: Mapping[str, object]) -> None:
         """Adds a row, which the next flush writes; NaN becomes an empty cell.
@@ -116,7 +117,8 @@ class CsvFile(GrowingFile):
         if not self._columns:
             self._columns = tuple(row)
             writer.writerow(self._columns)
-        if unknown := row.keys() - set(self._columns):
+        unknown = row.keys() - set(self._columns)
+        if unknown and not self._is_continued:
             raise ValueError(f"{self.path} has no columns {sorted(unknown)}")
         writer.writerow([_cell(row.get(column)) for column in self._columns])
         self.add(text.getvalue().encode())

@@ -81,3 +81,12 @@ def test_the_header_waits_with_the_first_row(tmp_path: Path) -> None:
         assert file.path.read_bytes() == b""
     file.flush()
     assert file.path.read_text() == "step,value\n1,0.5\n2,\n"
+
+
+def test_a_file_of_an_older_version_keeps_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("step,old\n1,2\n")
+    file = CsvFile(path, path.stat().st_size, ("step", "old"))
+    file.add_row({"step": 2, "new": 0.5, "old": 3})
+    file.flush()
+    assert path.read_text() == "step,old\n1,2\n2,3\n"
