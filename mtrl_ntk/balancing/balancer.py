@@ -35,7 +35,10 @@ class BalancedStep(NamedTuple):
     eigenvalues: Tensor
     """Largest eigenvalue of each task's tangent kernel."""
     skipped: Tensor
-    """One where the task's gradient or weight was not finite and took no part, else zero."""
+    """One where the task took no part as something of it was not finite, else zero.
+
+    If no task takes part, or the combined gradient overflows, the step changes nothing.
+    """
     gradient_norm: Tensor
     """Norm of the combined gradient before clipping."""
     minimum_cosine: Tensor | None
@@ -69,6 +72,7 @@ class Balancer:
     ) -> None:
         self.weighting = weighting
         self.optimizer = optimizer
+        self._found_inf: Tensor | None = getattr(optimizer, "found_inf", None)
         self.max_grad_norm = max_grad_norm
         self.differentiate = differentiate
         self.shared, self.task_specific = split_parameters(network)
@@ -123,6 +127,7 @@ class Balancer:
             skipped = ~(jacobian.finite & weights.isfinite())
             weights = weights.masked_fill(skipped, 0.0)
             gradient_norm = self._write_gradients(jacobian, weights)
+            skipped = skipped | self._leave_out_what_is_lost(gradient_norm, skipped)
             eigenvalues = weighting.eigenvalues
             if eigenvalues is None:
                 eigenvalues = largest_eigenvalues(kernels)
@@ -160,7 +165,7 @@ class Balancer:
         own_share = 1 / jacobian.num_tasks if self.shared else 1.0
         own_norms = own_share * torch.linalg.vector_norm(own, dim=1)
         norm = torch.hypot(torch.linalg.vector_norm(shared), torch.linalg.vector_norm(own_norms))
-        self._gradient.copy_(shared * self._shrinkage(norm))
+        torch.mul(shared, self._shrinkage(norm), out=self._gradient)
         factors = own_share * self._shrinkage(norm if self.shared else own_norms)
         sizes = [parameter[0].numel() for parameter in self.task_specific]
         for parameter, gradient in zip(self.task_specific, own.split(sizes, 1), strict=True):
@@ -168,6 +173,21 @@ class Balancer:
             by_task = factors.view(-1, *[1] * (parameter.ndim - 1))
             torch.mul(gradient.view_as(parameter), by_task, out=parameter.grad)
         return norm
+
+    def _leave_out_what_is_lost(self, norm: Tensor, skipped: Tensor) -> Tensor:
+        """Makes the step none if no task takes part, or if it overflows; returns whether it is.
+
+        A zero gradient alone would still move an optimiser with momentum.
+        """
+        # Second moments are squares of gradients.
+        is_lost = skipped.all() | ~norm.square().isfinite()
+        self._gradient.masked_fill_(is_lost, 0.0)
+        for parameter in self.task_specific:
+            assert parameter.grad is not None
+            parameter.grad.masked_fill_(is_lost, 0.0)
+        if self._found_inf is not None:
+            self._found_inf.copy_(is_lost)
+        return is_lost
 
     def _shrinkage(self, norm: Tensor) -> Tensor:
         """Factor that clips a gradient of a norm."""

@@ -101,9 +101,12 @@ class Jacobian:
             kernels = kernels + ghost.kernels(self.num_minibatches)
         self.finite = kernels.isfinite().all(2).all(1)
         self._own_gradients = rows.new_empty(self.num_tasks, 0)
-        for extra in (own_gradients, output_kernels, representation_gradients):
+        for extra in (output_kernels, representation_gradients):
             if extra is not None:
                 self.finite = self.finite & extra.flatten(1).isfinite().all(1)
+        if own_gradients is not None:
+            # As the kernels are of the shared ones: their norms have to be finite.
+            self.finite = self.finite & own_gradients.square().sum(1).isfinite()
         broken = ~self.finite
         self._broken = broken
         self._kernels = kernels.masked_fill(broken[:, None, None], 0.0)

@@ -24,6 +24,7 @@ from mtrl_ntk.experiment.evaluation import (
     make_evaluation_envs,
     protocol,
 )
+from mtrl_ntk.experiment.health import DIAGNOSIS, Health, save_diagnosis
 from mtrl_ntk.experiment.learner import Learner, recorder_for
 from mtrl_ntk.experiment.logging import Counters, RunLogger
 from mtrl_ntk.experiment.monitor import (
@@ -142,6 +143,7 @@ class Run:
             recorder=recorder_for(device, cuda_graph=config.cuda_graph),
             compiled=config.compile,
         )
+        self.health = Health(names)
         self.estimate = DurationEstimate(config, len(names))
         self.step = self.updates = 0
         self.observations: FloatArray = np.zeros(0, np.float32)
@@ -265,6 +267,7 @@ class Run:
         if not self._is_due(self.loop.log_every):
             self._log()
         self.logger.log_results(self.counters, to_dict(self.config))
+        self._require_health()
         with self.rates.paused():
             self.saver.save(self, state, finished=True)
         return result
@@ -317,14 +320,15 @@ class Run:
         self, observations: FloatArray, actions: FloatArray, results: StepResults
     ) -> None:
         next_observations, rewards, terminations, _, infos = results
-        self.replay.add(
+        following = infos.get("final_obs", next_observations)
+        transitions = (
             self._by_task(observations),
             self._by_task(actions),
             self._by_task(rewards),
-            self._by_task(infos.get("final_obs", next_observations)),
-            self._by_task(terminations),
-            self._by_task(infos["valid"]),
+            self._by_task(following),
         )
+        keep = self.health.keepable(self._by_task(infos["valid"]), *transitions)
+        self.replay.add(*transitions, self._by_task(terminations), keep)
         self.episodes.add(infos)
 
     def _by_task(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
@@ -340,7 +344,10 @@ class Run:
         )
         if self.metrics.empty:
             return
-        values = self.metrics.fetch() | {
+        means = self.metrics.fetch()
+        self.health.take_row(means)
+        values = means | {
+            "skipped/transitions": self.health.take_lost(),
             "charts/training_success_rate": success_rates,
             "charts/training_return": self.episodes.mean_returns,
             "charts/env_steps_per_second": np.array(env_rate),
@@ -348,6 +355,26 @@ class Run:
             "charts/worker_restarts": np.array(self.restarts.count),
         }
         self.logger.log_training(self.counters, scalars(values, names))
+        self._require_health()
+
+    def _require_health(self) -> None:
+        """Ends a run that has nothing more to learn, before a checkpoint is made of it.
+
+        Raises:
+            RunFailed: If something stays not finite.
+        """
+        findings = self.health.findings(self.agent)
+        if not findings:
+            return
+        folder = self.logger.run_dir / DIAGNOSIS
+        self.logger.outages.attempt(
+            str(folder), lambda: save_diagnosis(self, findings), "the run ends without"
+        )
+        more = f" and {len(findings) - 3} more" if len(findings) > 3 else ""
+        raise RunFailed(
+            f"stopped after {self.step} steps, as {'; '.join(findings[:3])}{more}. What led to it "
+            f"is in {folder}; the newest checkpoint is {self.saver.newest}"
+        )
 
     def _is_due(self, interval: int) -> bool:
         return interval > 0 and self.step > 0 and self.step % interval == 0
@@ -358,6 +385,7 @@ class Run:
             return self.evaluations.evaluate(policy, self.counters)
 
     def _save(self) -> bool:
+        self._require_health()
         with self.rates.paused():
             return self.saver.save(self, capture(self))
 
@@ -365,8 +393,7 @@ class Run:
     def unsaved(self) -> str | None:
         """What of the run is not on the disk, in words; None if all of it is."""
         if (reason := self.saver.failure) is not None:
-            last = self.saver.saved_at
-            newest = f"the newest checkpoint is of step {last}" if last >= 0 else "there is none"
+            newest = f"the newest checkpoint is {self.saver.newest}"
             return f"which could not be saved: {reason}; {newest}"
         if unwritten := self.logger.unwritten:
             names = ", ".join(path.name for path in unwritten)

@@ -46,6 +46,7 @@ def capture(run: Run) -> dict[str, Any]:
         "episodes": run.episodes.state(),
         "rates": run.rates.state(),
         "worker_restarts": run.restarts.count,
+        "health": run.health.state(),
         "warmed_up": asdict(run.estimate.warmed_up),
         "log": asdict(run.logger.position(run.step)),
         "evaluation": run.evaluations.last and _evaluation_as_json(run.evaluations.last),
@@ -169,6 +170,7 @@ def _restore_progress(run: Run, state: Mapping[str, Any]) -> None:
     run.episodes.restore(state["episodes"])
     run.rates.restore(state["rates"])
     run.restarts.count = int(state.get("worker_restarts", 0))
+    run.health.restore(state.get("health", {}))
     run.evaluations.last = _evaluation_from_json(state["evaluation"])
     run.evaluations.at = int(state["evaluated_at"])
 

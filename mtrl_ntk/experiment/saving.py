@@ -34,6 +34,11 @@ class Saver:
         """Why the last save failed; None if it did not."""
         return self._outages.reasons.get(self._what)
 
+    @property
+    def newest(self) -> str:
+        """What the last save that worked has saved, in words."""
+        return f"of step {self.saved_at}" if self.saved_at >= 0 else "none"
+
     def save(self, run: Run, state: dict[str, Any], *, finished: bool = False) -> bool:
         """Saves a state of the run's present step; returns whether that worked."""
         training, values = split(state)
@@ -48,5 +53,7 @@ class Saver:
 
     @property
     def _meanwhile(self) -> str:
-        kept = f"step {self.saved_at} stays the newest" if self.saved_at >= 0 else "there is none"
-        return f"training goes on, {kept}, and every row of the log tries again"
+        return (
+            f"training goes on, the newest checkpoint stays {self.newest}, and every row of the "
+            "log tries again"
+        )

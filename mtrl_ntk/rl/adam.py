@@ -22,6 +22,9 @@ class Adam:
         parameters: What is optimised; each needs a gradient by the first step.
         learning_rate: Step size.
         epsilon: Added to the denominator.
+
+    Attributes:
+        found_inf: While it is one and not zero, steps change nothing; torch's name for it.
     """
 
     def __init__(
@@ -33,12 +36,13 @@ class Adam:
         self._second_moments = [torch.zeros_like(p) for p in self.parameters]
         # One count for each, as in torch's checkpoints.
         self._steps = [torch.zeros((), device=p.device) for p in self.parameters]
+        self.found_inf = torch.zeros((), device=self.parameters[0].device)
 
     @torch.no_grad()
     def step(self) -> None:
         """Moves the parameters along their gradients."""
         # What ``torch.optim.Adam`` calls, behind a wrapper that no compiler may look into.
-        torch._foreach_add_(self._steps, 1)
+        torch._foreach_add_(self._steps, 1 - self.found_inf)
         torch._fused_adam_(
             self.parameters,
             [_gradient(parameter) for parameter in self.parameters],
@@ -53,6 +57,7 @@ class Adam:
             eps=self.epsilon,
             amsgrad=False,
             maximize=False,
+            found_inf=self.found_inf,
         )
 
     def state(self) -> dict[str, Tensor]:

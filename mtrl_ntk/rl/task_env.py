@@ -262,13 +262,17 @@ class TaskEnv:
         warnings = self.sim.data.warning.number
         return (
             _is_finite(observation)
-            and math.isfinite(reward)
+            and abs(reward) <= _LARGEST
             and not any(warnings[index] for index in _UNSTABLE)
         )
 
     def close(self) -> None:
         """Frees what the simulation's renderer holds."""
         self.sim.close()  # type: ignore[no-untyped-call]
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+"""Beyond it a reward is infinite once it is stored."""
 
 
 def _is_finite(vector: NDArray[np.floating[Any]]) -> bool:

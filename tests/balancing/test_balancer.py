@@ -163,6 +163,23 @@ def test_weights_that_are_not_finite_take_no_part(problem: Problem) -> None:
     assert all(parameter.isfinite().all() for parameter in problem.parameters)
 
 
+class Overflowing(LossWeighting):
+    """A method whose weights are finite, but what they weigh is not."""
+
+    def forward(self, task_losses: Tensor) -> Tensor:
+        """Weights near the largest number."""
+        return torch.full_like(task_losses, torch.finfo(task_losses.dtype).max)
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
+def test_a_step_that_overflows_is_none(problem: Problem, max_grad_norm: float) -> None:
+    before = deepcopy(problem.parameters)
+    optimizer = torch.optim.SGD(problem.parameters, lr=1.0)
+    result = step(problem, Balancer(problem.network, Overflowing(4), optimizer, max_grad_norm))
+    assert result.skipped.tolist() == [1, 1, 1, 1]
+    assert all(map(torch.equal, before, problem.parameters))
+
+
 @every_method
 def test_nothing_moves_when_every_task_is_broken(method: str, headed: Problem) -> None:
     before = deepcopy(headed.parameters)

@@ -223,6 +223,7 @@ def test_tensorboard_has_every_tag(run: Finished) -> None:
         for group in ("losses", "weights", "ntk", "skipped")
         for network in NETWORKS
     ]
+    per_task += ["skipped/transitions"]
     per_task += ["temperature", "entropy"]
     per_task += ["charts/training_success_rate", "charts/training_return"]
     single = [f"{group}/{net}" for group in ("gradient_norm", "minimum_cosine") for net in NETWORKS]

@@ -45,6 +45,16 @@ def test_it_takes_the_steps_of_torch_bit_for_bit() -> None:
     assert all(torch.equal(state[name], expected[name]) for name in expected)
 
 
+def test_a_step_that_is_none_changes_nothing() -> None:
+    owned = parameters()
+    optimizer = Adam(owned, 1e-2)
+    take_steps(owned, optimizer, 2)
+    before = [tensor.clone() for tensor in (*owned, *optimizer.state().values())]
+    optimizer.found_inf.fill_(1)
+    take_steps(owned, optimizer, 3)
+    assert all(map(torch.equal, before, (*owned, *optimizer.state().values())))
+
+
 def test_what_is_loaded_is_written_into_the_tensors_that_are_there() -> None:
     owned, others = parameters(), parameters()
     optimizer, other = Adam(owned, 1e-2), Adam(others, 1e-2)

@@ -338,7 +338,9 @@ def test_non_finite_action_is_zeros_and_invalid(
     np.testing.assert_array_equal(env.step([0.1, 0, 0, 0]).observation, after.observation)
 
 
-@pytest.mark.parametrize(("observation", "reward"), [(np.nan, 1.0), (1.0, np.nan), (np.inf, 1.0)])
+@pytest.mark.parametrize(
+    ("observation", "reward"), [(np.nan, 1.0), (1.0, np.nan), (np.inf, 1.0), (1.0, 1e39)]
+)
 def test_non_finite_simulation_truncates_with_the_last_good_observation(
     observation: float,
     reward: float,

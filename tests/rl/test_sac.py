@@ -221,6 +221,50 @@ def test_a_broken_task_leaves_the_others_learning(
         assert metrics["skipped/actor"].tolist() == [0, 1, 0]
 
 
+def learned(agent: MultiTaskSAC) -> dict[str, Tensor]:
+    """A copy of all that updates change, but for the temperatures."""
+    tensors = {**agent.state_dict(), **agent.optimizer_state()}
+    return {name: tensor.clone() for name, tensor in tensors.items() if "temperature" not in name}
+
+
+def test_an_update_that_no_task_takes_part_in_moves_nothing() -> None:
+    agent, batch = make_agent("ntkmtl"), make_batch()
+    for _ in range(3):
+        agent.update(batch)
+    before = learned(agent)
+    targets = {name for name in before if name.startswith("target_critic")}
+    metrics = agent.update(batch._replace(observations=batch.observations * torch.nan))
+    after = learned(agent)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    # The target goes on following the critic.
+    assert moved == targets
+    assert metrics["skipped/critic"].all()
+    assert metrics["skipped/actor"].all()
+
+
+def test_a_critic_that_is_broken_leaves_the_actor_alone() -> None:
+    agent, batch = make_agent("ntkmtl"), make_batch()
+    agent.update(batch)
+    next(agent.critic.parameters()).data[0, 0] = torch.nan
+    before = learned(agent)
+    agent.update(batch)
+    after = learned(agent)
+    assert all(torch.equal(before[name], after[name]) for name in before if "actor" in name)
+    assert all(tensor.isfinite().all() for tensor in agent.optimizer_state().values())
+
+
+def test_a_broken_temperature_breaks_its_task_only() -> None:
+    agent, batch = make_agent("ntkmtl"), make_batch()
+    agent.update(batch)
+    agent.log_temperature.data[1] = torch.nan
+    metrics = agent.update(batch)
+    tensors = {**agent.state_dict(), **agent.optimizer_state()}
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    assert broken == ["log_temperature"]
+    assert agent.temperature.isfinite().tolist() == [True, False, True]
+    assert metrics["skipped/critic"].tolist() == metrics["skipped/actor"].tolist() == [0, 1, 0]
+
+
 @pytest.mark.parametrize("num_minibatches", [1, 4])
 def test_the_jacobian_is_that_of_the_update(num_minibatches: int) -> None:
     batch = make_batch()
