@@ -42,7 +42,8 @@ class Adam:
     def step(self) -> None:
         """Moves the parameters along their gradients."""
         # What ``torch.optim.Adam`` calls, behind a wrapper that no compiler may look into.
-        torch._foreach_add_(self._steps, 1 - self.found_inf)
+        # A list, as one tensor for all would be taken for a number, and waited for.
+        torch._foreach_add_(self._steps, [1 - self.found_inf] * len(self._steps))
         torch._fused_adam_(
             self.parameters,
             [_gradient(parameter) for parameter in self.parameters],
