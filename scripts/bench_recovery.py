@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 # Started by its path, a program finds only what stands beside it.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mtrl_ntk.rl.env_process import Worker
 from mtrl_ntk.rl.env_workers import WorkerPool
 from mtrl_ntk.rl.envs import BENCHMARKS, MultiTaskVectorEnv, RestartRules
 from scripts.bench_command import parse, run_command, write_rows
@@ -59,6 +61,7 @@ def measure(repeats: int, steps: Sequence[int] = (1, 250, 499)) -> list[dict[str
         rules=RestartRules(restarts=repeats * len(steps)),
         report=lambda _: None,
     )
+    cpu_seconds = [_cpu_seconds(worker.process.pid) for worker in _workers(envs)]
     plain, lost = list[float](), {step: list[float]() for step in steps}
     envs.reset()
     for repeat in range(repeats):
@@ -67,7 +70,7 @@ def measure(repeats: int, steps: Sequence[int] = (1, 250, 499)) -> list[dict[str
             seconds = _timed_step(envs, lose=repeat % 2 if loses else None)
             (lost[step] if loses else plain).append(seconds)
     envs.close()
-    table = {"a step": plain}
+    table = {"CPU time of a process until it is ready": cpu_seconds, "a step": plain}
     table |= {f"a step that loses a worker, {step} of an episode": lost[step] for step in steps}
     return [
         {"what": what, "median_s": float(np.median(seconds)), "longest_s": max(seconds)}
@@ -82,14 +85,23 @@ def _timed_step(envs: MultiTaskVectorEnv, lose: int | None) -> float:
         start = time.perf_counter()
         envs.step(actions)
         return time.perf_counter() - start
-    assert isinstance(envs._stepper, WorkerPool)
-    process = envs._stepper._workers[lose].process
+    process = _workers(envs)[lose].process
     os.kill(process.pid or 0, signal.SIGSTOP)  # so that it cannot be ready before
     start = time.perf_counter()
     envs.step_async(actions)
     process.kill()
     envs.step_wait()
     return time.perf_counter() - start
+
+
+def _workers(envs: MultiTaskVectorEnv) -> list[Worker]:
+    assert isinstance(envs._stepper, WorkerPool)
+    return envs._stepper._workers
+
+
+def _cpu_seconds(pid: int | None) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import random
 import signal
 import sys
@@ -157,9 +156,9 @@ def soak(options: Options, folder: Path) -> Results:
             training = Training(folder / f"disturbed-{results.runs}", flags, temporary)
             interval = min(20.0, seconds / _FAULTS_PER_RUN + 1)
             try:
-                # The first one in any case, which on a slow machine may have no time left.
-                last = until if results.runs else math.inf
-                happened += train_to_the_end(training, names, chance, interval, last)
+                # On a slow machine no time may be left for the first.
+                at_least = () if results.runs else options.faults
+                happened += train_to_the_end(training, names, chance, interval, until, at_least)
                 results.faults = dict(happened)
             finally:
                 training.end()

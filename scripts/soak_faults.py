@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import psutil
@@ -122,6 +122,7 @@ def train_to_the_end(
     chance: random.Random | None = None,
     mean_interval: float = 0.0,
     until: float = 0.0,
+    at_least: Collection[str] = (),
 ) -> Counter[str]:
     """Runs a training to its end, whatever happens to it on the way.
 
@@ -131,6 +132,7 @@ def train_to_the_end(
         chance: Draws the moments.
         mean_interval: Seconds from one fault to the next.
         until: Time after which nothing happens any more, on the monotonic clock.
+        at_least: What has to have happened before, however long that takes.
 
     Returns:
         How often each fault has happened.
@@ -149,7 +151,8 @@ def train_to_the_end(
             time.sleep(0.05)
             # Each process gets somewhere, but for some: there would be no end otherwise.
             is_ripe = _newest(training) != saved_before or chance.random() < 0.001
-            if faults is None or not is_ripe or not due < time.monotonic() < until:
+            is_over = time.monotonic() > until and happened.keys() >= set(at_least)
+            if faults is None or is_over or not is_ripe or time.monotonic() < due:
                 continue
             name = next(faults)
             with contextlib.suppress(psutil.NoSuchProcess):
