@@ -61,7 +61,7 @@ def _success_table(findings: Findings) -> Table:
 
 def _write(findings: Findings, contents: Document, folder: Path) -> None:
     for name, figure in _figures(findings).items():
-        save_both(figure, folder / name, palette=name != "tasks")
+        save_both(figure, folder / name, palette=name in TRACED)
     for name, of_file in _csv_files(findings).items():
         if written := list(of_file):
             rows.write_csv(folder / name, written)

@@ -18,6 +18,7 @@ from mtrl_ntk.experiment.plots import (
     COLORS,
     DPI,
     INK,
+    LEGEND_ROWS,
     dress,
     legend,
 )
@@ -204,9 +205,10 @@ def _one_panel() -> tuple[Figure, Axes]:
 
 
 def _add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """Makes room beside the plot, whose width is the same whatever the length of the labels."""
+    """Makes room beside the plot, whose width is the same whatever the legend holds."""
     longest = max(len(line) for one in handles for line in str(one.get_label()).splitlines())
-    figure.set_size_inches(8.4 + 0.075 * longest, 5.0)
+    columns = -(-len(handles) // LEGEND_ROWS)
+    figure.set_size_inches(7.5 + columns * (0.9 + 0.075 * longest), 5.0)
     legend(figure, handles)
 
 

@@ -122,8 +122,8 @@ def _tasks(findings: Findings) -> Iterator[Section]:
 
 def _inside(findings: Findings) -> Iterator[Section]:
     note = (
-        "Geometric mean over runs, and the band from the least to the greatest of them. Zeros have "
-        "no place on the scale, and methods that log none are left out. "
+        "Geometric mean over runs and, with few tasks, the band from the least to the greatest of "
+        "them. Zeros have no place on the scale, and methods that log none are left out. "
     )
     headings = {
         "weights": ("Task weights", "Methods scale their weights differently: compare tasks."),

@@ -26,6 +26,7 @@ from mtrl_ntk.rl.sac import Part
 
 TRACED = {"weights": "Task weights", "ntk": "Largest NTK eigenvalues"}
 """What is drawn, with its title."""
+_MOST_BANDS = 4  # more lie over each other and hide the lines
 
 
 class Trace(NamedTuple):
@@ -120,6 +121,6 @@ def _draw_traces(axes: Axes, of_tasks: Mapping[str, Trace], tasks: Sequence[str]
     for task, trace in of_tasks.items():
         look = style(tasks.index(task))
         axes.plot(trace.steps, trace.middle, **look, label=task)
-        axes.fill_between(
-            trace.steps, trace.low, trace.high, color=look["color"], alpha=0.12, linewidth=0
-        )
+        if len(of_tasks) <= _MOST_BANDS:
+            ends = trace.low, trace.high
+            axes.fill_between(trace.steps, *ends, color=look["color"], alpha=0.12, linewidth=0)
