@@ -20,7 +20,7 @@ from mtrl_ntk.experiment import sweep as sweep_module
 from mtrl_ntk.experiment.sweep import run_sweep
 from mtrl_ntk.experiment.sweep_backends import make_backend
 from mtrl_ntk.experiment.sweep_job import Backend, Ending, Job
-from mtrl_ntk.experiment.sweep_options import Resources, Sweep, SweepOptions, minutes
+from mtrl_ntk.experiment.sweep_options import Resources, Sweep, SweepOptions, minutes, read_sweep
 from mtrl_ntk.experiment.sweep_runs import JobsPlan
 from mtrl_ntk.experiment.sweep_slurm import SlurmBackend, _SlurmExecution
 from tests.experiment.sweeps import SETTINGS, FakeTraining, write_finished_run
@@ -86,6 +86,16 @@ def test_a_time_is_minutes_or_has_colons(time: str, expected: int) -> None:
 def test_other_times_are_refused(time: str) -> None:
     with pytest.raises(ConfigError, match="time is"):
         minutes(time)
+
+
+@pytest.mark.parametrize("time", ["12:00:00", "90"])
+def test_a_time_in_a_file_has_quotes(tmp_path: Path, time: str) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(f"methods: equal\nbackend: slurm\ntime: {time}\n")
+    with pytest.raises(ConfigError, match="in quotes"):
+        read_sweep(["--sweep", str(file)], "sweep_mt10")
+    file.write_text(f"methods: equal\nbackend: slurm\ntime: '{time}'\n")
+    assert read_sweep(["--sweep", str(file)], "sweep_mt10").options.time == time
 
 
 @pytest.mark.parametrize("option", [{"cpus": 2}, {"partition": "gpu"}])
