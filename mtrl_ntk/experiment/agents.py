@@ -1,4 +1,4 @@
-"""Agents as configurations and checkpoints describe them."""
+"""Agents, and their replay, as configurations and checkpoints describe them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.archive import Found
 from mtrl_ntk.experiment.checkpoint import CheckpointError
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
-from mtrl_ntk.rl.replay import free_memory
+from mtrl_ntk.rl.replay import MultiTaskReplayBuffer, free_memory
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig, make_weighting
 
 if TYPE_CHECKING:
@@ -82,6 +82,22 @@ def _require_memory(config: SacConfig, num_tasks: int, device: torch.device) -> 
 
 _NETWORKS = 3
 """The actor and the two critics."""
+
+
+def make_replay(config: RunConfig, num_tasks: int, device: torch.device) -> MultiTaskReplayBuffer:
+    """Makes the empty replay of a run.
+
+    Raises:
+        UserError: If the memory does not suffice.
+    """
+    return MultiTaskReplayBuffer(
+        num_tasks,
+        config.loop.replay_capacity,
+        OBSERVATION_DIM,
+        ACTION_DIM,
+        device=device,
+        generator=torch.Generator(device).manual_seed(stream_seed(config.seed, "replay")),
+    )
 
 
 def load_agent(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtrl_ntk.errors import RunFailed
 from mtrl_ntk.experiment.checkpoint import save_checkpoint
 from mtrl_ntk.experiment.run_state import capture, describe
 from mtrl_ntk.experiment.state import split
@@ -102,6 +104,25 @@ class Health:
         self._lost = np.array(state.get("lost", self._lost), dtype=np.float64)
         rows = state.get("skipped_rows", {})
         self._skipped_rows = {name: list(counts) for name, counts in rows.items()}
+
+
+def require_health(run: Run) -> None:
+    """Ends a run that has nothing more to learn, before a checkpoint is made of it.
+
+    Raises:
+        RunFailed: If something stays not finite.
+    """
+    findings = run.health.findings(run.agent)
+    if not findings:
+        return
+    folder = run.logger.run_dir / DIAGNOSIS
+    save = partial(save_diagnosis, run, findings)
+    run.logger.outages.attempt(str(folder), save, "the run ends without")
+    more = f" and {len(findings) - 3} more" if len(findings) > 3 else ""
+    raise RunFailed(
+        f"stopped after {run.step} steps, as {'; '.join(findings[:3])}{more}. What led to it is in "
+        f"{folder}; the newest checkpoint is {run.saver.newest}"
+    )
 
 
 def save_diagnosis(run: Run, findings: Sequence[str]) -> Path:

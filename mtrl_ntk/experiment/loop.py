@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtrl_ntk.errors import Interrupted, RunFailed
-from mtrl_ntk.experiment.agents import make_agent, policy_of, stream_seed
+from mtrl_ntk.experiment.agents import make_agent, make_replay, policy_of
 from mtrl_ntk.experiment.disk_space import check_space, disk_need
 from mtrl_ntk.experiment.estimate import DurationEstimate
 from mtrl_ntk.experiment.evaluation import (
@@ -24,9 +22,15 @@ from mtrl_ntk.experiment.evaluation import (
     make_evaluation_envs,
     protocol,
 )
-from mtrl_ntk.experiment.health import DIAGNOSIS, Health, save_diagnosis
+from mtrl_ntk.experiment.health import Health, require_health
 from mtrl_ntk.experiment.learner import Learner, recorder_for
 from mtrl_ntk.experiment.logging import Counters, RunLogger
+from mtrl_ntk.experiment.messages import (
+    announce,
+    announce_resumption,
+    command_to_go_on,
+    what_is_unsaved,
+)
 from mtrl_ntk.experiment.monitor import (
     EpisodeStatistics,
     MetricMeans,
@@ -44,15 +48,12 @@ from mtrl_ntk.experiment.training_evaluation import EvaluationStopped, TrainingE
 from mtrl_ntk.experiment.training_kernels import diagnose_kernels
 from mtrl_ntk.experiment.wandb_mirror import make_mirror
 from mtrl_ntk.rl.envs import (
-    ACTION_DIM,
-    OBSERVATION_DIM,
     SimulationError,
     StepResults,
     WorkerError,
     make_envs,
     task_names,
 )
-from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 
 if TYPE_CHECKING:
     from mtrl_ntk.experiment.config import RunConfig
@@ -108,7 +109,7 @@ class Run:
         self.config, self.loop = config, config.loop
         self.protocol = protocol(config.env, config.evaluation)
         names = task_names(config.env.benchmark, config.env.tasks or None)
-        self.replay = self._make_replay(len(names), device)
+        self.replay = make_replay(config, len(names), device)
         self.agent = make_agent(config, len(names), device)
         check_space(disk_need(config, self.agent, self.replay), run_dir)
         if lock is not None:
@@ -150,16 +151,6 @@ class Run:
         self._started = time.perf_counter()
         self._start = start
 
-    def _make_replay(self, num_tasks: int, device: torch.device) -> MultiTaskReplayBuffer:
-        return MultiTaskReplayBuffer(
-            num_tasks,
-            self.loop.replay_capacity,
-            OBSERVATION_DIM,
-            ACTION_DIM,
-            device=device,
-            generator=torch.Generator(device).manual_seed(stream_seed(self.config.seed, "replay")),
-        )
-
     @property
     def counters(self) -> Counters:
         """How far the run is."""
@@ -185,7 +176,7 @@ class Run:
             Interrupted: If a signal asked to stop; the run is saved by then.
             RunFailed: If the environments cannot go on; the run is saved by then.
         """
-        self._announce()
+        announce(self, self._start)
         with self._stop:
             self._begin()
             try:
@@ -204,7 +195,7 @@ class Run:
             except (SimulationError, WorkerError) as error:
                 self._save_or_fail(f"{error}; stopped after {self.step} steps")
                 raise RunFailed(
-                    f"{error}; saved after {self.step} steps; to go on: {self._command_to_go_on}"
+                    f"{error}; saved after {self.step} steps; to go on: {command_to_go_on(self)}"
                 ) from error
 
     def _begin(self) -> None:
@@ -214,7 +205,7 @@ class Run:
         remarks = restore(self, self._start.found)
         if self.envs.pending_actions is None:
             self.saver.saved_at = self.step
-        self._say_what_it_goes_on_from(self._start.found.folder, remarks)
+        announce_resumption(self, self._start, self._start.found.folder, remarks)
         if self._start.continues and (later := self.archive.remove_after(self.step)):
             names = ", ".join(path.name for path in later)
             self.progress.message(f"removed what came after it: {names}")
@@ -267,7 +258,7 @@ class Run:
         if not self._is_due(self.loop.log_every):
             self._log()
         self.logger.log_results(self.counters, to_dict(self.config))
-        self._require_health()
+        require_health(self)
         with self.rates.paused():
             self.saver.save(self, state, finished=True)
         return result
@@ -277,18 +268,14 @@ class Run:
             return
         stopped = f"stopped by {self._stop.received.name} after {self.step} steps"
         self._save_or_fail(stopped)
-        raise Interrupted(f"{stopped}; to go on: {self._command_to_go_on}", self._stop.received)
+        raise Interrupted(f"{stopped}; to go on: {command_to_go_on(self)}", self._stop.received)
 
     def _save_or_fail(self, stopped: str) -> None:
         """Saves what is not saved yet, or raises what says why the run has stopped unsaved."""
         if self.saver.saved_at != self.step and not self._save():
             raise RunFailed(
-                f"{stopped}, {self.unsaved}; to go on from there: {self._command_to_go_on}"
+                f"{stopped}, {what_is_unsaved(self)}; to go on from there: {command_to_go_on(self)}"
             )
-
-    @property
-    def _command_to_go_on(self) -> str:
-        return f"train_mt10 --run-dir {shlex.quote(str(self.logger.run_dir))} --resume"
 
     def _choose_actions(self, observations: FloatArray) -> FloatArray:
         if self.step <= self.loop.warmstart_steps:
@@ -355,26 +342,7 @@ class Run:
             "charts/worker_restarts": np.array(self.restarts.count),
         }
         self.logger.log_training(self.counters, scalars(values, names))
-        self._require_health()
-
-    def _require_health(self) -> None:
-        """Ends a run that has nothing more to learn, before a checkpoint is made of it.
-
-        Raises:
-            RunFailed: If something stays not finite.
-        """
-        findings = self.health.findings(self.agent)
-        if not findings:
-            return
-        folder = self.logger.run_dir / DIAGNOSIS
-        self.logger.outages.attempt(
-            str(folder), lambda: save_diagnosis(self, findings), "the run ends without"
-        )
-        more = f" and {len(findings) - 3} more" if len(findings) > 3 else ""
-        raise RunFailed(
-            f"stopped after {self.step} steps, as {'; '.join(findings[:3])}{more}. What led to it "
-            f"is in {folder}; the newest checkpoint is {self.saver.newest}"
-        )
+        require_health(self)
 
     def _is_due(self, interval: int) -> bool:
         return interval > 0 and self.step > 0 and self.step % interval == 0
@@ -385,35 +353,6 @@ class Run:
             return self.evaluations.evaluate(policy, self.counters)
 
     def _save(self) -> bool:
-        self._require_health()
+        require_health(self)
         with self.rates.paused():
             return self.saver.save(self, capture(self))
-
-    @property
-    def unsaved(self) -> str | None:
-        """What of the run is not on the disk, in words; None if all of it is."""
-        if (reason := self.saver.failure) is not None:
-            newest = f"the newest checkpoint is {self.saver.newest}"
-            return f"which could not be saved: {reason}; {newest}"
-        if unwritten := self.logger.unwritten:
-            names = ", ".join(path.name for path in unwritten)
-            return f"of which {names} lack rows that could not be written"
-        return None
-
-    def _announce(self) -> None:
-        self.progress.message(
-            f"{self.config.method} on {self.envs.num_tasks} tasks, seed {self.config.seed}, on "
-            f"{self.agent.device.type}; replay of {self.loop.replay_capacity} transitions per "
-            f"task in {self.replay.nbytes / 1e6:.0f} MB; logs in {self.logger.run_dir}"
-        )
-        if self._start and self._start.found is None:
-            self.progress.message("there is no checkpoint to go on from yet: starting afresh")
-
-    def _say_what_it_goes_on_from(self, folder: Path, remarks: Sequence[str]) -> None:
-        self.progress.message(f"going on after {self.step} steps from {folder}")
-        if self._start and self._start.changes:
-            self.progress.message(f"changed: {'; '.join(self._start.changes)}")
-        if remarks:
-            self.progress.message(
-                f"from here on results may differ in the last bits: {'; '.join(remarks)}"
-            )

@@ -14,6 +14,7 @@ from mtrl_ntk.experiment.agents import CHECKPOINT, CONFIG, resolve_device
 from mtrl_ntk.experiment.archive import checkpoints
 from mtrl_ntk.experiment.evaluation import EvaluationResult
 from mtrl_ntk.experiment.loop import Run
+from mtrl_ntk.experiment.messages import what_is_unsaved
 from mtrl_ntk.experiment.outages import Outages
 from mtrl_ntk.experiment.plots import plot_run
 from mtrl_ntk.experiment.progress import Progress
@@ -56,8 +57,8 @@ def train(config: RunConfig) -> EvaluationResult:
         if not is_described:
             _describe(run, start)
         _show_results(run.progress, result, run_dir, run.counters.seconds)
-    if run.unsaved:
-        raise RunFailed(f"the run has reached its end, {run.unsaved}")
+    if unsaved := what_is_unsaved(run):
+        raise RunFailed(f"the run has reached its end, {unsaved}")
     return result
 
 

@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from mtrl_ntk.errors import RunFailed
+from mtrl_ntk.errors import Interrupted, RunFailed
 from mtrl_ntk.experiment import loop, training, training_evaluation
 from mtrl_ntk.experiment.agents import make_agent
-from mtrl_ntk.experiment.archive import checkpoints, load_newest
+from mtrl_ntk.experiment.archive import Archive, checkpoints, load_newest
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.disk_space import disk_need
 from mtrl_ntk.experiment.evaluation import EvaluationResult
@@ -138,6 +139,22 @@ def test_a_stop_that_cannot_be_saved_is_a_failure(
         RunFailed, match=r"stopped by SIGTERM after 23 steps, .*step 15; .*--resume"
     ):
         train_through(monkeypatch, config, {18: fill, 23: stop})
+
+
+def test_a_stop_while_saving_waits_for_the_end_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Archive.save
+
+    def save_interrupted(*given: Any) -> Path:  # noqa: ANN401
+        os.kill(os.getpid(), signal.SIGTERM)
+        return save(*given)
+
+    monkeypatch.setattr(Archive, "save", save_interrupted)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM after 15 steps"):
+        train(config_for(tmp_path / "run"))
+    newest = load_newest(tmp_path / "run" / "checkpoint", replay=True)
+    assert newest.folder.name == "step-000000015"
 
 
 def test_settings_that_could_not_be_written_are_written_at_the_end(
