@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _SYNCHRONISING = (
     "_local_scalar_dense",
@@ -18,6 +21,8 @@ _SYNCHRONISING = (
     "linalg_eig",
     "is_nonzero",
     "equal",
+    # What a tensor is made of that is given numbers of the host: on a device, a copy of them.
+    "lift_fresh",
 )
 
 
@@ -64,6 +69,39 @@ class StrayTensorGuard(TorchDispatchMode):
         if len(devices) > 1:
             raise HostSynchronisationError(f"{func} mixes tensors of {sorted(devices)}")
         return func(*args, **(kwargs or {}))
+
+
+class TransferLog(TorchDispatchMode):
+    """Counts the copies between devices.
+
+    Attributes:
+        count: How many there were.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Runs ``func``, and counts it if it copies from one device to another."""
+        result = func(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, result))
+        devices = {leaf.device for leaf in leaves if isinstance(leaf, torch.Tensor)}
+        self.count += str(func).split(".")[1] in {"copy_", "_to_copy"} and len(devices) > 1
+        return result
+
+
+class GeneratorForAnyDevice(torch.Generator):
+    """A random stream on the CPU, whatever the device asked for."""
+
+    def __new__(cls, device: torch.device) -> Self:  # noqa: ARG004
+        return super().__new__(cls, "cpu")  # type: ignore[call-arg]
 
 
 def forbid_host_synchronisation() -> AbstractContextManager[object]:

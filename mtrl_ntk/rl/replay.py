@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.rl.staging import Staging
 from mtrl_ntk.rl.types import Batch
 
 FloatArray = npt.NDArray[np.float32]
@@ -58,6 +59,7 @@ class MultiTaskReplayBuffer:
         # The host knows where to write, the device how much there is to draw from.
         self._inserted = np.zeros(num_tasks, dtype=np.int64)
         self._sizes = torch.zeros(num_tasks, 1, device=device)
+        self._staging = Staging(device)
 
     @property
     def nbytes(self) -> int:
@@ -105,12 +107,12 @@ class MultiTaskReplayBuffer:
             dtype=np.float32,
         )
         keep = np.ones(rewards.shape, dtype=np.bool_) if valid is None else valid
-        rows = torch.from_numpy(packed[keep])
-        indices = torch.from_numpy(self._next_indices(keep))
-        device = self._rows.device
-        self._rows.index_copy_(0, indices.to(device), rows.to(device))
+        places = self._next_indices(keep)
         self._inserted += keep.sum(axis=1)
-        self._sizes.copy_(torch.from_numpy(self.sizes[:, None]))
+        sizes = self.sizes[:, None].astype(np.float32)
+        indices, rows, sizes_there = self._staging.send(places, packed[keep], sizes)
+        self._rows.index_copy_(0, indices, rows)
+        self._sizes.copy_(sizes_there)
 
     def _next_indices(self, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Row of each kept transition, in the order of ``packed[keep]``."""

@@ -15,8 +15,12 @@ from mtrl_ntk.experiment.monitor import MetricMeans
 from mtrl_ntk.rl.graphed import CudaRecorder
 from mtrl_ntk.rl.networks import NetworkKind
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
-from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
-from tests.device import forbid_host_synchronisation
+from mtrl_ntk.rl.sac import MultiTaskSAC, Noise, SacConfig
+from tests.device import (
+    GeneratorForAnyDevice,
+    forbid_host_synchronisation,
+    forbid_stray_tensors,
+)
 from tests.recorder import OperationRecorder
 from tests.rl.agents import COMBINATIONS, TASKS, make_weighting
 
@@ -25,14 +29,14 @@ FEW = [("ntkmtl", "shared"), ("famo", "multi_head"), ("equal", "independent")]
 every_few = pytest.mark.parametrize(("method", "network"), FEW)
 
 
-def make_replay() -> MultiTaskReplayBuffer:
+def make_replay(device: str = "cpu") -> MultiTaskReplayBuffer:
     replay = MultiTaskReplayBuffer(
         TASKS,
         32,
         OBSERVATION,
         ACTION,
-        device=torch.device("cpu"),
-        generator=torch.Generator().manual_seed(0),
+        device=torch.device(device),
+        generator=torch.Generator("cpu").manual_seed(0),
     )
     add_transitions(replay, 20)
     return replay
@@ -52,6 +56,7 @@ def make_learner(
     method: str,
     network: NetworkKind,
     recorder: OperationRecorder | None = None,
+    device: str = "cpu",
     **settings: Any,  # noqa: ANN401
 ) -> Learner:
     config = SacConfig(batch_size=ROWS, width=8, depth=2, network=network, **settings)
@@ -62,8 +67,9 @@ def make_learner(
         config=config,
         make_weighting=partial(make_weighting, method),
         seed=0,
+        device=device,
     )
-    return Learner(agent, make_replay(), MetricMeans(), recorder=recorder)
+    return Learner(agent, make_replay(device), MetricMeans(), recorder=recorder)
 
 
 def everything(learner: Learner) -> dict[str, Tensor]:
@@ -145,6 +151,23 @@ def test_an_update_never_waits_for_the_device(recorder: OperationRecorder | None
     with forbid_host_synchronisation():
         for _ in range(6):
             learner.update()
+
+
+@every_few
+def test_an_update_keeps_to_its_device(
+    method: str, network: NetworkKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The meta device has no random streams: what is drawn is passed in.
+    noise = make_learner(method, network).agent.draw_noise()
+    monkeypatch.setattr(torch, "Generator", GeneratorForAnyDevice)
+    learner = make_learner(method, network, device="meta")
+    with forbid_stray_tensors():
+        for _ in range(2):
+            uniform = torch.empty(TASKS, ROWS, device="meta")
+            learner.metrics.count(
+                learner._learn_from(uniform, Noise(*(part.to("meta") for part in noise)))
+            )
+    assert {tensor.device.type for tensor in learner.metrics.state()["sums"].values()} == {"meta"}
 
 
 def test_only_cuda_records() -> None:

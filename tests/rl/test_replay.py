@@ -10,19 +10,19 @@ import torch
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
-from tests.device import forbid_host_synchronisation
+from tests.device import TransferLog, forbid_host_synchronisation, forbid_stray_tensors
 
 TASKS, OBSERVATION, ACTION = 3, 4, 2
 
 
-def make_buffer(capacity: int = 6) -> MultiTaskReplayBuffer:
+def make_buffer(capacity: int = 6, device: str = "cpu") -> MultiTaskReplayBuffer:
     """A small buffer."""
     return MultiTaskReplayBuffer(
         TASKS,
         capacity,
         OBSERVATION,
         ACTION,
-        device=torch.device("cpu"),
+        device=torch.device(device),
         generator=torch.Generator().manual_seed(0),
     )
 
@@ -122,6 +122,17 @@ def test_sampling_never_waits_for_the_device() -> None:
     buffer.add(**transitions(0))
     with forbid_host_synchronisation():
         buffer.sample(4)
+
+
+def test_new_transitions_go_to_the_device_in_one_copy() -> None:
+    buffer = make_buffer(device="meta")
+    for number in range(3):
+        with TransferLog() as log:
+            buffer.add(**transitions(number, copies=2))
+        assert log.count == 1
+    with forbid_stray_tensors():
+        batch = buffer.gather(torch.empty(TASKS, 4, device="meta"))
+    assert {values.device.type for values in batch} == {"meta"}
 
 
 def test_memory_is_as_documented() -> None:

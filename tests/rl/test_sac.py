@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -19,14 +19,12 @@ from mtrl_ntk.rl.networks import NetworkKind, tanh_gaussian_log_prob
 from mtrl_ntk.rl.sac import MultiTaskSAC, Noise, Part, SacConfig
 from mtrl_ntk.rl.types import Batch
 from tests.device import (
+    GeneratorForAnyDevice,
     HostSynchronisationError,
     forbid_host_synchronisation,
     forbid_stray_tensors,
 )
 from tests.rl.agents import COMBINATIONS, make_weighting
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 TASKS, ROWS, OBSERVATION, ACTION = 3, 8, 6, 2
 
@@ -390,13 +388,6 @@ def test_the_device_checks_can_fail() -> None:
             offence()
     with forbid_stray_tensors(), pytest.raises(HostSynchronisationError):
         values.sum() * values.to("meta")
-
-
-class GeneratorForAnyDevice(torch.Generator):
-    """A random stream on the CPU, whatever the device asked for."""
-
-    def __new__(cls, device: torch.device) -> Self:  # noqa: ARG004
-        return super().__new__(cls, "cpu")  # type: ignore[call-arg]
 
 
 @every_method
