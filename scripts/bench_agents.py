@@ -34,7 +34,7 @@ from mtrl_ntk.rl.types import Batch, Metrics
 PLAIN, EQUAL, SEQUENTIAL = "plain", "equal", "sequential"
 
 _METHOD_OF = {PLAIN: EQUAL, SEQUENTIAL: "ntkmtl"}
-_OBSERVATION_DIM, _ACTION_DIM = 39, 4
+OBSERVATION_DIM, ACTION_DIM = 39, 4
 """Those of Meta-World, whose simulator is not needed here."""
 
 
@@ -211,8 +211,8 @@ def make_agent(
     keep_freed_memory()
     return (PlainSAC if variant.name == PLAIN else TimedSAC)(
         size.tasks,
-        _OBSERVATION_DIM,
-        _ACTION_DIM,
+        OBSERVATION_DIM,
+        ACTION_DIM,
         config=SacConfig(
             batch_size=size.rows,
             network=network,
@@ -236,9 +236,9 @@ def make_batch(size: Size, device: torch.device | str) -> Batch:
         return torch.randn(shape, generator=generator, device=device)
 
     return Batch(
-        draw(_OBSERVATION_DIM),
-        draw(_ACTION_DIM).tanh(),
+        draw(OBSERVATION_DIM),
+        draw(ACTION_DIM).tanh(),
         draw(),
-        draw(_OBSERVATION_DIM),
+        draw(OBSERVATION_DIM),
         torch.zeros_like(draw()),
     )
