@@ -69,22 +69,23 @@ def check_space(need: DiskNeed, run_dir: Path) -> None:
     Raises:
         UserError: If not even one checkpoint of the end can be saved.
     """
-    free = _free(run_dir) + _size(run_dir / CHECKPOINT)
+    free = free_space(run_dir) + _size(run_dir / CHECKPOINT)
     if need.least > free:
         raise UserError(
-            f"the run needs {_text(need.least)} on the disk of {run_dir} for a checkpoint with its "
-            f"replay of {_text(need.replay)}, {_text(free)} are free: make room, choose --run-dir "
-            "on another disk, or lower --replay-capacity"
+            f"the run needs {size_text(need.least)} on the disk of {run_dir} for a checkpoint with "
+            f"its replay of {size_text(need.replay)}, {size_text(free)} are free: make room, "
+            "choose --run-dir on another disk, or lower --replay-capacity"
         )
     if need.most > free:
         warnings.warn(
-            f"the run may fill the disk of {run_dir}: it needs about {_text(need.most)}, "
-            f"{_text(free)} are free; --keep-checkpoints 1 needs less",
+            f"the run may fill the disk of {run_dir}: it needs about {size_text(need.most)}, "
+            f"{size_text(free)} are free; --keep-checkpoints 1 needs less",
             stacklevel=2,
         )
 
 
-def _free(run_dir: Path) -> int:
+def free_space(run_dir: Path) -> int:
+    """Free bytes on the disk of a folder, which need not be there yet."""
     folder = run_dir.absolute()
     while not folder.is_dir():
         folder = folder.parent
@@ -95,5 +96,6 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _text(num_bytes: int) -> str:
+def size_text(num_bytes: int) -> str:
+    """A number of bytes for people: ``1.2 MB`` or ``3.45 GB``."""
     return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import torch
 import yaml
 
 from mtrl_ntk.experiment.config import defaults, to_dict
+from mtrl_ntk.experiment.disk_space import free_space, size_text
 from mtrl_ntk.experiment.evaluation import protocol
 from mtrl_ntk.experiment.logging import refuse_taken
 from mtrl_ntk.experiment.progress import format_duration
@@ -93,22 +93,10 @@ def estimate(costs: Costs, run_dir: Path) -> Iterator[str]:
         "libraries and the rest": costs.program,
         "worker processes": costs.workers,
     }
-    each = "; ".join(f"{name} {in_words(size)}" for name, size in parts.items())
-    free = in_words(psutil.virtual_memory().available)
-    yield f"  memory: about {in_words(costs.memory)}, and {free} are free: {each}"
+    each = "; ".join(f"{name} {size_text(size)}" for name, size in parts.items())
+    free = size_text(psutil.virtual_memory().available)
+    yield f"  memory: about {size_text(costs.memory)}, and {free} are free: {each}"
     yield (
-        f"  disk: at most about {in_words(costs.disk)}, and {in_words(_free_disk(run_dir))} are "
-        "free: checkpoints and the replay; logs and videos come on top"
+        f"  disk: at most about {size_text(costs.disk)}, and {size_text(free_space(run_dir))} are "
+        "free: checkpoints, replay and logs; videos come on top"
     )
-
-
-def _free_disk(folder: Path) -> int:
-    existing = next(
-        each for each in (folder.absolute(), *folder.absolute().parents) if each.exists()
-    )
-    return shutil.disk_usage(existing).free
-
-
-def in_words(num_bytes: int) -> str:
-    """A number of bytes, in MB or GB."""
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"

@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from mtrl_ntk.experiment.agents import make_agent, policy_of, resolve_device
+from mtrl_ntk.experiment.disk_space import disk_need
 from mtrl_ntk.experiment.estimate import evaluation_seconds
 from mtrl_ntk.experiment.evaluation import make_evaluation_envs
 from mtrl_ntk.experiment.training import learner_threads
@@ -61,7 +62,7 @@ class Costs:
     on_gpu: bool
     """Whether replay and learner are in the memory of a GPU."""
     disk: int
-    """Bytes of the checkpoints: the newest and the best, and the replay that they share."""
+    """Bytes that the run writes at most, without videos."""
 
     @property
     def memory(self) -> int:
@@ -155,15 +156,10 @@ def _scaled(
 ) -> Costs:
     loop, env = config.loop, config.env
     num_tasks = len(task_names(env.benchmark, env.tasks or None))
-    row = steps.replay.nbytes // (num_tasks * steps.replay.capacity)
     evaluations_s = evaluation_seconds(
         config, num_tasks, random_step_s / (num_tasks * env.envs_per_task), done
     )
-    inserted = loop.total_steps * env.envs_per_task
-    held = min(inserted, loop.replay_capacity)
-    # Transitions that only the best checkpoint refers to any more stay on the disk.
-    kept = held + min(inserted - held, held)
-    learner, saved = _memory_of(steps.agent)
+    learner = _memory_of(steps.agent)
     on_gpu = steps.device.type == "cuda"
     here = 0 if on_gpu else learner + steps.replay.nbytes
     children = psutil.Process().children(recursive=True)
@@ -172,18 +168,18 @@ def _scaled(
         step_s=step_s,
         evaluations_s=evaluations_s,
         total_s=steps_seconds(config, done, random_step_s, step_s) + evaluations_s,
-        replay=num_tasks * loop.replay_capacity * row,
+        replay=steps.replay.nbytes // steps.replay.capacity * loop.replay_capacity,
         learner=learner,
         program=max(psutil.Process().memory_info().rss - here, 0),
         workers=sum(child.memory_full_info().uss for child in children),
         num_workers=2 * resolved_workers(env) + bool(resolved_workers(env)),
         on_gpu=on_gpu,
-        disk=num_tasks * kept * row + (loop.keep_checkpoints + 1) * saved,
+        disk=disk_need(config, steps.agent, steps.replay).most,
     )
 
 
-def _memory_of(agent: MultiTaskSAC) -> tuple[int, int]:
-    """Memory of an agent with its gradients, and the part of it that checkpoints hold; in bytes."""
-    saved = sum(t.nbytes for t in (agent.state_dict() | agent.optimizer_state()).values())
+def _memory_of(agent: MultiTaskSAC) -> int:
+    """Memory of an agent with its optimisers and gradients, in bytes."""
+    tensors = agent.state_dict() | agent.optimizer_state()
     balancers = (agent.critic_balancer, agent.actor_balancer)
-    return saved + sum(balancer.nbytes for balancer in balancers), saved
+    return sum(t.nbytes for t in tensors.values()) + sum(b.nbytes for b in balancers)

@@ -9,7 +9,7 @@ import yaml
 from rich.text import Text
 
 from mtrl_ntk.experiment.config import to_dict
-from mtrl_ntk.experiment.dry_run import in_words
+from mtrl_ntk.experiment.disk_space import size_text
 from mtrl_ntk.experiment.options import updated
 from mtrl_ntk.experiment.progress import format_duration, standard_output
 from mtrl_ntk.experiment.rehearsal import rehearse
@@ -72,10 +72,11 @@ def _estimate(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Fou
     costs = rehearse(first, saved_step(left[0].folder))
     rounds = -(-len(left) // plan.jobs)
     return (
-        f"about {format_duration(rounds * costs.total_s)}, {in_words(plan.jobs * costs.memory)} of "
-        f"memory and {in_words(len(runs) * costs.disk)} of disk, if all runs are like "
+        f"about {format_duration(rounds * costs.total_s)}, "
+        f"{size_text(plan.jobs * costs.memory)} of memory and "
+        f"{size_text(len(runs) * costs.disk)} of disk, if all runs are like "
         f"{left[0].name} and do not slow each other down: {format_duration(costs.total_s)} and "
-        f"{in_words(costs.memory)} for each"
+        f"{size_text(costs.memory)} for each"
     )
 
 

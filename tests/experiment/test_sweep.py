@@ -184,7 +184,7 @@ def test_a_dry_run_shows_all_and_starts_nothing(
     assert fake.events("began") == {}
     output = capsys.readouterr().out
     assert "4 runs (1 finished, 3 new), 2 at once on 2 cores" in output
-    assert "about 2 h 00 min, 3.0 GB of memory and 4.0 GB of disk, if all runs are like" in output
+    assert "about 2 h 00 min, 3.00 GB of memory and 4.00 GB of disk, if all runs are like" in output
     assert all(name in output for name in NAMES)
     assert "\n  total_steps: 80\n" in output
     assert "\n  threads: 1\n" in output
