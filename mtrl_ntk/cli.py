@@ -167,10 +167,10 @@ def _run(prog: str, command: Callable[[list[str], str], None]) -> None:
         print(f"{prog}: {stop}", file=sys.stderr)
         sys.exit(stop.exit_code)
     except UserError as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except RunFailed as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
@@ -187,4 +187,14 @@ def _print_completion(argv: list[str], prog: str) -> None:
 def _show_warning(prog: str, message: Warning | str, *_: object) -> None:
     """Shows a warning as one line, without the place in the code that it comes from."""
     with suppress(OSError):  # the log of the output may be on the very disk that is full
-        print(f"{prog}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"{prog}: warning: {_one_line(message)}", file=sys.stderr)
+
+
+def _one_line(message: object) -> str:
+    """The message without line breaks, and cut where a hostile file has made it endless."""
+    text = " ".join(str(message).split())
+    return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}..."
+
+
+_LONGEST_LINE = 2000
+"""Characters; a list of all tasks has fewer."""

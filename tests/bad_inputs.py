@@ -22,7 +22,7 @@ FILES: Mapping[str, bytes | str] = {
     "bomb.yaml": BOMB,
     "code.yaml": "seed: !!python/object/apply:os.system ['touch hacked']\n",
     "date.yaml": "seed: 2020-13-45\n",
-    "deep.yaml": "seed: " + "[" * 1500,
+    "deep.yaml": "seed: " + "{a: " * 1500,
     "empty.yaml": "",
     "hex.yaml": "width: 0x" + "f" * 6000 + "\n",
     "key.yaml": "? [a, b]\n: 2\n",
@@ -64,11 +64,17 @@ def write_world(folder: Path) -> None:
     (foreign / "manifest.json").write_text('{"format": "another program"}')
 
 
-def listing(folder: Path) -> list[tuple[str, int, int]]:
-    """All in a folder, files with sizes and times, so that nothing can change unseen."""
+def listing(folder: Path, but: Path | None = None) -> list[tuple[str, int, int]]:
+    """All in a folder, files with sizes and times, so that nothing can change unseen.
+
+    Args:
+        folder: The folder.
+        but: A folder in it that is left out.
+    """
     return [
         (str(path), path.stat().st_size, path.stat().st_mtime_ns)
         if path.is_file()
         else (str(path), 0, 0)
         for path in sorted(folder.rglob("*"))
+        if but is None or not path.is_relative_to(but)
     ]

@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.conversion import shown
 
 FORMAT = "mtrl_ntk checkpoint"
 SCHEMA_VERSION = 1
@@ -97,10 +99,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         path = _loadable(path)
         manifest = _read_manifest(path)
         _verify_files(path, manifest["files"])
-        training = load_file(path / TRAINING) if TRAINING in manifest["files"] else {}
-        return Checkpoint(load_file(path / WEIGHTS), manifest["metadata"], training)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged: a file of it holds no tensors") from error
+        training = _load_tensors(path / TRAINING) if TRAINING in manifest["files"] else {}
+        return Checkpoint(_load_tensors(path / WEIGHTS), manifest["metadata"], training)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
@@ -132,6 +132,14 @@ def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     except SafetensorError as error:
         # How safetensors reports a full disk.
         raise OSError(str(error)) from error
+
+
+def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, RuntimeError, ValueError, LookupError) as error:
+        # All but the first: sizes and types that safetensors allows and PyTorch does not.
+        raise CheckpointError(f"{path.parent} is damaged: {path.name} holds no tensors") from error
 
 
 def _write_manifest(staging: Path, metadata: Mapping[str, object]) -> None:
@@ -195,28 +203,33 @@ def _loadable(folder: Path) -> Path:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
+    require_memory(folder / MANIFEST, (folder / MANIFEST).stat().st_size)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest: Any = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        is_ours = isinstance(manifest, dict) and manifest.get("format") == FORMAT
+        digest = _digest({k: v for k, v in manifest.items() if k != "sha256"}) if is_ours else ""
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder} is damaged: {MANIFEST} is not valid JSON") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if not is_ours:
         raise CheckpointError(f"{folder} was not written by mtrl_ntk")
     if manifest.get("schema_version") != SCHEMA_VERSION:
         raise CheckpointError(
             f"{folder} was written by another version of mtrl_ntk: its schema is "
-            f"{manifest.get('schema_version')}, this version reads {SCHEMA_VERSION}"
+            f"{shown(manifest.get('schema_version'))}, this version reads {SCHEMA_VERSION}"
         )
-    if manifest.pop("sha256", None) != _digest(manifest):
+    if manifest.get("sha256") != digest:
         raise CheckpointError(f"{folder} is damaged: {MANIFEST} does not match its own hash")
     files, metadata = manifest.get("files"), manifest.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(files, dict) or WEIGHTS not in files:
         raise CheckpointError(f"{folder} is damaged: {MANIFEST} names no {WEIGHTS} or metadata")
-    return manifest
+    result: dict[str, Any] = manifest
+    return result
 
 
 def _verify_files(folder: Path, files: Mapping[str, object]) -> None:
     for path, expected in _files(folder, files):
-        if _fingerprint(path) != expected:
+        require_memory(path, size := path.stat().st_size)
+        if size != expected.get("size") or _fingerprint(path) != expected:
             raise CheckpointError(f"{folder} is damaged: {path.name} does not match its hash")
 
 
@@ -225,9 +238,9 @@ def _files(folder: Path, files: Mapping[str, object]) -> Iterator[tuple[Path, Ma
     for name, expected in files.items():
         path = folder / name
         if path.name != name or not isinstance(expected, Mapping):
-            raise CheckpointError(f"{folder} is damaged: {name!r} is no file in it")
+            raise CheckpointError(f"{folder} is damaged: {shown(name)} is no file in it")
         if not path.is_file():
-            raise CheckpointError(f"{folder} is damaged: {name} is missing")
+            raise CheckpointError(f"{folder} is damaged: {name[:255]} is missing")
         yield path, expected
 
 
@@ -255,6 +268,19 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_memory(path: Path, size: int) -> None:
+    """Refuses a file that could not be held, before it is read.
+
+    Raises:
+        CheckpointError: If it is larger than the memory that is free.
+    """
+    available = psutil.virtual_memory().available
+    if size > available:
+        raise CheckpointError(
+            f"{path} has {size / 1e9:.0f} GB, and {available / 1e9:.0f} GB of memory are free"
+        )
 
 
 def _sibling(folder: Path, suffix: str) -> Path:

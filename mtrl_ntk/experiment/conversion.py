@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import reprlib
 from collections.abc import Callable
@@ -131,9 +132,12 @@ def _string(value: object) -> str:
 
 
 def _path(value: object) -> Path:
-    if isinstance(value, str) and value:
-        return Path(value)
-    raise ValueError("a path")
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("a path")
+    # Longer ones the system refuses, wherever they are first looked for.
+    if len(value) > 4000 or any(len(os.fsencode(part)) > 255 for part in Path(value).parts):
+        raise ValueError("a path, with names of at most 255 bytes")
+    return Path(value)
 
 
 _SCALARS: dict[Any, Callable[[object], object]] = {

@@ -19,8 +19,9 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.grouping import Group, group_tasks, mean_affinity
 from mtrl_ntk.experiment.kernel_plots import HeatMap, affinity_figure, eigenvalue_figure
 from mtrl_ntk.experiment.kernels import PARTS, Diagnosis, load_diagnoses
+from mtrl_ntk.experiment.log_files import read_rows
 from mtrl_ntk.experiment.logging import TRAINING_CSV
-from mtrl_ntk.experiment.plots import Curve, read_rows, save, task_curves
+from mtrl_ntk.experiment.plots import Curve, save, task_curves
 from mtrl_ntk.experiment.progress import standard_output
 from mtrl_ntk.rl.sac import Part
 
@@ -113,7 +114,7 @@ def _titles(run_dirs: Sequence[Path]) -> list[str]:
 def _read(run_dir: Path, title: str) -> _Run:
     if not (run_dir / TRAINING_CSV).is_file():
         raise UserError(f"{run_dir} holds no run: there is no {TRAINING_CSV}")
-    rows = read_rows(run_dir / TRAINING_CSV)
+    rows = read_rows(run_dir / TRAINING_CSV, "env_steps")
     eigenvalues: dict[str, dict[str, Curve]] = {p: task_curves(rows, "ntk", p) for p in PARTS}
     return _Run(title, eigenvalues, {part: load_diagnoses(run_dir, part) for part in PARTS})
 

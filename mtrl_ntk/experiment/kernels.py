@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -137,14 +139,53 @@ def load_diagnoses(run_dir: Path, part: Part) -> list[Diagnosis]:
 
 def _load(path: Path) -> Diagnosis:
     try:
-        with path.open("rb") as file, np.load(file) as arrays:
+        if not path.is_file():
+            raise ValueError("it is not a file")
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > _MOST_BYTES:
+            raise ValueError(f"it holds {size / 1e9:.0f} GB")
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             diagnosis = Diagnosis(**{f.name: _value(arrays[f.name]) for f in fields(Diagnosis)})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        _check(diagnosis)
+    except _DAMAGES as error:
         raise UserError(f"{path} is damaged, or no diagnosis of kernels: {error}") from error
-    num_tasks = len(diagnosis.task_names)
-    if diagnosis.affinity.shape != (num_tasks, num_tasks):
-        raise UserError(f"{path} is no diagnosis of {num_tasks} tasks")
     return diagnosis
+
+
+_MOST_BYTES = 1 << 30
+_DAMAGES = (
+    *(OSError, ValueError, LookupError, EOFError, MemoryError, TypeError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, struct.error),
+)
+"""What zipfile, zlib and NumPy raise on files that are not what they say."""
+
+
+def _check(diagnosis: Diagnosis) -> None:
+    """Checks that the parts are of one size, and of the types that reports count on.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    kernel = diagnosis.extended_kernel
+    k, n = kernel.shape[:2]
+    shapes = {
+        "task_names": (k,),
+        "extended_kernel": (k, n, k, n),
+        "eigenvalues": (k, n),
+        "condition_numbers": (k,),
+        "affinity": (k, k),
+        "coupling": (k, k),
+    }
+    for name, shape in shapes.items():
+        array = getattr(diagnosis, name)
+        kind = "U" if name == "task_names" else "f"
+        if k == 0 or n == 0 or array.shape != shape or array.dtype.kind != kind:
+            raise ValueError(f"{name} is {array.dtype} {array.shape}")
+    for field in fields(diagnosis):
+        value = getattr(diagnosis, field.name)
+        if field.name not in shapes and type(value).__name__ != field.type:
+            raise ValueError(f"{field.name} is {value}")
 
 
 def _value(array: npt.NDArray[Any]) -> Any:  # noqa: ANN401 - the fields have many types

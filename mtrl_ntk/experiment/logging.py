@@ -17,6 +17,7 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.events import EventFile, cut_events, event_files
 from mtrl_ntk.experiment.growing_file import CsvFile
 from mtrl_ntk.experiment.hyper_parameters import add_hyper_parameters, final_metrics
+from mtrl_ntk.experiment.log_files import read_rows
 from mtrl_ntk.experiment.outages import Outages
 
 if TYPE_CHECKING:
@@ -242,13 +243,12 @@ def _create(path: Path) -> CsvFile:
 def success_rates(folder: Path) -> dict[int, float]:
     """Mean success rate of each evaluation of a run, by vector steps."""
     try:
-        text = (folder / EVALUATION_CSV).read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    whole = text[: text.rfind("\n") + 1].splitlines()
+        rows = read_rows(folder / EVALUATION_CSV, "vector_steps", "task", "success_rate")
+    except UserError:
+        return {}  # as if it had none: train_mt10 --resume writes it anew
     return {
-        int(row["vector_steps"]): float(row["success_rate"] or "nan")
-        for row in csv.DictReader(whole)
+        int(float(row["vector_steps"])): float(row["success_rate"] or "nan")
+        for row in rows
         if row["task"] == MEAN_TASK
     }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,6 +24,7 @@ from matplotlib.ticker import (
 )
 from PIL import Image
 
+from mtrl_ntk.experiment.log_files import read_rows
 from mtrl_ntk.experiment.logging import EVALUATION_CSV, MEAN_TASK, TRAINING_CSV
 
 # The ten colours of Petroff, *Accessible Color Sequences for Data Visualization* (2021), chosen to
@@ -60,9 +59,9 @@ def plot_run(run_dir: Path) -> list[Path]:
     Returns:
         Those of ``success.png``, ``weights.png``, ``ntk.png`` and ``losses.png`` that were drawn.
     """
-    training = read_rows(run_dir / TRAINING_CSV)
+    training = read_rows(run_dir / TRAINING_CSV, "env_steps")
     figures = {
-        "success.png": _success_figure(read_rows(run_dir / EVALUATION_CSV)),
+        "success.png": _success_figure(_evaluations(run_dir)),
         "weights.png": _network_figure(training, "weights", "Task weights"),
         "ntk.png": _network_figure(training, "ntk", "Largest NTK eigenvalues"),
         "losses.png": _network_figure(training, "losses", "Losses"),
@@ -73,6 +72,10 @@ def plot_run(run_dir: Path) -> list[Path]:
         folder.mkdir(exist_ok=True)
         save(figure, path)
     return list(drawn)
+
+
+def _evaluations(run_dir: Path) -> list[dict[str, str]]:
+    return read_rows(run_dir / EVALUATION_CSV, "env_steps", "task", "success_rate")
 
 
 def _success_figure(rows: list[dict[str, str]]) -> Figure | None:
@@ -110,16 +113,6 @@ def _network_figure(rows: list[dict[str, str]], group: str, title: str) -> Figur
     handles = {line.get_label(): line for axes in all_axes for line in axes.lines}
     legend(figure, [handles[task] for task in tasks])
     return figure
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, none if it is missing."""
-    if not path.is_file():
-        return []
-    text = path.read_text(encoding="utf-8")
-    # A run killed while writing leaves half a line, whose last number would be wrong.
-    complete = text[: text.rfind("\n") + 1]
-    return list(csv.DictReader(io.StringIO(complete)))
 
 
 def _success_curves(rows: list[dict[str, str]]) -> dict[str, Curve]:

@@ -17,8 +17,9 @@ import numpy as np
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment import config as run_config
 from mtrl_ntk.experiment.kernels import PARTS
+from mtrl_ntk.experiment.log_files import read_rows
 from mtrl_ntk.experiment.logging import EVALUATION_CSV, MEAN_TASK, TRAINING_CSV
-from mtrl_ntk.experiment.plots import Curve, read_rows, task_curves
+from mtrl_ntk.experiment.plots import Curve, task_curves
 from mtrl_ntk.experiment.report_statistics import FloatArray
 from mtrl_ntk.experiment.run_info import RUN_INFO
 from mtrl_ntk.rl.sac import Part
@@ -28,6 +29,8 @@ CONFIG_YAML = "config.yaml"
 SINGLE_TASK = "STL"
 _LOGGED = ("weights", "ntk")
 _FILES = (CONFIG_YAML, RUN_INFO, EVALUATION_CSV)
+_MOST_BYTES = 1_000_000
+"""Far above any ``run.json``."""
 _MOST_SETTINGS = 3
 _LONGEST_VALUE = 60
 
@@ -174,8 +177,9 @@ def read_run(path: Path) -> Run:
 
 def _read_info(path: Path) -> dict[str, Any]:
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with path.open("rb") as file:
+            info = json.loads(file.read(_MOST_BYTES).decode())
+    except (OSError, ValueError, RecursionError):
         info = None
     if not isinstance(info, dict) or not isinstance(info.get("protocol"), dict):
         raise UserError(f"{path} is damaged: it holds no protocol; leave that run out")

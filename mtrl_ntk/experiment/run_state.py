@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -89,7 +90,7 @@ def counters_of(found: Found) -> Counters:
         CheckpointError: If the checkpoint does not say.
     """
     with _reading(found):
-        return Counters(**found.checkpoint.metadata["counters"])
+        return _counters(found.checkpoint.metadata["counters"])
 
 
 def log_position(start: Start | None) -> LogPosition | None:
@@ -103,7 +104,11 @@ def log_position(start: Start | None) -> LogPosition | None:
     if start.found is None:
         return LogPosition()
     with _reading(start.found):
-        return LogPosition(**start.found.checkpoint.metadata[STATE]["log"])
+        position = LogPosition(**start.found.checkpoint.metadata[STATE]["log"])
+        sizes = (position.vector_steps, position.training, position.evaluation)
+        if not all(map(_is_count, (*sizes, *position.events.values()))):
+            raise ValueError(f"logs end at {position}")
+        return position
 
 
 def make_archive(run_dir: Path, keep: int, start: Start | None) -> Archive:
@@ -164,8 +169,8 @@ def _restore_replay(run: Run, found: Found, state: Mapping[str, Any]) -> None:
 
 
 def _restore_progress(run: Run, state: Mapping[str, Any]) -> None:
-    run.go_on_from(Counters(**state["counters"]))
-    run.estimate.warmed_up = Counters(**state["warmed_up"])
+    run.go_on_from(_counters(state["counters"]))
+    run.estimate.warmed_up = _counters(state["warmed_up"])
     run.metrics.restore(state["metrics"], run.agent.device)
     run.episodes.restore(state["episodes"])
     run.rates.restore(state["rates"])
@@ -194,6 +199,18 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     ]
 
 
+def _counters(values: Mapping[str, Any]) -> Counters:
+    counters = Counters(**values)
+    counts = (counters.vector_steps, counters.env_steps, counters.updates)
+    if not all(map(_is_count, counts)) or not 0 <= counters.seconds < math.inf:
+        raise ValueError(f"it was at {counters}")
+    return counters
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 62
+
+
 def _evaluation_as_json(result: EvaluationResult) -> dict[str, Any]:
     return {
         "task_names": list(result.task_names),
@@ -219,6 +236,6 @@ def _reading(found: Found) -> Iterator[None]:
     """Makes what goes wrong with the content of a checkpoint a line that names the checkpoint."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{found.folder} is not of such a run: {reason}") from error

@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, numpy as safetensors
 
-from mtrl_ntk.experiment.checkpoint import CheckpointError, flush_to_disk
+from mtrl_ntk.experiment.checkpoint import CheckpointError, flush_to_disk, require_memory
+from mtrl_ntk.experiment.conversion import shown
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 
 _SUFFIX = ".safetensors"
@@ -140,11 +141,18 @@ def from_json(values: object) -> list[Segment]:
 
 def _from_json(value: Mapping[str, Any]) -> Segment:
     segment = Segment(**value)
-    if Path(segment.file).name != segment.file:
-        raise ValueError(f"{segment.file!r} is no file in the folder")
-    if any(limits.ndim != 1 for limits in segment.range):
-        raise ValueError(f"{segment.file} has no numbers for its transitions")
+    if Path(segment.file).name != segment.file or not segment.file.endswith(_SUFFIX):
+        raise ValueError(f"{shown(segment.file)} is no file in the folder")
+    limits = (segment.first, segment.last)
+    numbers = [segment.size, *segment.first, *segment.last]
+    are_lists = {type(each) for each in limits} == {list} and len({*map(len, limits)}) == 1
+    if not are_lists or not all(type(n) is int and 0 <= n < _MOST for n in numbers):
+        raise ValueError(f"{shown(segment.file)} has no numbers for its transitions")
     return segment
+
+
+_MOST = 1 << 62
+"""Above any number of transitions or bytes; twice as many still fit 64 bits."""
 
 
 def verify(folder: Path, segments: Iterable[Segment]) -> None:
@@ -175,9 +183,13 @@ def load(folder: Path, segments: Iterable[Segment], replay: MultiTaskReplayBuffe
 def _read(folder: Path, segment: Segment) -> bytes:
     path = folder / segment.file
     try:
-        content = path.read_bytes()
+        size = path.stat().st_size
+        require_memory(path, size)
+        content = path.read_bytes() if size == segment.size else b""
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a name that no file can have
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
     if hashlib.sha256(content).hexdigest() != segment.sha256:
         raise CheckpointError(f"{path} is damaged: it does not match its hash")
     return content

@@ -122,10 +122,13 @@ def saved_step(folder: Path) -> int:
 
 def last_logged_step(folder: Path) -> int:
     """Vector steps at the last row of a run's ``training.csv``; 0 if there is none."""
+    path = folder / TRAINING_CSV
     try:
-        with (folder / TRAINING_CSV).open("rb") as file:
+        if not path.is_file():
+            return 0
+        with path.open("rb") as file:
             file.seek(max(os.fstat(file.fileno()).st_size - _TAIL, 0))
-            rows = file.read().split(b"\n")
+            rows = file.read(_TAIL).split(b"\n")
     except OSError:
         return 0
     # What follows the last line break is not whole, and the first line may be cut off or a header.
@@ -151,7 +154,8 @@ def _metadata(checkpoint: Path) -> Mapping[str, object]:
 
 def _step(metadata: Mapping[str, object]) -> int:
     counters = metadata.get("counters")
-    return int(counters["vector_steps"]) if isinstance(counters, dict) else 0
+    step = counters.get("vector_steps") if isinstance(counters, dict) else None
+    return step if isinstance(step, int) else 0
 
 
 class Share(NamedTuple):

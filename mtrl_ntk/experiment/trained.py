@@ -66,6 +66,9 @@ def load_trained(path: Path, device: str = "cpu") -> Trained:
     metadata = found.checkpoint.metadata
     if not isinstance(metadata.get("config"), dict):
         raise CheckpointError(f"{found.folder} does not say what kind of agent it holds")
+    counters = metadata.get("counters")
+    if not isinstance(counters, dict) or type(counters.get("vector_steps")) is not int:
+        raise CheckpointError(f"{found.folder} does not say how far its run was")
     config = from_dict(metadata["config"], str(found.folder))
     names = task_names(config.env.benchmark, config.env.tasks or None)
     agent = load_agent(config, found, len(names), resolve_device(device))

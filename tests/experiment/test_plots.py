@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mtrl_ntk.experiment import plots
+from mtrl_ntk.experiment.log_files import read_rows
 from mtrl_ntk.experiment.plots import COLORS, plot_run, save, style
 
 GROUPS = ("losses", "weights", "ntk")
@@ -131,7 +132,7 @@ def test_the_half_line_of_a_killed_run_is_left_out(tmp_path: Path) -> None:
     write_evaluation(tmp_path, ["a"], num_rows=3)
     path = tmp_path / "evaluation.csv"
     path.write_text(path.read_text() + "4000,4000,4000,4000,mean,0.9")
-    curves = plots._success_curves(plots.read_rows(path))
+    curves = plots._success_curves(read_rows(path))
     assert curves["mean"].steps.tolist() == [1000, 2000, 3000]
     assert curves["mean"].values.tolist() == pytest.approx([0, 1 / 3, 2 / 3])
 
