@@ -128,6 +128,7 @@ def tasks_figure(rows: Sequence[Row]) -> Figure | None:
     axes.set_xlabel("tasks", color=INK)
     axes.set_ylabel("multiples of an ordinary update", color=INK)
     axes.set_xscale("log")
+    axes.set_xlim(0.9 * numbers[0], 1.1 * numbers[-1])
     axes.set_xticks(numbers, [str(number) for number in numbers])
     axes.set_xticks([], minor=True)
     axes.set_yscale("log")

@@ -277,6 +277,9 @@ def test_the_cost_of_more_tasks_is_drawn(tmp_path: Path) -> None:
     assert (folder / "update_by_tasks.png").stat().st_size < 200_000
     figure = bench_figures.tasks_figure(rows)
     assert figure is not None
+    low, high = figure.axes[0].get_xlim()
+    assert 0.5 < low < 1
+    assert 3 < high < 6
     assert [line.get_label() for line in figure.axes[0].lines] == [
         *["plain", "equal", "ntkmtl", "sequential"],
     ]
