@@ -44,21 +44,16 @@ class Adam:
         # What ``torch.optim.Adam`` calls, behind a wrapper that no compiler may look into.
         # A list, as one tensor for all would be taken for a number, and waited for.
         torch._foreach_add_(self._steps, [1 - self.found_inf] * len(self._steps))
-        torch._fused_adam_(
+        step = _opaque_step if torch.compiler.is_compiling() else _fused_step
+        step(
             self.parameters,
             [_gradient(parameter) for parameter in self.parameters],
             self._first_moments,
             self._second_moments,
-            [],
             self._steps,
-            lr=self.learning_rate,
-            beta1=_BETAS[0],
-            beta2=_BETAS[1],
-            weight_decay=0.0,
-            eps=self.epsilon,
-            amsgrad=False,
-            maximize=False,
-            found_inf=self.found_inf,
+            self.found_inf,
+            self.learning_rate,
+            self.epsilon,
         )
 
     def state(self) -> dict[str, Tensor]:
@@ -97,3 +92,44 @@ def _gradient(parameter: Tensor) -> Tensor:
     if parameter.grad is None:
         raise ValueError("a parameter has no gradient to follow")
     return parameter.grad
+
+
+def _fused_step(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    first_moments: list[Tensor],
+    second_moments: list[Tensor],
+    steps: list[Tensor],
+    found_inf: Tensor,
+    learning_rate: float,
+    epsilon: float,
+) -> None:
+    torch._fused_adam_(
+        parameters,
+        gradients,
+        first_moments,
+        second_moments,
+        [],
+        steps,
+        lr=learning_rate,
+        beta1=_BETAS[0],
+        beta2=_BETAS[1],
+        weight_decay=0.0,
+        eps=epsilon,
+        amsgrad=False,
+        maximize=False,
+        found_inf=found_inf,
+    )
+
+
+# Compilers that make operations pure stumble over the empty list among the kernel's arguments.
+_opaque_step = torch.library.custom_op(
+    "mtrl_ntk::adam_step",
+    _fused_step,
+    mutates_args=("parameters", "first_moments", "second_moments", "steps"),
+    schema=(
+        "(Tensor(a!)[] parameters, Tensor[] gradients, Tensor(b!)[] first_moments, "
+        "Tensor(c!)[] second_moments, Tensor(d!)[] steps, Tensor found_inf, "
+        "float learning_rate, float epsilon) -> ()"
+    ),
+)

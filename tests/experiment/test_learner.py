@@ -187,6 +187,11 @@ def check_compiled(method: str, network: NetworkKind, backend: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "network"), [("ntkmtl", "shared"), ("go4align", "multi_head")])
-def test_the_whole_update_compiles_as_one_graph(method: str, network: NetworkKind) -> None:
-    check_compiled(method, network, "eager")
+@pytest.mark.parametrize(
+    ("method", "network", "backend"),
+    [("go4align", "multi_head", "eager"), ("ntkmtl", "shared", "aot_eager")],
+)
+def test_the_whole_update_compiles_as_one_graph(
+    method: str, network: NetworkKind, backend: str
+) -> None:
+    check_compiled(method, network, backend)
