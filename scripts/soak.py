@@ -158,10 +158,11 @@ def soak(options: Options, folder: Path) -> Results:
             try:
                 # On a slow machine no time may be left for the first.
                 at_least = () if results.runs else options.faults
-                happened += train_to_the_end(training, names, chance, interval, until, at_least)
-                results.faults = dict(happened)
+                train_to_the_end(training, names, chance, interval, until, at_least)
             finally:
                 training.end()
+                happened += training.faults
+                results.faults = dict(happened)
             results.runs += 1
             _examine(training, peaceful, results)
     except Unexpected as unexpected:

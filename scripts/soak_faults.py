@@ -6,7 +6,6 @@ import contextlib
 import random
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -123,7 +122,7 @@ def train_to_the_end(
     mean_interval: float = 0.0,
     until: float = 0.0,
     at_least: Collection[str] = (),
-) -> Counter[str]:
+) -> None:
     """Runs a training to its end, whatever happens to it on the way.
 
     Args:
@@ -134,13 +133,9 @@ def train_to_the_end(
         until: Time after which nothing happens any more, on the monotonic clock.
         at_least: What has to have happened before, however long that takes.
 
-    Returns:
-        How often each fault has happened.
-
     Raises:
         Unexpected: If the run ends otherwise than faults explain, or leaves processes.
     """
-    happened = Counter[str]()
     chance = chance or random.Random(0)
     while True:
         training.start()
@@ -151,22 +146,24 @@ def train_to_the_end(
             time.sleep(0.05)
             # Each process gets somewhere, but for some: there would be no end otherwise.
             is_ripe = _newest(training) != saved_before or chance.random() < 0.001
-            is_over = time.monotonic() > until and happened.keys() >= set(at_least)
+            is_over = time.monotonic() > until and training.faults.keys() >= set(at_least)
             if faults is None or is_over or not is_ripe or time.monotonic() < due:
                 continue
             name = next(faults)
             with contextlib.suppress(psutil.NoSuchProcess):
                 follows = FAULTS[name](training, chance)
                 if follows is not None:
-                    happened[name] += 1
+                    training.faults[name] += 1
                     allowed |= follows
             due = time.monotonic() + chance.uniform(0, 2 * mean_interval)
         if left := training.left_processes():
             raise Unexpected(f"processes {left} live on after exit code {code}")
         if code == 0:
-            return happened
+            return
         if code not in allowed:
-            raise Unexpected(f"exit code {code} after {dict(happened)}: {training.last_words()}")
+            raise Unexpected(
+                f"exit code {code} after {dict(training.faults)}: {training.last_words()}"
+            )
 
 
 def _newest(training: Training) -> str:

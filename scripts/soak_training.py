@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -29,12 +30,14 @@ class Training:
         temporary: Folder that stands for the system's one of temporary files.
 
     Attributes:
+        faults: How often each thing has happened to it; counted by others.
         memory: For each process of the run in turn, times in seconds and resident bytes of the main
             process.
     """
 
     def __init__(self, run_dir: Path, flags: Mapping[str, object], temporary: Path) -> None:
         self.run_dir, self.log = run_dir, run_dir.with_suffix(".log")
+        self.faults = Counter[str]()
         self.memory: list[list[tuple[float, int]]] = []
         texts = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
         self._command = [sys.executable, "-c", _PROGRAM, *texts]
@@ -76,8 +79,12 @@ class Training:
             return []
         return [child for child in children if "spawn_main" in _command_line(child)]
 
-    def left_processes(self, patience: float = 10.0) -> list[int]:
-        """Process ids of what lives on after its end, for longer than a few seconds."""
+    def left_processes(self, patience: float = 60.0) -> list[int]:
+        """Process ids of what lives on after its end.
+
+        A worker that is just being started sees only when its libraries are loaded that nobody
+        waits for it, which on a busy machine takes long.
+        """
         deadline = time.monotonic() + patience
         while (left := list(self._marked())) and time.monotonic() < deadline:
             time.sleep(0.1)
