@@ -158,7 +158,9 @@ def state_after(config: RunConfig) -> dict[str, Any]:
 
 
 # Methods with nothing of their own, with noise from the agent's stream, with kept gradients.
-@pytest.mark.parametrize("method", ["ntkmtl", "rlw", "moco"])
+@pytest.mark.parametrize(
+    "method", ["moco", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ntkmtl", "rlw"))]
+)
 def test_training_is_the_same_bit_for_bit_with_and_without_diagnoses(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,7 +106,14 @@ def interrupt(config: RunConfig, how: Callable[[pytest.MonkeyPatch], None]) -> I
     return stop.value
 
 
-@pytest.mark.parametrize("step", [1, HORIZON, 27])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(1, marks=pytest.mark.slow),
+        pytest.param(HORIZON, marks=pytest.mark.slow),
+        27,
+    ],
+)
 def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(
     tmp_path: Path, straight: Path, step: int
 ) -> None:
@@ -117,7 +124,9 @@ def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(
     assert_same(tmp_path / "run", straight)
 
 
-@pytest.mark.parametrize(("count", "step"), [(1, 30), (2, STEPS)])
+@pytest.mark.parametrize(
+    ("count", "step"), [(1, 30), pytest.param(2, STEPS, marks=pytest.mark.slow)]
+)
 def test_an_evaluation_need_not_end_first(
     tmp_path: Path, straight: Path, count: int, step: int
 ) -> None:
@@ -132,7 +141,7 @@ def test_an_evaluation_need_not_end_first(
     assert_same(tmp_path / "run", straight)
 
 
-@pytest.mark.parametrize("step", [30, 37])
+@pytest.mark.parametrize("step", [pytest.param(30, marks=pytest.mark.slow), 37])
 def test_a_run_that_has_ended_can_be_made_longer(tmp_path: Path, straight: Path, step: int) -> None:
     # What only its end has brought, a row and an evaluation, leaves the logs again.
     config = config_for(tmp_path / "run", total_steps=step)

@@ -73,7 +73,13 @@ def through_json(state: dict[str, Any]) -> dict[str, Any]:
     return {**state, **json.loads(json.dumps(values)), "reward_scaler": moments}
 
 
-@pytest.mark.parametrize("steps", [0, 1, HORIZON - 1, HORIZON, 3 * HORIZON + 4])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        *(pytest.param(steps, marks=pytest.mark.slow) for steps in (0, 1, HORIZON - 1, HORIZON)),
+        3 * HORIZON + 4,
+    ],
+)
 def test_other_environments_go_on_alike(
     fresh: MultiTaskVectorEnv, with_workers: MultiTaskVectorEnv, steps: int
 ) -> None:

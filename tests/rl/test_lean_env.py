@@ -186,7 +186,7 @@ def test_refuses_what_the_stock_environment_refuses() -> None:
             sim.step(np.zeros(3))
 
 
-@pytest.mark.parametrize("name", ["push-v3", "pick-place-v3"])
+@pytest.mark.parametrize("name", ["push-v3", pytest.param("pick-place-v3", marks=pytest.mark.slow)])
 def test_knows_what_is_touched(name: str) -> None:
     sim, _ = lean_and_stock(name)
     set_goal(sim, draw_goals(sim, np.random.default_rng(0))[4])

@@ -20,6 +20,7 @@ TASK = "drawer-close-v3"
 TINY = ["--tasks", TASK, "--steps", "4", "--rounds", "1"]
 
 
+@pytest.mark.slow
 def test_writes_one_row_per_task_and_number_of_workers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -304,6 +304,7 @@ def test_a_method_is_drawn_once_with_its_own_number_of_mini_batches() -> None:
     assert {text.get_text() for text in axes.texts} == {"1.00", "1.10", "1.40", "9.00"}
 
 
+@pytest.mark.slow
 def test_it_runs_from_any_folder(tmp_path: Path) -> None:
     path = Path(bench_update.__file__)
     shown = subprocess.run(
