@@ -121,7 +121,7 @@ def require_health(run: Run) -> None:
     more = f" and {len(findings) - 3} more" if len(findings) > 3 else ""
     raise RunFailed(
         f"stopped after {run.step} steps, as {'; '.join(findings[:3])}{more}. What led to it is in "
-        f"{folder}; the newest checkpoint is {run.saver.newest}"
+        f"{folder}; {run.saver.newest}"
     )
 
 

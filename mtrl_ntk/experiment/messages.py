@@ -43,8 +43,7 @@ def command_to_go_on(run: Run) -> str:
 def what_is_unsaved(run: Run) -> str | None:
     """What of a run is not on the disk, in words; None if all of it is."""
     if (reason := run.saver.failure) is not None:
-        newest = f"the newest checkpoint is {run.saver.newest}"
-        return f"which could not be saved: {reason}; {newest}"
+        return f"which could not be saved: {reason}; {run.saver.newest}"
     if unwritten := run.logger.unwritten:
         names = ", ".join(path.name for path in unwritten)
         return f"of which {names} lack rows that could not be written"

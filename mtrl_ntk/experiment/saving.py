@@ -37,7 +37,9 @@ class Saver:
     @property
     def newest(self) -> str:
         """What the last save that worked has saved, in words."""
-        return f"of step {self.saved_at}" if self.saved_at >= 0 else "none"
+        if self.saved_at < 0:
+            return "there is no checkpoint yet"
+        return f"the newest checkpoint is of step {self.saved_at}"
 
     def save(self, run: Run, state: dict[str, Any], *, finished: bool = False) -> bool:
         """Saves a state of the run's present step; returns whether that worked."""
@@ -53,7 +55,4 @@ class Saver:
 
     @property
     def _meanwhile(self) -> str:
-        return (
-            f"training goes on, the newest checkpoint stays {self.newest}, and every row of the "
-            "log tries again"
-        )
+        return f"training goes on, {self.newest}, and every row of the log tries again"

@@ -108,7 +108,7 @@ def test_a_full_disk_costs_nothing_but_checkpoints(
     about_saving = [text for text in said if "checkpoint into" in text]
     assert len(about_saving) == 2
     assert "File too large" in about_saving[0]
-    assert "training goes on, the newest checkpoint stays of step 15" in about_saving[0]
+    assert "training goes on, the newest checkpoint is of step 15" in about_saving[0]
     assert about_saving[1].endswith("can be written again")
     assert len(said) == len(set(said)) <= 8
     assert any("training.csv" in text for text in said)
