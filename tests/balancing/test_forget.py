@@ -24,8 +24,10 @@ def test_only_broken_tasks_become_zeros(broken: list[int]) -> None:
 
 
 def test_the_update_does_not_wait_for_it() -> None:
+    rows, broken = torch.ones(2, 3), torch.tensor([True, False])
     with forbid_host_synchronisation():
-        forget_tasks(torch.ones(2, 3), torch.tensor([True, False]))
+        forget_tasks(rows, broken)
+    assert rows.tolist() == [[0.0] * 3, [1.0] * 3]
 
 
 def test_numbers_that_are_not_there_are_no_obstacle() -> None:
