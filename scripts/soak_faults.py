@@ -21,6 +21,8 @@ Ended = frozenset[int]
 _GOES_ON: Ended = frozenset()
 # Before it listens to signals, one ends it at once.
 _STOPPED: Ended = frozenset({128 + signal.SIGTERM, -signal.SIGTERM})
+# It goes on, but if that was just its end, which it could not save, or its beginning.
+_UNSAVED: Ended = frozenset({1, 2})
 _KILLED: Ended = frozenset({-signal.SIGKILL})
 
 
@@ -97,7 +99,7 @@ def fill_disk(training: Training, chance: random.Random) -> Ended | None:
         training.main.rlimit(psutil.RLIMIT_FSIZE, before)
     except psutil.NoSuchProcess:
         pass
-    return _GOES_ON
+    return _UNSAVED
 
 
 FAULTS: dict[str, Callable[[Training, random.Random], Ended | None]] = {
