@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.monitor import MetricMeans
 from mtrl_ntk.rl.graphed import CudaRecorder, Graphed, Recorder
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
@@ -68,16 +69,29 @@ class Learner:
         return tuple(metrics)
 
 
-def compile_whole(learn: Learn, backend: str = "inductor") -> Learn:
+def compile_whole(learn: Learn, backend: str | Callable[..., object] = "inductor") -> Learn:
     """Compiles an update as one graph; that there can be one is what tests check on the CPU.
 
     Args:
         learn: What to compile.
         backend: The compiler.
+
+    Raises:
+        UserError: When the update is first run, if it cannot be compiled here.
     """
     torch._dynamo.config.trace_autograd_ops = True
     compiled: Learn = torch.compile(learn, backend=backend, fullgraph=True, dynamic=False)
-    return compiled
+
+    def run(uniform: Tensor, noise: Noise) -> tuple[str, ...]:
+        try:
+            return compiled(uniform, noise)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"the update cannot be compiled; use --no-compile ({reason})"
+            ) from error
+
+    return run
 
 
 def recorder_for(device: torch.device, *, cuda_graph: bool) -> Recorder | None:

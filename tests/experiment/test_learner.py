@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.learner import Learner, compile_whole, recorder_for
 from mtrl_ntk.experiment.monitor import MetricMeans
 from mtrl_ntk.rl.graphed import CudaRecorder
@@ -174,6 +175,21 @@ def test_only_cuda_records() -> None:
     assert recorder_for(torch.device("cpu"), cuda_graph=True) is None
     assert recorder_for(torch.device("cuda"), cuda_graph=False) is None
     assert isinstance(recorder_for(torch.device("cuda"), cuda_graph=True), CudaRecorder)
+
+
+def test_what_cannot_be_compiled_is_one_line() -> None:
+    def refuse(*_: object) -> object:
+        raise RuntimeError("no compiler here")
+
+    learner = make_learner("equal", "shared")
+
+    def learn(uniform: Tensor, _: Noise) -> tuple[str, ...]:
+        uniform.add_(1)
+        return ()
+
+    compiled = compile_whole(learn, refuse)
+    with pytest.raises(UserError, match=r"--no-compile .*no compiler here"):
+        compiled(torch.zeros(2), learner.agent.draw_noise())
 
 
 def check_compiled(method: str, network: NetworkKind, backend: str) -> None:
