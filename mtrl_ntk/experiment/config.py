@@ -226,8 +226,9 @@ DRY_RUN = "--dry-run"
 _DESCRIPTION = """\
 Trains one multi-task SAC agent on Meta-World tasks, balanced by a method.
 
-Settings are taken from the defaults, then from the config file, then from the command line; the
-defaults are the Meta-World+ protocol. A vector step steps every environment once."""
+Settings are taken from the defaults, then from the config file, then from the command line; of a
+flag given twice the last counts. The defaults are the Meta-World+ protocol. A vector step steps
+every environment once. Switches that are on are turned off by --no-NAME."""
 
 _EPILOG = """\
 examples:
