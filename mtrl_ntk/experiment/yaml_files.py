@@ -27,7 +27,7 @@ def read_values(path: Path) -> dict[Any, Any]:
     """
     text = _read_text(path)
     try:
-        values = yaml.load(text, _StrictLoader)
+        values = _StrictLoader(text).get_single_data()  # type: ignore[no-untyped-call]
     except (yaml.YAMLError, ValueError, ArithmeticError) as error:  # the last two: odd scalars
         raise ConfigError(f"config file {path} is not valid YAML: {_reason(error)}") from None
     except RecursionError:
