@@ -19,9 +19,9 @@ from mtrl_ntk.experiment.command_line import PRINT_COMPLETION, Parser
 from mtrl_ntk.experiment.options import options, updated
 from mtrl_ntk.experiment.outages import OutageWarning
 from mtrl_ntk.experiment.rendering import drop_broken_backend
-from mtrl_ntk.experiment.report_options import ReportOptions
+from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.scoring_options import ScoringOptions
-from mtrl_ntk.experiment.sweep_options import read_sweep
+from mtrl_ntk.experiment.sweeps.options import read_sweep
 
 
 def train_mt10() -> None:
@@ -99,7 +99,7 @@ def _sweep(argv: list[str], prog: str) -> None:
     sweep = read_sweep(argv, prog)
     if os.name != "posix":
         raise UserError("sweeps need Linux or macOS; train_mt10 trains one run anywhere")
-    from mtrl_ntk.experiment.sweep import run_sweep
+    from mtrl_ntk.experiment.sweeps.sweep import run_sweep
 
     if run_sweep(sweep, again=shlex.join([prog, *argv])):
         sys.exit(1)
@@ -125,11 +125,11 @@ def _report(argv: list[str], prog: str) -> None:
             "pictures of their tangent kernels"
         )
     if folders:
-        from mtrl_ntk.experiment.report import report_runs
+        from mtrl_ntk.experiment.reports.report import report_runs
 
         report_runs(folders, chosen)
     else:
-        from mtrl_ntk.experiment.kernel_report import report_kernels
+        from mtrl_ntk.experiment.reports.kernel_report import report_kernels
 
         report_kernels(chosen.kernels, output=chosen.out, least_affinity=chosen.least_affinity)
 

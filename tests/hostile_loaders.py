@@ -32,9 +32,9 @@ from mtrl_ntk.experiment.kernels import Diagnosis, load_diagnoses, save_diagnosi
 from mtrl_ntk.experiment.log_files import read_rows
 from mtrl_ntk.experiment.logging import success_rates
 from mtrl_ntk.experiment.options import Option, options
-from mtrl_ntk.experiment.report_data import read_run
-from mtrl_ntk.experiment.sweep_options import read_sweep
-from mtrl_ntk.experiment.sweep_runs import last_logged_step, saved_step
+from mtrl_ntk.experiment.reports.data import read_run
+from mtrl_ntk.experiment.sweeps.options import read_sweep
+from mtrl_ntk.experiment.sweeps.runs import last_logged_step, saved_step
 from mtrl_ntk.experiment.trained import load_trained
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from tests.experiment.run_folders import make_config, write_run_folder

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mtrl_ntk import cli
-from mtrl_ntk.experiment import sweep_pool
+from mtrl_ntk.experiment.sweeps import pool as sweep_pool
 from mtrl_ntk.rl import envs
 from tests.bad_inputs import listing, write_world
 

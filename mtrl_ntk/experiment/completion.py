@@ -15,9 +15,9 @@ from mtrl_ntk.experiment.command_line import PRINT_COMPLETION, SHELLS, Parser
 from mtrl_ntk.experiment.config import DRY_RUN, all_options
 from mtrl_ntk.experiment.conversion import without_none
 from mtrl_ntk.experiment.options import Option, options, suggestion
-from mtrl_ntk.experiment.report_options import ReportOptions
+from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.scoring_options import ScoringOptions
-from mtrl_ntk.experiment.sweep_options import FIXED, SweepOptions
+from mtrl_ntk.experiment.sweeps.options import FIXED, SweepOptions
 from mtrl_ntk.rl.task_env import BENCHMARKS
 
 _VALUES: Mapping[str, Sequence[str]] = {

@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.tensorboard import summary as summaries
 
 from mtrl_ntk.experiment.events import EventFile
-from mtrl_ntk.experiment.report_options import ReportOptions
+from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.resume import CHANGEABLE
 
 _LAST = ReportOptions.last

@@ -27,7 +27,7 @@ def read_values(path: Path) -> dict[Any, Any]:
     """
     text = _read_text(path)
     try:
-        values = _StrictLoader(text).get_single_data()  # type: ignore[no-untyped-call]
+        values = _StrictLoader(text).get_single_data()
     except (yaml.YAMLError, ValueError, ArithmeticError) as error:  # the last two: odd scalars
         raise ConfigError(f"config file {path} is not valid YAML: {_reason(error)}") from None
     except RecursionError:
@@ -62,7 +62,7 @@ class _StrictLoader(yaml.SafeLoader):
     """Plain values only: no aliases, which can grow without bound, no tags, no key twice."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
             raise _problem("aliases (*) are not read; write the value out", event)
         if getattr(event, "tag", None):

@@ -1,0 +1,1 @@
+"""What runs have written, put together, counted and drawn."""

@@ -1,0 +1,101 @@
+"""Published success rates, each with its source and protocol, to be shown beside runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.reports.data import Method
+from mtrl_ntk.rl.task_env import task_names
+
+BENCHMARK = "MT10"
+"""What all of them were measured on."""
+ALL = "all"
+_FILE = "anchors.yaml"
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A published success rate."""
+
+    name: str
+    """The method, as its source calls it."""
+    value: float
+    """From 0 to 1."""
+    error: float | None = None
+    """Its standard error, if it is known."""
+    method: str | None = None
+    """The same method here; None if there is none, or any."""
+    network: str | None = None
+    """What its tasks share, if that tells it from others; None stands for any."""
+
+    def is_of(self, method: Method) -> bool:
+        """Whether it is about the same method."""
+        config = method.runs[0].config
+        if self.method is None and self.network is None:
+            return False
+        if self.network is None:
+            return config.method == self.method and not method.is_single_task
+        return config.sac.network == self.network and self.method in (None, config.method)
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Published success rates of one source and one protocol."""
+
+    key: str
+    """What ``--anchors`` calls them."""
+    title: str
+    """What pictures and tables call them."""
+    source: str
+    """The publication."""
+    statistic: str
+    """What the numbers are."""
+    remark: str
+    """How far they and their protocol are known."""
+    protocol: Mapping[str, object]
+    """What they mean, with the keys of a run's protocol."""
+    rows: tuple[Anchor, ...]
+    """The numbers."""
+
+    def of(self, methods: Sequence[Method]) -> list[tuple[Anchor, Method | None]]:
+        """Those of the methods, each with its method; all of them if there is no such."""
+        pairs = [(row, next(filter(row.is_of, methods), None)) for row in self.rows]
+        shared = [pair for pair in pairs if pair[1] is not None]
+        return shared or pairs
+
+
+def find_anchors(keys: Sequence[str]) -> list[Anchors]:
+    """The sets of published numbers that ``--anchors`` names.
+
+    Raises:
+        UserError: If there is no such set.
+    """
+    known = _read()
+    for key in keys:
+        if key not in (*known, ALL):
+            possible = ", ".join((*known, ALL))
+            raise UserError(f"there are no anchors {key!r}; --anchors takes {possible}")
+    return [anchors for key, anchors in known.items() if {key, ALL} & set(keys)]
+
+
+def are_of(tasks: Sequence[str]) -> bool:
+    """Whether the published numbers were measured on these tasks."""
+    return set(tasks) == set(task_names(BENCHMARK))
+
+
+@cache
+def _read() -> dict[str, Anchors]:
+    text = resources.files(__package__).joinpath(_FILE).read_text(encoding="utf-8")
+    return {key: _anchors(key, values) for key, values in yaml.safe_load(text).items()}
+
+
+def _anchors(key: str, values: dict[str, Any]) -> Anchors:
+    rows = tuple(Anchor(**row) for row in values["rows"])
+    return Anchors(**{**values, "key": key, "rows": rows})

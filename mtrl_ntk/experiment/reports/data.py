@@ -1,0 +1,302 @@
+"""The runs of a report: found, read, checked to be comparable, and put together by method."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment import config as run_config
+from mtrl_ntk.experiment.kernels import PARTS
+from mtrl_ntk.experiment.log_files import read_rows
+from mtrl_ntk.experiment.logging import EVALUATION_CSV, MEAN_TASK, TRAINING_CSV
+from mtrl_ntk.experiment.plots import Curve, task_curves
+from mtrl_ntk.experiment.reports.statistics import FloatArray
+from mtrl_ntk.experiment.run_info import RUN_INFO
+from mtrl_ntk.rl.sac import Part
+from mtrl_ntk.rl.task_env import task_names
+
+CONFIG_YAML = "config.yaml"
+SINGLE_TASK = "STL"
+_LOGGED = ("weights", "ntk")
+_FILES = (CONFIG_YAML, RUN_INFO, EVALUATION_CSV)
+_MOST_BYTES = 1_000_000
+"""Far above any ``run.json``."""
+_MOST_SETTINGS = 3
+_LONGEST_VALUE = 60
+
+# What two runs of one method may differ in: nothing that an agent learns from.
+_CIRCUMSTANCES = frozenset(
+    {
+        *("seed", "device", "threads", "run_dir", "resume", "preset", "workers", "lean"),
+        *("compile", "cuda_graph"),
+        *("log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every"),
+        *("kernel_every", "kernel_minibatches", "video_every", "video_camera", "video_size"),
+        *("video_stride", "video_episodes"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as its files tell it."""
+
+    path: Path
+    """Its folder."""
+    config: run_config.RunConfig
+    """Its settings."""
+    protocol: Mapping[str, object]
+    """What its numbers mean: that of ``run.json``, the tasks and the length."""
+    versions: Mapping[str, object]
+    """Versions of the packages that made it."""
+    tasks: tuple[str, ...]
+    """Names of the tasks."""
+    vector_steps: FloatArray
+    """``[evaluations]``"""
+    env_steps: FloatArray
+    """``[evaluations]``"""
+    seconds: FloatArray
+    """Time since the start, ``[evaluations]``."""
+    success: FloatArray
+    """Success rates, ``[evaluations, tasks]``."""
+    updates_per_second: float
+    """Median over the log's intervals, so that evaluations do not count; NaN if unknown."""
+    env_steps_per_second: float
+    """Likewise."""
+    logged: Mapping[tuple[str, Part], Mapping[str, Curve]]
+    """Task weights and largest NTK eigenvalues over training: by quantity, ``weights`` or ``ntk``,
+    and network, then by task."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last step has been evaluated."""
+        return self.reached >= self.config.loop.total_steps
+
+    @property
+    def reached(self) -> int:
+        """Vector steps at the last evaluation; zero if there is none."""
+        return int(self.vector_steps[-1]) if len(self.vector_steps) else 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """The complete runs that differ in their seed only."""
+
+    name: str
+    """The balancing method's, with the settings that tell it from others of that name."""
+    runs: tuple[Run, ...]
+    """One for each seed."""
+
+    @property
+    def is_single_task(self) -> bool:
+        """Whether every task has networks of its own."""
+        return self.runs[0].config.sac.network == "independent"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+        return self.runs[0].tasks
+
+    @property
+    def final(self) -> FloatArray:
+        """Success rates of the last evaluation, ``[runs, tasks]``."""
+        return np.stack([run.success[-1] for run in self.runs])
+
+    @property
+    def curves(self) -> tuple[FloatArray, FloatArray]:
+        """Environment steps that all runs have evaluated, and mean success ``[runs, steps]``."""
+        steps = reduce(np.intersect1d, [run.env_steps for run in self.runs])
+        curves = [run.success.mean(1)[np.isin(run.env_steps, steps)] for run in self.runs]
+        return steps, np.stack(curves)
+
+
+def find_runs(folders: Sequence[Path]) -> list[Path]:
+    """Folders of runs in folders, at any depth, each once.
+
+    Raises:
+        UserError: If a folder is missing, or holds no run.
+    """
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder}; give folders of runs, such as runs")
+        runs = [path.parent for path in sorted(folder.rglob(EVALUATION_CSV))]
+        runs = [run for run in runs if all((run / name).is_file() for name in _FILES)]
+        if not runs:
+            raise UserError(
+                f"{folder} holds no run: nowhere in it are {', '.join(_FILES)} side by side"
+            )
+        for run in runs:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
+
+
+def read_run(path: Path) -> Run:
+    """Reads the files of a run.
+
+    Raises:
+        UserError: If one of them is damaged.
+    """
+    config = run_config.read(path / CONFIG_YAML)
+    tasks = task_names(config.env.benchmark, config.env.tasks or None)
+    info = _read_info(path / RUN_INFO)
+    length = f"{config.loop.total_steps * len(tasks) * config.env.envs_per_task:,}"
+    names = f"{len(tasks)}: {', '.join(tasks)}"
+    protocol = {**info["protocol"], "tasks": names, "environment steps in all": length}
+    try:
+        evaluations = _evaluations(read_rows(path / EVALUATION_CSV), tasks)
+        log = read_rows(path / TRAINING_CSV)
+        updates_per_second, env_steps_per_second = _rates(log)
+        logged = {(of, part): task_curves(log, of, part) for of, part in product(_LOGGED, PARTS)}
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        raise UserError(f"a CSV file of {path} is damaged: {error}; leave that run out") from None
+    return Run(
+        path=path,
+        config=config,
+        protocol=protocol,
+        versions=info.get("versions") or {},
+        tasks=tasks,
+        vector_steps=evaluations[0],
+        env_steps=evaluations[1],
+        seconds=evaluations[2],
+        success=evaluations[3],
+        updates_per_second=updates_per_second,
+        env_steps_per_second=env_steps_per_second,
+        logged=logged,
+    )
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            info = json.loads(file.read(_MOST_BYTES).decode())
+    except (OSError, ValueError, RecursionError):
+        info = None
+    if not isinstance(info, dict) or not isinstance(info.get("protocol"), dict):
+        raise UserError(f"{path} is damaged: it holds no protocol; leave that run out")
+    return info
+
+
+def _evaluations(
+    rows: Sequence[Mapping[str, str]], tasks: Sequence[str]
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Vector steps, environment steps and seconds of the evaluations, and success rates by task.
+
+    An evaluation whose rows were not all written is none.
+    """
+    rows_at: dict[int, dict[str, Mapping[str, str]]] = defaultdict(dict)
+    for row in rows:
+        if row["task"] != MEAN_TASK:
+            rows_at[int(row["vector_steps"])][row["task"]] = row
+    whole = [rows_at[step] for step in sorted(rows_at) if rows_at[step].keys() == set(tasks)]
+    names = ("vector_steps", "env_steps", "seconds")
+    counters = np.array([[float(one[tasks[0]][name]) for name in names] for one in whole])
+    success = np.array([[float(one[task]["success_rate"]) for task in tasks] for one in whole])
+    vector_steps, env_steps, seconds = counters.reshape(-1, len(names)).T
+    return vector_steps, env_steps, seconds, success.reshape(-1, len(tasks))
+
+
+def _rates(rows: Sequence[Mapping[str, str]]) -> tuple[float, float]:
+    """Updates and environment steps per second, median over the intervals with updates."""
+    names = ("updates", "env_steps", "seconds")
+    log = np.array([[float(row[name]) for name in names] for row in rows]).reshape(-1, 3)
+    updates, env_steps, seconds = np.diff(log, axis=0).T
+    timed = (updates > 0) & (seconds > 0)
+    if not timed.any():
+        return math.nan, math.nan
+    rates = [float(np.median((count / seconds)[timed])) for count in (updates, env_steps)]
+    return rates[0], rates[1]
+
+
+def differences(facts: Sequence[Mapping[str, object]], runs: Sequence[Run]) -> list[str]:
+    """One line for each point in which the facts about runs differ, such as their protocols."""
+    lines = []
+    for key in dict.fromkeys(key for of_run in facts for key in of_run):
+        runs_with: dict[str, list[Run]] = defaultdict(list)
+        for of_run, run in zip(facts, runs, strict=True):
+            runs_with[str(of_run.get(key, "not stated"))].append(run)
+        if len(runs_with) > 1:
+            values = [f"{_shortened(value)} in {_few(r)}" for value, r in runs_with.items()]
+            lines.append(f"{key} is {', but '.join(values)}")
+    return lines
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}..."
+
+
+def _few(runs: Sequence[Run]) -> str:
+    others = len(runs) - 1
+    return str(runs[0].path) + (f" and {others} more" if others else "")
+
+
+def group_runs(runs: Sequence[Run]) -> list[Method]:
+    """Puts runs together that differ in nothing that an agent learns from but their seed."""
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        # JSON, as settings such as lists of tasks cannot be keys themselves.
+        groups[json.dumps([_settings(run), run.tasks], sort_keys=True)].append(run)
+    by_name: dict[str, list[list[Run]]] = defaultdict(list)
+    for group in groups.values():
+        by_name[base_name(group[0])].append(sorted(group, key=lambda run: run.config.seed))
+    methods = []
+    for base, same_name in by_name.items():
+        for name, group in zip(_names(base, same_name), same_name, strict=True):
+            methods.append(Method(name, tuple(group)))
+    return methods
+
+
+def repeated_seeds(methods: Sequence[Method]) -> list[str]:
+    """One line for each seed of which a method has several runs."""
+    lines = []
+    for method in methods:
+        paths: dict[int, list[Path]] = defaultdict(list)
+        for run in method.runs:
+            paths[run.config.seed].append(run.path)
+        lines += [
+            f"seed {seed} of {method.name}: {', '.join(map(str, several))}"
+            for seed, several in paths.items()
+            if len(several) > 1
+        ]
+    return lines
+
+
+def _settings(run: Run) -> dict[str, object]:
+    values = run_config.to_dict(run.config)
+    return {name: value for name, value in values.items() if name not in _CIRCUMSTANCES}
+
+
+def base_name(run: Run) -> str:
+    """The balancing method's name, or that of single-task runs."""
+    return SINGLE_TASK if run.config.sac.network == "independent" else run.config.method
+
+
+def _setting(name: str, value: object) -> str:
+    if isinstance(value, list):
+        return f"{len(value)} tasks"
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+
+
+def _names(base: str, groups: Sequence[Sequence[Run]]) -> list[str]:
+    """Names that tell groups of the same method apart: by preset, or by what they differ in."""
+    if len(groups) == 1:
+        return [base]
+    presets = [group[0].config.preset for group in groups]
+    settings = [_settings(group[0]) for group in groups]
+    differing = [key for key in settings[0] if len({str(one.get(key)) for one in settings}) > 1]
+    if len(differing) > _MOST_SETTINGS and len(set(presets)) == len(presets):
+        return [f"{base}, {preset}" for preset in presets]
+    shown = differing[:_MOST_SETTINGS]
+    names = [", ".join([base, *(_setting(key, one.get(key)) for key in shown)]) for one in settings]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name}, variant {number}" for number, name in enumerate(names, 1)]

@@ -1,0 +1,144 @@
+"""What a report says: the runs that belong in it, their numbers, and what to mind about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.options import suggestion
+from mtrl_ntk.experiment.reports import anchors as published
+from mtrl_ntk.experiment.reports.anchors import Anchors, find_anchors
+from mtrl_ntk.experiment.reports.data import (
+    Method,
+    Run,
+    base_name,
+    differences,
+    find_runs,
+    group_runs,
+    read_run,
+    repeated_seeds,
+)
+from mtrl_ntk.experiment.reports.options import ReportOptions
+from mtrl_ntk.experiment.reports.statistics import Bootstrap
+from mtrl_ntk.experiment.reports.summary import Comparison, Summary, compare, summarize
+
+_FEW_RUNS = 5
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that a report says."""
+
+    runs: list[Run]
+    """All runs, complete or not."""
+    summaries: list[Summary]
+    """One per method, the best first."""
+    comparison: Comparison
+    """Of the methods, in that order."""
+    anchors: list[Anchors]
+    """Published numbers beside them."""
+    warnings: list[str]
+    """What a reader must know before any number."""
+    options: ReportOptions
+    """What was asked for."""
+
+    @property
+    def methods(self) -> list[Method]:
+        """The methods, the best first."""
+        return [summary.method for summary in self.summaries]
+
+    @property
+    def complete(self) -> list[Run]:
+        """Runs that the numbers are of."""
+        return [run for run in self.runs if run.is_complete]
+
+    @property
+    def incomplete(self) -> list[Run]:
+        """Runs that are in no number."""
+        return [run for run in self.runs if not run.is_complete]
+
+
+def find(folders: Sequence[Path], options: ReportOptions) -> Findings:
+    """Reads the runs in folders and finds their numbers.
+
+    Raises:
+        UserError: If there is no complete run, a file is damaged, or runs are not comparable.
+    """
+    anchors = find_anchors(options.anchors)
+    runs = _chosen([read_run(path) for path in find_runs(folders)], options.methods)
+    complete = [run for run in runs if run.is_complete]
+    if not complete:
+        raise UserError(
+            f"none of the {len(runs)} runs is complete; train_mt10 --resume DIR goes on with one"
+        )
+    # Incomplete runs are in no table of results, so that they cannot make one wrong.
+    methods = group_runs(complete)
+    warnings = _objections(complete, methods, anchors, options)
+    bootstrap = Bootstrap(options.resample, options.resamples)
+    summaries = [summarize(method, options.last, bootstrap) for method in methods]
+    summaries.sort(key=lambda one: -one.success.value)
+    comparison = compare([one.method for one in summaries], bootstrap)
+    warnings += _remarks(runs, summaries)
+    return Findings(runs, summaries, comparison, anchors, warnings, options)
+
+
+def _chosen(runs: list[Run], names: Sequence[str]) -> list[Run]:
+    known = dict.fromkeys(base_name(run) for run in runs)
+    for name in names:
+        if name not in known:
+            raise UserError(f"there is no run of a method {name!r}; {suggestion(name, known)}")
+    return [run for run in runs if not names or base_name(run) in names]
+
+
+def _objections(
+    runs: Sequence[Run],
+    methods: Sequence[Method],
+    anchors: Sequence[Anchors],
+    options: ReportOptions,
+) -> list[str]:
+    """Why the runs do not belong into one table; an error unless it is wanted all the same."""
+    different = differences([run.protocol for run in runs], runs)
+    repeated = repeated_seeds(methods)
+    foreign = bool(anchors) and not all(published.are_of(method.tasks) for method in methods)
+    if different and not options.force:
+        raise UserError(
+            "these runs differ in protocol and do not belong in one table; report them apart, or "
+            f"add --force: {' | '.join(different)}"
+        )
+    if repeated and not options.force:
+        raise UserError(
+            "several runs of one seed would count as independent; leave all but one out, or add "
+            f"--force: {' | '.join(repeated)}"
+        )
+    if foreign and not options.force:
+        raise UserError(
+            f"the anchors are success rates of the tasks of {published.BENCHMARK}, which these "
+            "runs were not trained on; leave --anchors out, or add --force"
+        )
+    return [
+        *(f"Not comparable, forced into one report. {line}" for line in different),
+        *(f"Counted as independent although they share a seed. {line}" for line in repeated),
+        *(["The published numbers are of other tasks than these runs."] if foreign else []),
+    ]
+
+
+def _remarks(runs: Sequence[Run], summaries: Sequence[Summary]) -> list[str]:
+    incomplete = [run for run in runs if not run.is_complete]
+    single = [one.method.name for one in summaries if len(one.method.runs) == 1]
+    few = sorted({len(one.method.runs) for one in summaries if len(one.method.runs) > 1})
+    remarks = [
+        f"Made by different versions. {line}"
+        for line in differences([run.versions for run in runs], runs)
+    ]
+    if incomplete:
+        count = f"{len(incomplete)} of the {len(runs)} runs"
+        remarks.append(f"Incomplete and left out of all numbers: {count}.")
+    if single:
+        remarks.append(f"One run only, so without error or interval: {'; '.join(single)}.")
+    if few and few[0] < _FEW_RUNS:
+        remarks.append(
+            f"Only {few[0]} runs of a method: intervals of so few are rough, mostly too narrow."
+        )
+    return remarks

@@ -1,0 +1,134 @@
+"""report_mt10: finds the numbers of runs, and writes pages, tables and pictures of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.plots import save_both
+from mtrl_ntk.experiment.progress import standard_output
+from mtrl_ntk.experiment.reports import plots, rows, tables
+from mtrl_ntk.experiment.reports.findings import Findings, find
+from mtrl_ntk.experiment.reports.options import ReportOptions
+from mtrl_ntk.experiment.reports.pages import Document, Table, to_html, to_latex, to_markdown
+from mtrl_ntk.experiment.reports.sections import document
+from mtrl_ntk.experiment.reports.styles import method_styles
+from mtrl_ntk.experiment.reports.traces import TRACED, traced, traces_figure
+
+DEFAULT_FOLDER = Path("report")
+PAGE = "index.html"
+_PRINTED_COLUMNS = 4
+
+
+def report_runs(
+    folders: Sequence[Path], options: ReportOptions, *, console: Console | None = None
+) -> None:
+    """Writes a report on all runs in folders, and prints its first table.
+
+    Args:
+        folders: Folders of runs, or of folders of runs.
+        options: What to report, and where.
+        console: Where to print; by default the standard output.
+
+    Raises:
+        UserError: If there is no complete run, a file is damaged, or runs are not comparable.
+    """
+    console = console or standard_output()
+    findings = find(folders, options)
+    folder = options.out or DEFAULT_FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(findings, document(findings), folder)
+    except OSError as error:
+        reason = f"{error.strerror}; choose another --out"
+        raise UserError(f"cannot write to {folder}: {reason}") from error
+    for warning in findings.warnings:
+        console.print(Text(warning, style="yellow"), soft_wrap=True)
+    console.print(_printed(_success_table(findings)))
+    console.print(Text(str(folder / PAGE)), soft_wrap=True)
+
+
+def _success_table(findings: Findings) -> Table:
+    return tables.success_table(findings.summaries, findings.comparison, findings.options.metrics)
+
+
+def _write(findings: Findings, contents: Document, folder: Path) -> None:
+    for name, figure in _figures(findings).items():
+        save_both(figure, folder / name, palette=name in TRACED)
+    for name, of_file in _csv_files(findings).items():
+        if written := list(of_file):
+            rows.write_csv(folder / name, written)
+        else:
+            # What an earlier report left there would be taken for one of these runs.
+            (folder / name).unlink(missing_ok=True)
+    pages = {
+        PAGE: to_html(contents, folder),
+        "report.md": to_markdown(contents),
+        "table.tex": to_latex(tables.paper_table(findings.summaries), _caption(findings)),
+        "aggregates.tex": to_latex(
+            _success_table(findings),
+            f"{_caption(findings)} In brackets, 95% bootstrap intervals.",
+        ),
+    }
+    for name, text in pages.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _figures(findings: Findings) -> dict[str, Figure]:
+    """The pictures that there is something for, by file name without its ending."""
+    summaries, methods = findings.summaries, findings.methods
+    styles = method_styles(methods)
+    figures = {
+        "curves": plots.curves_figure(methods, styles, findings.anchors),
+        "tasks": plots.tasks_figure(summaries),
+        "profiles": plots.profiles_figure(methods, styles),
+    }
+    if metrics := tables.aggregate_names(findings.options.metrics):
+        figures["aggregates"] = plots.aggregates_figure(summaries, styles, metrics)
+    for quantity in TRACED:
+        if found := traced(methods, quantity):
+            figures[quantity] = traces_figure(found, quantity)
+    return figures
+
+
+def _csv_files(findings: Findings) -> dict[str, Iterable[rows.Row]]:
+    summaries, comparison, methods = findings.summaries, findings.comparison, findings.methods
+    return {
+        "methods.csv": rows.method_rows(summaries, comparison),
+        "runs.csv": rows.run_rows(findings.runs, methods),
+        "scores.csv": rows.score_rows(methods),
+        "tasks.csv": rows.task_rows(summaries),
+        "curves.csv": rows.curve_rows(methods),
+        "traces.csv": rows.trace_rows(methods),
+        "improvement.csv": rows.improvement_rows(summaries, comparison),
+    }
+
+
+def _caption(findings: Findings) -> str:
+    """That of the paper's Table 4, with what these runs are."""
+    runs = sorted({len(method.runs) for method in findings.methods})
+    seeds = str(runs[0]) if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
+    benchmarks = {run.config.env.benchmark for run in findings.complete if not run.config.env.tasks}
+    what = (
+        f"the {benchmarks.pop()} benchmark"
+        if len(benchmarks) == 1
+        else (f"{len(findings.comparison.tasks)} tasks")
+    )
+    return f"Results on {what} across {seeds} random seeds, last evaluation."
+
+
+def _printed(table: Table) -> RichTable:
+    """The columns that fit any terminal."""
+    printed = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, column in enumerate(table.columns[:_PRINTED_COLUMNS]):
+        printed.add_column(column, justify="right" if place else "left", no_wrap=place > 0)
+    for row in table.rows:
+        printed.add_row(*map(Text, row[:_PRINTED_COLUMNS]))
+    return printed

@@ -1,0 +1,128 @@
+"""The numbers of a report, row by row, for its CSV files."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mtrl_ntk.experiment.reports.data import Method, Run
+from mtrl_ntk.experiment.reports.summary import Comparison, Summary
+from mtrl_ntk.experiment.reports.traces import TRACED, traced
+
+Row = dict[str, object]
+
+
+def method_rows(summaries: Sequence[Summary], comparison: Comparison) -> Iterator[Row]:
+    """Every number of each method."""
+    for place, one in enumerate(summaries):
+        row: Row = {"method": one.method.name, "runs": len(one.method.runs)}
+        estimates = {
+            "success": one.success,
+            "last": one.last,
+            "mean_of_max": one.mean_of_max,
+            "area": one.area,
+        }
+        intervals = {"mean": one.mean, "iqm": one.iqm, "median": one.median, "gap": one.gap}
+        for name, (value, error) in estimates.items():
+            row |= {name: value, f"{name}_error": error}
+        for name, (value, low, high) in intervals.items():
+            row |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        row["max_of_mean"] = one.max_of_mean
+        for threshold, steps in one.steps_to.items():
+            row |= {f"steps_to_{threshold}": steps.steps, f"reached_{threshold}": steps.reached}
+        row["delta_m_percent"] = comparison.changes[place] if comparison.changes else math.nan
+        row["mean_rank"] = comparison.ranks[place] if comparison.ranks else math.nan
+        row["updates_per_second"] = one.updates_per_second
+        row["env_steps_per_second"] = one.env_steps_per_second
+        yield row | {"hours": one.hours}
+
+
+def run_rows(runs: Sequence[Run], methods: Sequence[Method]) -> Iterator[Row]:
+    """Every run, complete or not, with its last evaluation."""
+    names = {run.path: method.name for method in methods for run in method.runs}
+    for run in runs:
+        curve = run.success.mean(1)
+        yield {
+            "run": str(run.path),
+            "method": names.get(run.path, run.config.method),
+            "seed": run.config.seed,
+            "complete": run.is_complete,
+            "vector_steps": run.reached,
+            "total_steps": run.config.loop.total_steps,
+            "success": curve[-1] if len(curve) else math.nan,
+            "maximum": curve.max() if len(curve) else math.nan,
+            "updates_per_second": run.updates_per_second,
+            "hours": run.seconds[-1] / 3600 if len(curve) else math.nan,
+        }
+
+
+def score_rows(methods: Sequence[Method]) -> Iterator[Row]:
+    """The last success rate of each task of each complete run."""
+    for method in methods:
+        for run in method.runs:
+            for task, rate in zip(run.tasks, run.success[-1].tolist(), strict=True):
+                seed = run.config.seed
+                yield {"method": method.name, "seed": seed, "task": task, "success_rate": rate}
+
+
+def task_rows(summaries: Sequence[Summary]) -> Iterator[Row]:
+    """The last success rate of each method on each task."""
+    for one in summaries:
+        for task, (value, error) in one.by_task.items():
+            row: Row = {"method": one.method.name, "task": task, "runs": len(one.method.runs)}
+            interval = one.task_intervals[task]
+            row |= {"success": value, "error": error}
+            yield row | {"low": interval.low, "high": interval.high}
+
+
+def trace_rows(methods: Sequence[Method]) -> Iterator[Row]:
+    """Task weights and kernel eigenvalues over training, thinned."""
+    for quantity in TRACED:
+        for name, networks in traced(methods, quantity).items():
+            for network, tasks in networks.items():
+                for task, trace in tasks.items():
+                    names = {"quantity": quantity, "method": name, "network": network, "task": task}
+                    for step, middle, low, high in zip(*map(np.ndarray.tolist, trace), strict=True):
+                        values = {"env_steps": step, "mean": middle, "low": low, "high": high}
+                        yield {**names, **values}
+
+
+def curve_rows(methods: Sequence[Method]) -> Iterator[Row]:
+    """The mean learning curve of each method."""
+    for method in methods:
+        steps, curves = method.curves
+        error = curves.std(0, ddof=1) / math.sqrt(len(curves)) if len(curves) > 1 else None
+        for place, step in enumerate(steps.tolist()):
+            yield {
+                "method": method.name,
+                "env_steps": int(step),
+                "success": curves[:, place].mean(),
+                "error": math.nan if error is None else error[place],
+            }
+
+
+def improvement_rows(summaries: Sequence[Summary], comparison: Comparison) -> Iterator[Row]:
+    """Every pair of methods."""
+    for one, row in zip(summaries, comparison.improvement, strict=False):
+        for other, (value, low, high) in zip(summaries, row, strict=True):
+            if one is not other:
+                names = {"method": one.method.name, "over": other.method.name}
+                yield {**names, "probability": value, "low": low, "high": high}
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Writes rows; a number that does not exist is an empty cell."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(rows[0])
+        writer.writerows([_cell(value) for value in row.values()] for row in rows)
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    return f"{value:.9g}" if math.isfinite(value) else ""

@@ -1,0 +1,161 @@
+"""The sections of a report: what stands under each heading, and how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mtrl_ntk.experiment.reports import tables
+from mtrl_ntk.experiment.reports.anchors import Anchors
+from mtrl_ntk.experiment.reports.findings import Findings
+from mtrl_ntk.experiment.reports.pages import Document, Picture, Section
+from mtrl_ntk.experiment.reports.traces import traced
+
+
+def document(findings: Findings) -> Document:
+    """The whole report."""
+    names = ", ".join(method.name for method in findings.methods)
+    tasks = findings.comparison.tasks
+    return Document(
+        title=findings.options.title,
+        summary=f"{len(findings.complete)} complete runs, {len(tasks)} common tasks. "
+        f"Methods: {names}.",
+        warnings=findings.warnings,
+        sections=[
+            *_scores(findings),
+            *_learning(findings),
+            *_tasks(findings),
+            *_inside(findings),
+            *(_published(findings, anchors) for anchors in findings.anchors),
+            *_runs(findings),
+        ],
+    )
+
+
+def _scores(findings: Findings) -> Iterator[Section]:
+    summaries, comparison, options = findings.summaries, findings.comparison, findings.options
+    yield Section(
+        "Success rate",
+        "Last evaluation. Success: mean and standard error over runs of the mean over tasks. "
+        + _metrics_note(findings),
+        [Picture("aggregates", "Aggregates of success with their intervals")]
+        if tables.aggregate_names(options.metrics)
+        else [],
+        tables.success_table(summaries, comparison, options.metrics),
+    )
+    yield Section(
+        "The same runs by other rules of selection",
+        "Published numbers mix these rules; the two maxima are biased upwards. Compare only "
+        "numbers found by the same rule.",
+        table=tables.selection_table(summaries, options.last),
+    )
+    if comparison.improvement:
+        yield Section(
+            "Probability of improvement",
+            "Chance that a run of the method of the row beats one of the method of the column on "
+            "a task, ties counting half; with 95 % bootstrap intervals. An interval that holds 0.5 "
+            "shows no difference.",
+            table=tables.improvement_table(summaries, comparison),
+        )
+    yield Section(
+        "Performance profiles",
+        "The higher a line, the more runs and tasks are above a success rate.",
+        [Picture("profiles", "Share of runs and tasks above each success rate")],
+    )
+
+
+def _metrics_note(findings: Findings) -> str:
+    options, comparison = findings.options, findings.comparison
+    drawn = "runs of each task apart" if options.resample == "tasks" else "whole runs"
+    left_out = ", ".join(comparison.left_out)
+    without = f", without {left_out}, on which those have no success" if left_out else ""
+    meaning = {
+        "iqm": "IQM: mean of the middle half of all runs and tasks.",
+        "median": "Median: over tasks, of the mean over runs.",
+        "gap": "Optimality gap: mean distance from 1, less is better.",
+        "delta_m": "Δm: mean loss relative to the single-task runs (STL), less is better"
+        f"{without}.",
+        "rank": "Mean rank: over tasks, of the mean over runs, 1 is best.",
+    }
+    shown = [meaning[name] for name in tables.columns(comparison, options.metrics)[1:]]
+    if tables.aggregate_names(options.metrics):
+        shown.append(f"In brackets, 95 % bootstrap intervals that resample {drawn}.")
+    return " ".join(shown)
+
+
+def _published(findings: Findings, anchors: Anchors) -> Section:
+    return Section(
+        f"Published: {anchors.title}",
+        f"{anchors.source}. Numbers: {anchors.statistic}. {anchors.remark} They were found under "
+        "another protocol, which the second table puts beside that of these runs, and are shown "
+        "for orientation only.",
+        table=tables.anchors_table(anchors, findings.summaries),
+        more=[tables.protocols_table(anchors, findings.complete)],
+    )
+
+
+def _learning(findings: Findings) -> Iterator[Section]:
+    lines = " Dotted: published numbers of another protocol."
+    yield Section(
+        "Learning curves",
+        "Mean over tasks and runs; the band is one standard error over runs. The legend shows the "
+        f"last value.{lines if findings.anchors else ''}",
+        [Picture("curves", "Success rate over environment steps by method")],
+    )
+    yield Section(
+        "Speed of learning",
+        "Area: mean height of the curve from the first evaluation to the last. Steps: environment "
+        "steps until the first evaluation at a success rate, median over runs (of an even number, "
+        "the later of the middle two); in parentheses how many runs got there.",
+        table=tables.speed_table(findings.summaries),
+    )
+
+
+def _tasks(findings: Findings) -> Iterator[Section]:
+    yield Section(
+        "Tasks",
+        "Last evaluation: mean over runs. The picture shows 95 % bootstrap intervals below "
+        "the rates, the table standard errors.",
+        [Picture("tasks", "Success rate by task and method")],
+        tables.task_table(findings.summaries),
+    )
+
+
+def _inside(findings: Findings) -> Iterator[Section]:
+    note = (
+        "Geometric mean over runs and, with few tasks, the band from the least to the greatest of "
+        "them. Zeros have no place on the scale, and methods that log none are left out. "
+    )
+    headings = {
+        "weights": ("Task weights", "Methods scale their weights differently: compare tasks."),
+        "ntk": (
+            "Largest eigenvalues of the tangent kernels",
+            "Panels of a network share their axis.",
+        ),
+    }
+    for quantity, (title, reading) in headings.items():
+        if traced(findings.methods, quantity):
+            yield Section(
+                title,
+                note + reading,
+                [Picture(quantity, f"{title} by task over environment steps, for each method")],
+            )
+
+
+def _runs(findings: Findings) -> Iterator[Section]:
+    yield Section(
+        "Cost",
+        "Medians over runs. Rates are those between evaluations, hours include them; both depend "
+        "on the machine and on what else it did.",
+        table=tables.cost_table(findings.summaries),
+    )
+    if findings.incomplete:
+        yield Section(
+            "Incomplete runs",
+            "In none of the numbers and pictures above.",
+            table=tables.incomplete_table(findings.incomplete),
+        )
+    yield Section(
+        "Protocol",
+        "What these numbers mean, and the versions that made them.",
+        table=tables.protocol_table(findings.complete),
+    )

@@ -1,0 +1,180 @@
+"""The numbers of a report: what each method scored, and how methods compare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+from mtrl_ntk.experiment.reports.data import Method
+from mtrl_ntk.experiment.reports.statistics import (
+    Bootstrap,
+    Estimate,
+    FloatArray,
+    Interval,
+    area_under_curve,
+    interquartile_mean,
+    mean,
+    mean_and_error,
+    mean_ranks,
+    median,
+    optimality_gap,
+    probability_of_improvement,
+    relative_change,
+    steps_to,
+)
+
+THRESHOLDS = (0.5, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class StepsTo:
+    """When the runs of a method first reached a success rate."""
+
+    steps: float
+    """Median over runs of environment steps, infinite unless more than half of them did."""
+    reached: int
+    """Runs that did."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a method scored; every number is over its complete runs."""
+
+    method: Method
+    """The method."""
+    success: Estimate
+    """Mean success rate of the last evaluation."""
+    mean: Interval
+    """The same, with a bootstrap interval."""
+    iqm: Interval
+    """Interquartile mean of the last evaluation."""
+    median: Interval
+    """Median over tasks of the last evaluation."""
+    gap: Interval
+    """Optimality gap of the last evaluation."""
+    last: Estimate
+    """Mean over the last evaluations."""
+    max_of_mean: float
+    """Maximum over training of the mean curve."""
+    mean_of_max: Estimate
+    """Mean of each run's own maximum."""
+    area: Estimate
+    """Mean height of the learning curve."""
+    steps_to: dict[float, StepsTo]
+    """By success rate."""
+    by_task: dict[str, Estimate]
+    """Success rate of each task in the last evaluation."""
+    task_intervals: dict[str, Interval]
+    """The same, with a bootstrap interval."""
+    updates_per_second: float
+    """Median over runs."""
+    env_steps_per_second: float
+    """Median over runs."""
+    hours: float
+    """Median over runs of the time to the last evaluation."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How methods compare on the tasks that all have."""
+
+    tasks: tuple[str, ...]
+    """Those tasks."""
+    ranks: tuple[float, ...]
+    """Mean rank of each method; empty for a single one."""
+    changes: tuple[float, ...]
+    """Delta-m of each method in percent; empty without single-task runs."""
+    left_out: tuple[str, ...]
+    """Tasks on which the single-task runs have no success, which delta-m leaves out."""
+    improvement: tuple[tuple[Interval, ...], ...]
+    """Probability that the method of the row beats that of the column; empty for a single one."""
+
+
+def summarize(method: Method, last: int, bootstrap: Bootstrap) -> Summary:
+    """Finds the numbers of a method.
+
+    Args:
+        method: Its runs, all complete.
+        last: Evaluations that the mean of the last ones is over.
+        bootstrap: How intervals are found.
+    """
+    final, (steps, curves) = method.final, method.curves
+    return Summary(
+        method=method,
+        success=mean_and_error(final.mean(1)),
+        mean=bootstrap.interval(mean, final),
+        iqm=bootstrap.interval(interquartile_mean, final),
+        median=bootstrap.interval(median, final),
+        gap=bootstrap.interval(optimality_gap, final),
+        last=mean_and_error(curves[:, -last:].mean(1)),
+        max_of_mean=float(curves.mean(0).max()),
+        mean_of_max=mean_and_error(curves.max(1)),
+        area=mean_and_error(area_under_curve(steps, curves)),
+        steps_to={threshold: _steps_to(steps, curves, threshold) for threshold in THRESHOLDS},
+        by_task={
+            task: mean_and_error(rates) for task, rates in zip(method.tasks, final.T, strict=True)
+        },
+        task_intervals={
+            task: bootstrap.interval(mean, rates[:, None])
+            for task, rates in zip(method.tasks, final.T, strict=True)
+        },
+        updates_per_second=_median(run.updates_per_second for run in method.runs),
+        env_steps_per_second=_median(run.env_steps_per_second for run in method.runs),
+        hours=_median(run.seconds[-1] / 3600 for run in method.runs),
+    )
+
+
+def compare(methods: Sequence[Method], bootstrap: Bootstrap) -> Comparison:
+    """Compares methods with one another, and with the single-task runs if there is one such."""
+    tasks = _common_tasks(methods)
+    if not tasks:
+        return Comparison((), (), (), (), ())
+    scores = [method.final[:, [method.tasks.index(task) for task in tasks]] for method in methods]
+    rates = np.stack([score.mean(0) for score in scores])
+    several = len(methods) > 1
+    single = [row for row, method in enumerate(methods) if method.is_single_task]
+    baseline = rates[single[0]] if several and len(single) == 1 else None
+    return Comparison(
+        tasks=tasks,
+        ranks=tuple(mean_ranks(rates).tolist()) if several else (),
+        changes=() if baseline is None else tuple(relative_change(r, baseline) for r in rates),
+        left_out=()
+        if baseline is None
+        else tuple(task for task, rate in zip(tasks, baseline, strict=True) if rate <= 0),
+        improvement=_improvement(scores, bootstrap) if several else (),
+    )
+
+
+def _common_tasks(methods: Sequence[Method]) -> tuple[str, ...]:
+    common = reduce(set.intersection, [set(method.tasks) for method in methods])
+    return tuple(task for task in methods[0].tasks if task in common)
+
+
+def _improvement(
+    scores: Sequence[FloatArray], bootstrap: Bootstrap
+) -> tuple[tuple[Interval, ...], ...]:
+    return tuple(
+        tuple(
+            Interval(math.nan, math.nan, math.nan)
+            if row == column
+            else bootstrap.interval(probability_of_improvement, ours, theirs)
+            for column, theirs in enumerate(scores)
+        )
+        for row, ours in enumerate(scores)
+    )
+
+
+def _steps_to(steps: FloatArray, curves: FloatArray, threshold: float) -> StepsTo:
+    first = steps_to(steps, curves, threshold)
+    # The upper of the two middle runs: the mean of a number and infinity says nothing.
+    middle = float(np.sort(first)[len(first) // 2])
+    return StepsTo(middle, int(np.isfinite(first).sum()))
+
+
+def _median(values: Iterable[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.median(known)) if known else math.nan

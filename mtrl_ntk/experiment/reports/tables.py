@@ -1,0 +1,203 @@
+"""The tables of a report, as text for its pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from mtrl_ntk.experiment.reports.anchors import Anchors
+from mtrl_ntk.experiment.reports.data import Run
+from mtrl_ntk.experiment.reports.pages import Table
+from mtrl_ntk.experiment.reports.statistics import Estimate, Interval
+from mtrl_ntk.experiment.reports.summary import THRESHOLDS, Comparison, Summary
+
+MISSING = "–"
+
+
+_AGGREGATES = ("success", "iqm", "median", "gap")
+_HEADINGS = {
+    "success": "success",
+    "iqm": "IQM",
+    "median": "median",
+    "gap": "optimality gap",
+    "delta_m": "Δm %",
+    "rank": "mean rank",
+}
+
+
+def columns(comparison: Comparison, metrics: Sequence[str]) -> list[str]:
+    """The metrics that there are numbers for, success always among them."""
+    known = {"delta_m": bool(comparison.changes), "rank": bool(comparison.ranks)}
+    return [
+        name
+        for name in _HEADINGS
+        if name == "success" or (name in metrics and known.get(name, True))
+    ]
+
+
+def aggregate_names(metrics: Sequence[str]) -> list[str]:
+    """Those metrics that have an interval."""
+    return [name for name in _AGGREGATES if name in metrics]
+
+
+def success_table(
+    summaries: Sequence[Summary], comparison: Comparison, metrics: Sequence[str]
+) -> Table:
+    """Mean and standard error as in Table 4 of the paper, aggregates, delta-m and mean rank."""
+    names = columns(comparison, metrics)
+    rows = [
+        [
+            one.method.name,
+            str(len(one.method.runs)),
+            *(_metric(name, one, comparison, place) for name in names),
+        ]
+        for place, one in enumerate(summaries)
+    ]
+    return Table(["method", "runs", *(_HEADINGS[name] for name in names)], rows)
+
+
+def _metric(name: str, summary: Summary, comparison: Comparison, place: int) -> str:
+    if name == "success":
+        return estimate(summary.success)
+    if name == "delta_m":
+        return number(comparison.changes[place], "+.1f")
+    if name == "rank":
+        return number(comparison.ranks[place])
+    return interval(getattr(summary, name))
+
+
+def paper_table(summaries: Sequence[Summary]) -> Table:
+    """The table of the paper: nothing but mean and standard error."""
+    rows = [[one.method.name, estimate(one.success)] for one in summaries]
+    return Table(["Method", "Success rate (mean ± stderr)"], rows)
+
+
+def anchors_table(anchors: Anchors, summaries: Sequence[Summary]) -> Table:
+    """Published numbers, and what the same methods reached here under another protocol."""
+    rows = []
+    for row in anchors.rows:
+        same = [one for one in summaries if row.is_of(one.method)]
+        here = "; ".join(f"{one.method.name}: {estimate(one.success)}" for one in same)
+        published = Estimate(row.value, math.nan if row.error is None else row.error)
+        rows.append([row.name, estimate(published), here or MISSING])
+    return Table(["published method", anchors.title, "these runs, other protocol"], rows)
+
+
+def protocols_table(anchors: Anchors, runs: Sequence[Run]) -> Table:
+    """The protocol of published numbers beside that of the runs."""
+    ours = _values([run.protocol for run in runs])
+    stated = {key: str(value) for key, value in anchors.protocol.items()}
+    rows = [[key, stated.get(key, "not stated"), ours.get(key, MISSING)] for key in ours]
+    return Table(["protocol", anchors.title, "these runs"], rows, is_numeric=False)
+
+
+def selection_table(summaries: Sequence[Summary], last: int) -> Table:
+    """What the same runs give by the rules that published numbers mix."""
+    columns = ["method", "final", f"mean of last {last}", "max of mean curve", "mean of run maxima"]
+    rows = [
+        [
+            one.method.name,
+            estimate(one.success),
+            estimate(one.last),
+            number(one.max_of_mean),
+            estimate(one.mean_of_max),
+        ]
+        for one in summaries
+    ]
+    return Table(columns, rows)
+
+
+def speed_table(summaries: Sequence[Summary]) -> Table:
+    """Area under the learning curve, and steps to success rates."""
+    columns = ["method", "area under curve", *(f"steps to {rate}" for rate in THRESHOLDS)]
+    rows = []
+    for one in summaries:
+        cells = [_steps(one, threshold) for threshold in THRESHOLDS]
+        rows.append([one.method.name, estimate(one.area), *cells])
+    return Table(columns, rows)
+
+
+def improvement_table(summaries: Sequence[Summary], comparison: Comparison) -> Table:
+    """Probability that the method of a row beats that of a column."""
+    names = [one.method.name for one in summaries]
+    rows = [
+        [name, *map(interval, row)] for name, row in zip(names, comparison.improvement, strict=True)
+    ]
+    return Table(["method", *(f"over {name}" for name in names)], rows)
+
+
+def task_table(summaries: Sequence[Summary]) -> Table:
+    """Success rate of each task in the last evaluation."""
+    tasks = list(dict.fromkeys(task for one in summaries for task in one.by_task))
+    rows = [
+        [
+            task,
+            *(estimate(one.by_task[task]) if task in one.by_task else MISSING for one in summaries),
+        ]
+        for task in tasks
+    ]
+    return Table(["task", *(one.method.name for one in summaries)], rows)
+
+
+def cost_table(summaries: Sequence[Summary]) -> Table:
+    """Speed and duration."""
+    columns = ["method", "updates / s", "environment steps / s", "hours per run"]
+    rows = [
+        [
+            one.method.name,
+            number(one.updates_per_second, ",.1f"),
+            number(one.env_steps_per_second, ",.0f"),
+            number(one.hours),
+        ]
+        for one in summaries
+    ]
+    return Table(columns, rows)
+
+
+def protocol_table(runs: Sequence[Run]) -> Table:
+    """What the numbers mean, with all that occurs where runs differ, and what made them."""
+    rows = list(map(list, _values([{**run.protocol, **run.versions} for run in runs]).items()))
+    return Table(["of", "value"], rows, is_numeric=False)
+
+
+def _values(facts: Sequence[Mapping[str, object]]) -> dict[str, str]:
+    """All values that occur, by key."""
+    values: dict[str, dict[str, None]] = {}
+    for of_run in facts:
+        for key, value in of_run.items():
+            values.setdefault(key, {})[str(value)] = None
+    return {key: " / ".join(known) for key, known in values.items()}
+
+
+def incomplete_table(runs: Sequence[Run]) -> Table:
+    """Runs that are in no number, and how far they came."""
+    rows = [
+        [
+            str(run.path),
+            f"{run.reached:,} of {run.config.loop.total_steps:,}",
+            number(run.success[-1].mean()) if len(run.success) else MISSING,
+        ]
+        for run in runs
+    ]
+    return Table(["run", "vector steps evaluated", "success there"], rows)
+
+
+def number(value: float, form: str = ".2f") -> str:
+    """A number for people, or a dash for none."""
+    return f"{value:{form}}" if math.isfinite(value) else MISSING
+
+
+def estimate(of: Estimate) -> str:
+    """A number and, if it is known, its standard error."""
+    return number(of.value) + ("" if math.isnan(of.error) else f" ± {of.error:.2f}")
+
+
+def interval(of: Interval) -> str:
+    """A number and, if they are known, the ends of its interval."""
+    return number(of.value) + ("" if math.isnan(of.low) else f" [{of.low:.2f}, {of.high:.2f}]")
+
+
+def _steps(summary: Summary, threshold: float) -> str:
+    steps, reached = summary.steps_to[threshold].steps, summary.steps_to[threshold].reached
+    text = f"{steps:,.0f}" if math.isfinite(steps) else MISSING
+    return f"{text} ({reached}/{len(summary.method.runs)})"

@@ -1,0 +1,126 @@
+"""What happened inside over training: task weights and kernel eigenvalues, over a method's runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mtrl_ntk.experiment.kernels import PARTS
+from mtrl_ntk.experiment.plots import (
+    DPI,
+    INK,
+    LEGEND_ROWS,
+    Curve,
+    dress,
+    legend,
+    style,
+    use_log_scale,
+)
+from mtrl_ntk.experiment.reports.data import Method, Run
+from mtrl_ntk.experiment.reports.statistics import FloatArray
+from mtrl_ntk.rl.sac import Part
+
+TRACED = {"weights": "Task weights", "ntk": "Largest NTK eigenvalues"}
+"""What is drawn, with its title."""
+_MOST_BANDS = 4  # more lie over each other and hide the lines
+
+
+class Trace(NamedTuple):
+    """A positive quantity over training, of all runs of a method."""
+
+    steps: FloatArray
+    """Environment steps, ``[points]``."""
+    middle: FloatArray
+    """Geometric mean over the runs: these quantities live on a log scale."""
+    low: FloatArray
+    """The least of the runs."""
+    high: FloatArray
+    """The greatest of the runs."""
+
+
+def traces(method: Method, quantity: str, network: Part) -> dict[str, Trace]:
+    """A quantity of each task that all runs of a method have logged.
+
+    Args:
+        method: The runs.
+        quantity: ``weights`` or ``ntk``.
+        network: ``critic`` or ``actor``.
+    """
+    of_runs = [_curves(run, quantity, network) for run in method.runs]
+    shared = [task for task in method.tasks if all(task in curves for curves in of_runs)]
+    merged = {task: _merged([curves[task] for curves in of_runs]) for task in shared}
+    return {task: trace for task, trace in merged.items() if len(trace.steps) > 1}
+
+
+def _curves(run: Run, quantity: str, network: Part) -> Mapping[str, Curve]:
+    return run.logged.get((quantity, network), {})
+
+
+def _merged(curves: Sequence[Curve]) -> Trace:
+    """One trace, at the points of the curve with the fewest that lie within all of them."""
+    first = max(curve.steps[0] for curve in curves)
+    last = min(curve.steps[-1] for curve in curves)
+    points = min((curve.steps for curve in curves), key=len)
+    steps = points[(points >= first) & (points <= last)]
+    # Runs with another interval of the log have other points: what lies between is a line.
+    logs = [np.interp(steps, curve.steps, np.log(curve.values)) for curve in curves]
+    values = np.exp(np.stack(logs))
+    return Trace(steps, np.exp(np.mean(logs, 0)), values.min(0), values.max(0))
+
+
+def traced(methods: Sequence[Method], quantity: str) -> dict[str, dict[Part, dict[str, Trace]]]:
+    """The traces of all methods that have some, by method, network and task."""
+    found = {
+        method.name: {network: traces(method, quantity, network) for network in PARTS}
+        for method in methods
+    }
+    return {name: networks for name, networks in found.items() if any(networks.values())}
+
+
+def traces_figure(
+    traced: Mapping[str, Mapping[Part, Mapping[str, Trace]]], quantity: str
+) -> Figure:
+    """A quantity of each task over training: a row per method, a column per network.
+
+    Args:
+        traced: By method, network and task.
+        quantity: ``weights`` or ``ntk``.
+    """
+    networks = list(next(iter(traced.values())))
+    tasks = list(
+        dict.fromkeys(task for of in traced.values() for network in of.values() for task in network)
+    )
+    columns = -(-len(tasks) // LEGEND_ROWS)
+    height = max(0.7 + 2.3 * len(traced), 0.5 + 0.21 * min(len(tasks), LEGEND_ROWS))
+    figure = Figure(figsize=(9.0 + 2.4 * columns, height), layout="constrained", dpi=DPI)
+    share: Any = "col" if quantity == "ntk" else False
+    grid = figure.subplots(len(traced), len(networks), sharex=True, sharey=share, squeeze=False)
+    for row, (method, of_networks) in zip(grid, traced.items(), strict=True):
+        for axes, network in zip(row, networks, strict=True):
+            _draw_traces(axes, of_networks[network], tasks)
+            dress(axes, f"{method}, {network}", fontsize=10.5)
+    for axes in grid[:-1].flat:
+        axes.set_xlabel("")
+    for axes in grid.flat:
+        use_log_scale(axes)
+    figure.suptitle(TRACED[quantity], x=0.01, ha="left", fontweight="bold", color=INK)
+    handles = {line.get_label(): line for axes in grid.flat for line in axes.lines}
+    legend(figure, [handles[task] for task in tasks])
+    return figure
+
+
+def _draw_traces(axes: Axes, of_tasks: Mapping[str, Trace], tasks: Sequence[str]) -> None:
+    if len(of_tasks) > 1 and len({trace.middle.tobytes() for trace in of_tasks.values()}) == 1:
+        # Only the last of the lines shows, which would look as if the others were missing.
+        note, fraction = "the same for all tasks", axes.transAxes
+        axes.text(0.5, 0.62, note, transform=fraction, ha="center", color=INK, fontsize=9)
+    for task, trace in of_tasks.items():
+        look = style(tasks.index(task))
+        axes.plot(trace.steps, trace.middle, **look, label=task)
+        if len(of_tasks) <= _MOST_BANDS:
+            ends = trace.low, trace.high
+            axes.fill_between(trace.steps, *ends, color=look["color"], alpha=0.12, linewidth=0)

@@ -1,0 +1,113 @@
+"""What a sweep is going to do, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import yaml
+from rich.text import Text
+
+from mtrl_ntk.experiment.config import to_dict
+from mtrl_ntk.experiment.disk_space import size_text
+from mtrl_ntk.experiment.options import updated
+from mtrl_ntk.experiment.progress import format_duration, standard_output
+from mtrl_ntk.experiment.rehearsal import rehearse
+from mtrl_ntk.experiment.sweeps.runs import Found, JobsPlan, SweepRun, saved_step
+
+
+def sharing(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Found]) -> str:
+    """How many runs there are, and how they share the machine or the cluster."""
+    shares = Counter(plan.share(run.config) for run in runs)
+    needed = max(sum(share) for share in shares) * plan.jobs
+    each = " or ".join(
+        f"{count(threads, 'thread')} and {count(workers, 'worker')}" for threads, workers in shares
+    )
+    found = ", ".join(
+        f"{number} {state}" for state, number in sorted(Counter(states.values()).items())
+    )
+    all_of_them = f"{count(len(runs), 'run')} ({found})"
+    text = f"{all_of_them}, {plan.jobs} at once on {_place(plan)}, each with {each}"
+    if needed > plan.cores:
+        text += f"\nthat is more than the {plan.cores} cores: the runs will slow each other down"
+    return text
+
+
+def _place(plan: JobsPlan) -> str:
+    if plan.backend != "local":
+        return f"{plan.backend} as it has room, {count(plan.cores // plan.jobs, 'core')} for each"
+    cores = count(plan.cores, "core")
+    return f"{count(len(plan.gpus), 'GPU')} and {cores}" if plan.gpus else cores
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things, in words."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def show_plan(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Found]) -> None:
+    """Prints the runs, their folders, settings and shares of the machine."""
+    console = standard_output()
+
+    def say(text: str) -> None:
+        console.print(Text(text), soft_wrap=True)
+
+    say(sharing(runs, plan, states))
+    say(_estimate(runs, plan, states))
+    width = max(len(run.name) for run in runs)
+    for run in runs:
+        say(f"  {states[run.name]:<11}  {run.name:<{width}}  {run.folder}")
+    common, own = _settings(runs, plan)
+    say(f"\nsettings of all runs:\n{_as_yaml(common)}")
+    for name, values in own.items():
+        say(f"also of {name}:\n{_as_yaml(values)}")
+
+
+def _estimate(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Found]) -> str:
+    """How long the sweep takes here, judged by the first run that is left."""
+    left = [run for run in runs if states[run.name] != "finished"]
+    if not left or plan.backend != "local":
+        return "nothing is left to do" if not left else "how long it takes, the cluster decides"
+    first = updated(left[0].config, plan.share(left[0].config)._asdict())
+    costs = rehearse(first, saved_step(left[0].folder))
+    rounds = -(-len(left) // plan.jobs)
+    return (
+        f"about {format_duration(rounds * costs.total_s)}, "
+        f"{size_text(plan.jobs * costs.memory)} of memory and "
+        f"{size_text(len(runs) * costs.disk)} of disk, if all runs are like "
+        f"{left[0].name} and do not slow each other down: {format_duration(costs.total_s)} and "
+        f"{size_text(costs.memory)} for each"
+    )
+
+
+Settings = dict[str, object]
+
+
+def _settings(runs: Sequence[SweepRun], plan: JobsPlan) -> tuple[Settings, dict[str, Settings]]:
+    """What all runs have in common, and what else those of the first seed have, by name."""
+    hidden = ("method", "seed", "run_dir", "resume")
+    of_runs = {run.name: _resolved(run, plan) for run in runs}
+    first, *others = of_runs.values()
+    common = {
+        name: value
+        for name, value in first.items()
+        if name not in hidden and all(name in o and o[name] == value for o in others)
+    }
+    own = {
+        run.name: {
+            name: value
+            for name, value in of_runs[run.name].items()
+            if name not in hidden and name not in common
+        }
+        for run in runs
+        if run.config.seed == runs[0].config.seed
+    }
+    return common, {name: values for name, values in own.items() if values}
+
+
+def _resolved(run: SweepRun, plan: JobsPlan) -> Settings:
+    return {**to_dict(run.config), **plan.share(run.config)._asdict()}
+
+
+def _as_yaml(settings: Settings) -> str:
+    return "\n".join(f"  {line}" for line in yaml.safe_dump(settings, sort_keys=False).splitlines())

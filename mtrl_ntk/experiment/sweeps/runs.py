@@ -1,0 +1,236 @@
+"""The runs of a sweep: their settings, what their folders say of them, and their share of cores."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.experiment.agents import CHECKPOINT, CONFIG, resolve_device
+from mtrl_ntk.experiment.archive import checkpoints
+from mtrl_ntk.experiment.checkpoint import CheckpointError, read_metadata
+from mtrl_ntk.experiment.config import RunConfig, load, read, to_dict
+from mtrl_ntk.experiment.logging import EVALUATION_CSV, TRAINING_CSV, success_rates
+from mtrl_ntk.experiment.resume import CHANGEABLE
+from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions, as_flag
+from mtrl_ntk.rl.envs import resolved_workers
+
+Found = Literal["new", "interrupted", "finished"]
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep."""
+
+    name: str
+    """Name of its folder."""
+    folder: Path
+    """Where it writes."""
+    arguments: tuple[str, ...]
+    """Arguments of train_mt10, but for its share of the cores."""
+    config: RunConfig
+    """What they come to."""
+
+
+def plan_runs(sweep: Sweep) -> list[SweepRun]:
+    """Lists the runs of a sweep, seed by seed, so that all methods come to their first results.
+
+    Raises:
+        UserError: If a run cannot be configured so, or its folder holds a run of other settings.
+    """
+    options = sweep.options
+    methods = dict.fromkeys(options.methods)
+    runs = [
+        _plan_run(sweep, method, seed, variant)
+        for seed, variant, method in product(options.seed_numbers, options.variants, methods)
+    ]
+    names = [run.name for run in runs]
+    if clash := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"two runs would be named {clash}; --vary has a value twice")
+    if options.backend == "local":
+        for device in {run.config.device for run in runs}:
+            resolve_device(device)
+    for run in runs:
+        _check_folder(run)
+    return runs
+
+
+def _plan_run(sweep: Sweep, method: str, seed: int, variant: Mapping[str, str]) -> SweepRun:
+    varied = [as_flag(*item) for item in variant.items()]
+    arguments = [*sweep.settings, *varied, f"--method={method}", f"--seed={seed}"]
+    config = load(arguments, "train_mt10")
+    settings = [re.sub(r"[^\w.=+-]", "_", f"{key}={value}") for key, value in variant.items()]
+    name = "-".join([method, *settings, f"seed{seed}"])
+    folder = (sweep.options.out or Path("sweeps") / config.preset) / name
+    return SweepRun(
+        name, folder, (*arguments, f"--run-dir={folder}"), replace(config, run_dir=folder)
+    )
+
+
+def _check_folder(run: SweepRun) -> None:
+    """Keeps runs of other settings out of a sweep.
+
+    Raises:
+        ConfigError: If there is one in the run's folder.
+    """
+    saved = run.folder / CONFIG
+    if not saved.exists():
+        return
+    before, now = to_dict(read(saved)), to_dict(run.config)
+    differences = [
+        f"{name} was {before.get(name)}, is {value}"
+        for name, value in now.items()
+        if name not in CHANGEABLE and before.get(name) != value
+    ]
+    if differences:
+        raise ConfigError(
+            f"{run.folder} holds a run with other settings: {'; '.join(differences)}; choose "
+            "another --out"
+        )
+    if (step := saved_step(run.folder)) > run.config.loop.total_steps:
+        raise ConfigError(
+            f"total_steps is {run.config.loop.total_steps}, and {run.folder} is already at step "
+            f"{step}; choose another --out"
+        )
+
+
+def find(run: SweepRun) -> Found:
+    """What the folder of a run says: a finished one has saved and evaluated its last step."""
+    folder, last = run.folder, run.config.loop.total_steps
+    if not any((folder / name).exists() for name in (TRAINING_CSV, EVALUATION_CSV, CHECKPOINT)):
+        return "new"
+    metadata = _newest_metadata(folder)
+    is_finished = (
+        bool(metadata.get("finished"))
+        and _step(metadata) == last
+        and success_rates(folder).get(last) is not None
+    )
+    return "finished" if is_finished else "interrupted"
+
+
+def saved_step(folder: Path) -> int:
+    """Vector steps at the newest readable checkpoint of a run; 0 if there is none."""
+    return _step(_newest_metadata(folder))
+
+
+def last_logged_step(folder: Path) -> int:
+    """Vector steps at the last row of a run's ``training.csv``; 0 if there is none."""
+    path = folder / TRAINING_CSV
+    try:
+        if not path.is_file():
+            return 0
+        with path.open("rb") as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - _TAIL, 0))
+            rows = file.read(_TAIL).split(b"\n")
+    except OSError:
+        return 0
+    # What follows the last line break is not whole, and the first line may be cut off or a header.
+    first_cell = rows[-2].split(b",")[0] if len(rows) > 2 else b""
+    return int(first_cell) if first_cell.isdigit() else 0
+
+
+_TAIL = 1 << 16
+"""Bytes at the end of ``training.csv`` that surely hold a row."""
+
+
+def _newest_metadata(folder: Path) -> Mapping[str, object]:
+    all_of_them = map(_metadata, reversed(checkpoints(folder / CHECKPOINT)))
+    return next((metadata for metadata in all_of_them if metadata), {})
+
+
+def _metadata(checkpoint: Path) -> Mapping[str, object]:
+    try:
+        return read_metadata(checkpoint)
+    except CheckpointError:
+        return {}  # train_mt10 --resume passes over it too, and says why
+
+
+def _step(metadata: Mapping[str, object]) -> int:
+    counters = metadata.get("counters")
+    step = counters.get("vector_steps") if isinstance(counters, dict) else None
+    return step if isinstance(step, int) else 0
+
+
+class Share(NamedTuple):
+    """What one run may use."""
+
+    threads: int
+    """Threads of the learner."""
+    workers: int
+    """Processes that step the environments, which take turns with nobody."""
+
+
+class JobsPlan(NamedTuple):
+    """How runs share the machine."""
+
+    jobs: int
+    """Runs at once."""
+    cores: int
+    """Cores of all runs together."""
+    gpus: tuple[str, ...]
+    """GPUs that the runs use in turn; none if they use the CPU, or a cluster deals them out."""
+    backend: str = "local"
+    """Where the cores are."""
+
+    def share(self, config: RunConfig) -> Share:
+        """Threads and workers of a run; what its settings fix is kept."""
+        cores = max(1, self.cores // self.jobs)
+        workers = config.env.workers
+        if workers < 0:
+            free = max(0, cores - (config.threads or 1))
+            workers = min(free, max(0, resolved_workers(config.env, cores)))
+        return Share(config.threads or max(1, cores - workers), workers)
+
+    @property
+    def slots(self) -> list[dict[str, str]]:
+        """What each of the runs at once adds to its environment."""
+        if not self.gpus:
+            return [{} for _ in range(self.jobs)]
+        return [
+            {"CUDA_VISIBLE_DEVICES": self.gpus[job % len(self.gpus)]} for job in range(self.jobs)
+        ]
+
+
+def plan_jobs(
+    configs: Sequence[RunConfig], wanted: int, cores: int, gpus: Sequence[str] = ()
+) -> JobsPlan:
+    """Decides how many runs go on at once: as many as there are cores, or GPUs, for.
+
+    All runs of a sweep count, finished or not: a sweep that is taken up again then shares the
+    machine as before, which the last bits of its numbers depend on.
+
+    Args:
+        configs: The configurations of all runs.
+        wanted: Runs at once; 0 to choose.
+        cores: Cores that all may use together.
+        gpus: GPUs that all may use together, by what CUDA_VISIBLE_DEVICES calls them.
+    """
+    most = min(cores // _least_cores(configs), len(gpus) or cores, len(configs))
+    return JobsPlan(wanted or max(1, most), cores, tuple(gpus))
+
+
+def plan_cluster(configs: Sequence[RunConfig], options: SweepOptions) -> JobsPlan:
+    """Decides what each run has of a cluster, which itself decides how many go on at once."""
+    jobs = options.jobs or len(configs)
+    return JobsPlan(jobs, jobs * (options.cpus or _least_cores(configs)), (), options.backend)
+
+
+def _least_cores(configs: Sequence[RunConfig]) -> int:
+    """Cores without which a run would compete with itself."""
+    return max((config.threads or 1) + max(config.env.workers, 0) for config in configs)
+
+
+def usable_gpus(configs: Sequence[RunConfig]) -> tuple[str, ...]:
+    """The GPUs that runs would use, by what CUDA_VISIBLE_DEVICES calls them."""
+    if not any(resolve_device(config.device).type == "cuda" for config in configs):
+        return ()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return tuple(visible.split(",")[:count] if visible else map(str, range(count)))

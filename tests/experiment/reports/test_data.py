@@ -1,0 +1,198 @@
+"""Runs of a report: which are found, how they are read, and which belong together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.config import to_dict
+from mtrl_ntk.experiment.reports import data as report_data
+from mtrl_ntk.experiment.reports.data import (
+    Run,
+    differences,
+    find_runs,
+    group_runs,
+    read_run,
+    repeated_seeds,
+)
+from tests.experiment.run_folders import TOTAL, make_config, write_run_folder
+
+CURVE = {500: [0.2, 0.4, 0.0], TOTAL: [0.5, 1.0, 0.25]}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run_folder(tmp_path_factory.mktemp("runs") / "run", make_config(), CURVE)
+
+
+@pytest.fixture
+def folder(template: Path, tmp_path: Path) -> Path:
+    """A complete run that a test may damage."""
+    return Path(shutil.copytree(template, tmp_path / "run"))
+
+
+def changed(run: Run, **settings: object) -> Run:
+    """A run with other settings."""
+    return replace(run, config=make_config(**settings))
+
+
+def test_runs_are_found_at_any_depth_and_once(folder: Path, tmp_path: Path) -> None:
+    inner = Path(shutil.copytree(folder, tmp_path / "sweep" / "a" / "b"))
+    (folder / "evaluations").mkdir()
+    shutil.copy(folder / "evaluation.csv", folder / "evaluations")  # of evaluate_mt10: no run
+    assert find_runs([tmp_path, folder, inner / ".." / "b"]) == [folder, inner]
+
+
+def test_a_folder_without_runs_is_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no folder .*none; give folders"):
+        find_runs([folder, tmp_path / "none"])
+    (folder / "run.json").unlink()
+    with pytest.raises(UserError, match=r"run holds no run: nowhere .* config\.yaml, run\.json"):
+        find_runs([folder])
+
+
+def test_a_run_is_read_as_it_was_written(folder: Path) -> None:
+    run = read_run(folder)
+    assert run.success.tolist() == list(CURVE.values())
+    assert run.vector_steps.tolist() == list(CURVE)
+    assert run.env_steps.tolist() == [3 * step for step in CURVE]
+    assert run.seconds.tolist() == [step / 20 for step in CURVE]
+    assert (run.updates_per_second, run.env_steps_per_second) == (20, 60)
+    assert (run.is_complete, run.reached) == (True, TOTAL)
+    assert run.protocol["tasks"] == "3: reach-v3, drawer-close-v3, window-open-v3"
+    assert run.protocol["environment steps in all"] == "3,000"
+    assert run.protocol["horizon"] == 500
+
+
+def test_a_benchmark_stands_for_its_tasks(folder: Path) -> None:
+    config = folder / "config.yaml"
+    short = [line for line in config.read_text().splitlines() if not line.startswith("- ")]
+    config.write_text("\n".join(short).replace("tasks:", "tasks: []"))
+    assert len(read_run(folder).tasks) == 10
+
+
+@pytest.mark.parametrize("missing_rows", [1, 2, 3, 4])
+def test_a_run_without_all_of_its_last_evaluation_is_incomplete(
+    folder: Path, missing_rows: int
+) -> None:
+    path = folder / "evaluation.csv"
+    lines = path.read_text().splitlines()[:-missing_rows]
+    path.write_text("\n".join(lines) + "\n")
+    run = read_run(folder)
+    only_the_mean = missing_rows == 1  # which is found anew from the tasks
+    assert run.is_complete == only_the_mean
+    assert len(run.success) == (2 if only_the_mean else 1)
+
+
+def test_a_run_that_was_never_evaluated_is_incomplete(folder: Path) -> None:
+    (folder / "evaluation.csv").write_text("")
+    (folder / "training.csv").unlink()
+    run = read_run(folder)
+    assert (run.is_complete, run.reached, run.success.shape) == (False, 0, (0, 3))
+    assert np.isnan(run.updates_per_second)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("evaluation.csv", "vector_steps,task\n1,reach-v3\n", "is damaged"),
+        ("evaluation.csv", "a\n1\n", "a CSV file of .*run is damaged"),
+        ("training.csv", "updates,env_steps,seconds\nx,1,2\n", "could not convert"),
+        ("run.json", "{", r"run\.json is damaged: it holds no protocol"),
+        ("run.json", "[]", "it holds no protocol"),
+        ("run.json", '{"protocol": 3}', "it holds no protocol"),
+        ("config.yaml", "method: nkt\n", "unknown method 'nkt'"),
+        ("config.yaml", "sead: 1\n", r"config\.yaml: unknown key 'sead'"),
+    ],
+)
+def test_a_damaged_file_is_named(folder: Path, name: str, text: str, said: str) -> None:
+    (folder / name).write_text(text)
+    if name == "evaluation.csv" and "task" in text:
+        (folder / name).write_text(text + "1,drawer-close-v3\n1,window-open-v3\n")
+    with pytest.raises(UserError, match=said):
+        read_run(folder)
+
+
+def test_what_differs_is_named_with_the_runs(folder: Path) -> None:
+    run = read_run(folder)
+    other = replace(run, path=Path("other"), protocol={**run.protocol, "horizon": 150})
+    runs = [run, other, replace(other, path=Path("third"))]
+    assert differences([one.protocol for one in runs], runs) == [
+        f"horizon is 500 in {folder}, but 150 in other and 1 more"
+    ]
+    assert differences([one.protocol for one in (run, run)], (run, run)) == []
+    assert differences([{}, {"a": 1}], (run, other)) == [
+        f"a is not stated in {folder}, but 1 in other"
+    ]
+    (line,) = differences([{"a": "b" * 200}, {"a": 1}], (run, other))
+    assert len(line) < 200
+
+
+def test_seeds_and_circumstances_make_no_other_method(template: Path) -> None:
+    run = read_run(template)
+    runs = [changed(run, seed=seed) for seed in (3, 1)] + [
+        changed(run, seed=2, threads=4, workers=0, log_every=7, kernel_every=10, device="cpu")
+    ]
+    (method,) = group_runs(runs)
+    assert method.name == "ntkmtl"
+    assert [one.config.seed for one in method.runs] == [1, 2, 3]
+    assert repeated_seeds([method]) == []
+
+
+def test_what_is_no_circumstance_is_named(template: Path) -> None:
+    run = read_run(template)
+    runs = [changed(run, seed=n, num_minibatches=n, width=64 * n) for n in (1, 2)]
+    runs += [changed(run, method="equal"), changed(run, method="equal", network="independent")]
+    assert [method.name for method in group_runs(runs)] == [
+        "ntkmtl, width 64, num_minibatches 1",
+        "ntkmtl, width 128, num_minibatches 2",
+        "equal",
+        "STL",
+    ]
+
+
+def test_methods_that_differ_in_much_are_told_apart_by_preset_or_number(template: Path) -> None:
+    run = read_run(template)
+    far: dict[str, object] = {"width": 64, "depth": 1, "gamma": 0.9, "tau": 0.1}
+    presets = [changed(run), changed(run, preset="quick", **far)]
+    assert [method.name for method in group_runs(presets)] == ["ntkmtl, mt10", "ntkmtl, quick"]
+    farther = {**far, "batch_size": 2, "total_steps": 500}
+    numbered = [changed(run), changed(run, **far), changed(run, **farther, learning_rate=1.0)]
+    names = [method.name for method in group_runs(numbered)]
+    assert len(set(names)) == 3
+    assert all(name.startswith("ntkmtl, ") for name in names)
+
+
+def test_two_runs_of_a_seed_are_named(template: Path) -> None:
+    run = read_run(template)
+    again = replace(run, path=Path("again"))
+    assert repeated_seeds(group_runs([run, again, changed(run, seed=2)])) == [
+        f"seed 1 of ntkmtl: {template}, again"
+    ]
+
+
+def test_curves_are_over_the_steps_that_all_runs_evaluated(template: Path) -> None:
+    run = read_run(template)
+    rarely = replace(
+        changed(run, seed=2), env_steps=run.env_steps[-1:], success=np.full((1, 3), 0.5)
+    )
+    steps, curves = group_runs([run, rarely])[0].curves
+    assert steps.tolist() == [3 * TOTAL]
+    assert curves.tolist() == [[pytest.approx(1.75 / 3)], [0.5]]
+
+
+def test_the_circumstances_are_settings_that_exist() -> None:
+    assert set(to_dict(make_config())) > report_data._CIRCUMSTANCES
+
+
+def test_run_info_need_not_name_versions(folder: Path) -> None:
+    info = json.loads((folder / "run.json").read_text())
+    del info["versions"]
+    (folder / "run.json").write_text(json.dumps(info))
+    assert read_run(folder).versions == {}

@@ -1,0 +1,194 @@
+"""The report as a whole: its numbers found again from the runs' files, its pages and refusals."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import re
+from io import StringIO
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from rich.console import Console
+
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.plots import save_both
+from mtrl_ntk.experiment.reports.anchors import find_anchors
+from mtrl_ntk.experiment.reports.data import group_runs, read_run
+from mtrl_ntk.experiment.reports.findings import find
+from mtrl_ntk.experiment.reports.options import ReportOptions
+from mtrl_ntk.experiment.reports.plots import aggregates_figure, curves_figure
+from mtrl_ntk.experiment.reports.report import report_runs
+from mtrl_ntk.experiment.reports.styles import method_styles
+from mtrl_ntk.experiment.reports.tables import aggregate_names, success_table
+from tests.experiment.run_folders import (
+    make_config,
+    write_methods,
+    write_run_folder,
+)
+
+PICTURES = ["aggregates", "curves", "ntk", "profiles", "tasks", "weights"]
+PICTURE_FILES = [f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")]
+TABLES = [
+    *("curves.csv", "improvement.csv", "methods.csv", "runs.csv", "scores.csv", "tasks.csv"),
+    "traces.csv",
+]
+PAGES = ["aggregates.tex", "index.html", "report.md", "table.tex"]
+LEVELS = {"equal": 0.5, "ntkmtl": 0.9, "pcgrad": 0.7, "STL": 0.8}
+
+
+def report(*folders: Path, **options: object) -> list[str]:
+    """The lines that a report prints."""
+    console = Console(file=StringIO(), width=120)
+    chosen = ReportOptions(**{"resamples": 200, **options})  # type: ignore[arg-type]
+    report_runs(folders, chosen, console=console)
+    assert isinstance(console.file, StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def by_method(path: Path) -> dict[str, dict[str, str]]:
+    return {row["method"]: row for row in rows(path)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three runs of four methods, and one of a method that was stopped before its end."""
+    folder = write_methods(tmp_path_factory.mktemp("runs"), LEVELS)
+    high = {250: [1.0] * 3, 500: [1.0] * 3}
+    write_run_folder(folder / "stopped", make_config(method="equal", seed=9), high)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("out") / "a" / "report"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def printed(runs: Path, out: Path) -> list[str]:
+    """Writes a report into the folder; the lines that it prints."""
+    return report(runs, out=out, last=2)
+
+
+def test_everything_is_written(out: Path) -> None:
+    assert sorted(path.name for path in out.iterdir()) == sorted(PICTURE_FILES + TABLES + PAGES)
+    for name in PICTURES:
+        with Image.open(out / f"{name}.png") as picture:
+            picture.load()
+            assert picture.width > 300
+        assert ElementTree.parse(out / f"{name}.svg").getroot().tag.endswith("}svg")
+
+
+def test_each_pair_is_compared_both_ways(out: Path) -> None:
+    pairs = {
+        (row["method"], row["over"]): float(row["probability"])
+        for row in rows(out / "improvement.csv")
+    }
+    assert len(pairs) == 4 * 3
+    assert all(p + pairs[b, a] == pytest.approx(1) for (a, b), p in pairs.items())
+    assert pairs["ntkmtl", "equal"] > 0.9
+
+
+def test_an_incomplete_run_is_listed_and_in_no_number(out: Path) -> None:
+    listed = {Path(row["run"]).name: row for row in rows(out / "runs.csv")}
+    assert (listed["stopped"]["complete"], listed["stopped"]["success"]) == ("False", "1")
+    assert sum(row["complete"] == "True" for row in listed.values()) == 12
+    assert by_method(out / "methods.csv")["equal"]["runs"] == "3"
+    assert {row["seed"] for row in rows(out / "scores.csv")} == {"1", "2", "3"}
+    markdown = (out / "report.md").read_text()
+    assert "left out of all numbers: 1 of the 13 runs." in markdown
+    assert re.search(r"stopped \| 500 of 1,000 \| 1\.00 \|", markdown)
+
+
+def test_the_page_holds_its_pictures_and_all_tables(out: Path) -> None:
+    page = (out / "index.html").read_text(encoding="utf-8")
+    pictures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    assert len(pictures) == page.count("<img") == len(PICTURES)
+    for picture in pictures:
+        assert ElementTree.fromstring(base64.b64decode(picture)).tag.endswith("}svg")
+    assert "http" not in page
+    for title in ("Success rate", "Probability of improvement", "Incomplete runs", "Protocol"):
+        assert re.search(f'<h2 id="section-[0-9]+">{title}</h2>', page)
+    for picture in PICTURES:
+        assert f"]({picture}.png)" in (out / "report.md").read_text()
+    success = by_method(out / "methods.csv")["ntkmtl"]
+    cell = f"{float(success['success']):.2f} ± {float(success['success_error']):.2f}"
+    assert cell in page
+    assert cell.replace("±", r"$\pm$") in (out / "table.tex").read_text()
+
+
+def test_the_first_table_is_printed(out: Path, printed: list[str]) -> None:
+    assert printed[-1] == str(out / "index.html")
+    assert [line.split()[0] for line in printed if re.search(r"\[0|\[1", line)] == [
+        row["method"] for row in rows(out / "methods.csv")
+    ]
+
+
+def test_the_latex_table_is_that_of_the_paper(out: Path) -> None:
+    table = (out / "table.tex").read_text(encoding="utf-8")
+    assert r"\caption{Results on 3 tasks across 3 random seeds, last evaluation.}" in table
+    assert r"Method & Success rate (mean $\pm$ stderr) \\" in table
+    assert table.count(r" \\") == 1 + len(LEVELS)
+    assert "[" not in table
+    assert "IQM" in (out / "aggregates.tex").read_text(encoding="utf-8")
+
+
+def test_pictures_are_the_same_twice(tmp_path: Path) -> None:
+    figure = Figure(layout="constrained")
+    figure.subplots().plot([1, 2])
+    for name in ("a", "b"):
+        save_both(figure, tmp_path / name)
+    for kind in ("png", "svg"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+def test_published_numbers_are_lines_under_a_heading_of_their_own(runs: Path) -> None:
+    methods = group_runs([read_run(runs / f"{name}-seed1") for name in ("equal", "ntkmtl")])
+    styles = method_styles(methods)
+    figure = curves_figure(methods, styles, find_anchors(["table4"]))
+    dotted = {
+        line.get_label(): (line.get_ydata(), line.get_color())
+        for line in figure.axes[0].lines
+        if line.get_linestyle() == "--"
+    }
+    assert dotted == {
+        "NTKMTL  96%": ([0.96, 0.96], styles["ntkmtl"]["color"]),
+        "MTL SAC  49%": ([0.49, 0.49], styles["equal"]["color"]),
+    }
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts[2].startswith("Published under another protocol")
+    assert "horizon 150" in " ".join(texts[2].split())
+
+
+def test_metrics_choose_columns_and_panels(runs: Path) -> None:
+    options = ReportOptions(resamples=50, metrics=("gap",))
+    findings = find([runs / "equal-seed1", runs / "pcgrad-seed1"], options)
+    table = success_table(findings.summaries, findings.comparison, options.metrics)
+    assert table.columns == ["method", "runs", "success", "optimality gap"]
+    styles = method_styles(findings.methods)
+    panels = aggregates_figure(findings.summaries, styles, aggregate_names(options.metrics)).axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["Optimality gap (less is better)"]
+
+
+def test_one_run_of_one_method_is_a_report_without_intervals(runs: Path, tmp_path: Path) -> None:
+    lines = report(runs / "equal-seed1", out=tmp_path)
+    assert "One run only, so without error or interval: equal." in lines
+    row = by_method(tmp_path / "methods.csv")["equal"]
+    assert (row["success_error"], row["iqm_low"], row["mean_rank"]) == ("", "", "")
+    assert not (tmp_path / "improvement.csv").exists()
+    assert "±" not in (tmp_path / "report.md").read_text()
+    assert "nan" not in (tmp_path / "index.html").read_text().split("base64")[0]
+
+
+def test_an_output_that_is_no_folder_is_the_users_mistake(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write to .*file: .*; choose another --out"):
+        report(runs / "equal-seed1", out=tmp_path / "file")
