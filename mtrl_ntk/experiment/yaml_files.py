@@ -62,7 +62,7 @@ class _StrictLoader(yaml.SafeLoader):
     """Plain values only: no aliases, which can grow without bound, no tags, no key twice."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             raise _problem("aliases (*) are not read; write the value out", event)
         if getattr(event, "tag", None):
