@@ -8,6 +8,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN = .venv/bin
 INSTALLED = .venv/.installed
+TOOLS = .venv/.tools
 
 .DEFAULT_GOAL = help
 .PHONY: help install train test fast lint format bench clean
@@ -15,29 +16,34 @@ INSTALLED = .venv/.installed
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
 
-install: $(INSTALLED) ## install the package and its tools into .venv
+install: $(TOOLS) ## install the package and its tools into .venv
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt -e '.[video]'
+	@touch $@
+
+# Apart, since training needs none of the peers, oracles and clusters that the tests compare with.
+$(TOOLS): $(INSTALLED)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[check,test]'
 	@touch $@
 
 train: $(INSTALLED) ## train NTKMTL on MT10, quick preset; ARGS='--seed 4' overrides and adds
 	$(BIN)/train_mt10 --method ntkmtl --seed 3 --config configs/mt10_quick.yaml $(ARGS)
 
-test: $(INSTALLED) ## run all tests
+test: $(TOOLS) ## run all tests
 	$(BIN)/python -m pytest tests
 
-fast: $(INSTALLED) ## run the tests that take seconds
+fast: $(TOOLS) ## run the tests that take seconds
 	$(BIN)/python -m pytest tests -m 'not slow'
 
-lint: $(INSTALLED) ## check style, format, types and import layers
+lint: $(TOOLS) ## check style, format, types and import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(INSTALLED) ## format the code and sort the imports
+format: $(TOOLS) ## format the code and sort the imports
 	$(BIN)/ruff check --fix --select I .
 	$(BIN)/ruff format .
 

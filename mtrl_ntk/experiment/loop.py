@@ -112,6 +112,8 @@ class Run:
         self.replay = make_replay(config, len(names), device)
         self.agent = make_agent(config, len(names), device)
         check_space(disk_need(config, self.agent, self.replay), run_dir)
+        # From here on, so that a stop is saved even if it is asked for while the environments start.
+        self._stop = stack.enter_context(StopRequest())
         if lock is not None:
             lock.take()
         position = log_position(start)
@@ -131,7 +133,6 @@ class Run:
                 )
             )
         )
-        self._stop = StopRequest()
         self.evaluations = TrainingEvaluations(
             config, evaluation_envs, self.logger, self.progress, self._stop
         )
@@ -177,26 +178,25 @@ class Run:
             RunFailed: If the environments cannot go on; the run is saved by then.
         """
         announce(self, self._start)
-        with self._stop:
-            self._begin()
-            try:
-                # What an interruption has left undone.
-                if (actions := self.envs.pending_actions) is not None:
-                    self._end_step(actions)
+        self._begin()
+        try:
+            # What an interruption has left undone.
+            if (actions := self.envs.pending_actions) is not None:
+                self._end_step(actions)
+            self._evaluate_and_save()
+            while self.step < self.loop.total_steps:
+                self._take_step()
                 self._evaluate_and_save()
-                while self.step < self.loop.total_steps:
-                    self._take_step()
-                    self._evaluate_and_save()
-                    self._stop_if_asked()
-                return self._finish()
-            except EvaluationStopped:
                 self._stop_if_asked()
-                raise
-            except (SimulationError, WorkerError) as error:
-                self._save_or_fail(f"{error}; stopped after {self.step} steps")
-                raise RunFailed(
-                    f"{error}; saved after {self.step} steps; to go on: {command_to_go_on(self)}"
-                ) from error
+            return self._finish()
+        except EvaluationStopped:
+            self._stop_if_asked()
+            raise
+        except (SimulationError, WorkerError) as error:
+            self._save_or_fail(f"{error}; stopped after {self.step} steps")
+            raise RunFailed(
+                f"{error}; saved after {self.step} steps; to go on: {command_to_go_on(self)}"
+            ) from error
 
     def _begin(self) -> None:
         if self._start is None or self._start.found is None:

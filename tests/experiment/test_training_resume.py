@@ -124,6 +124,26 @@ def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(
     assert_same(tmp_path / "run", straight)
 
 
+def stop_while_starting(patch: pytest.MonkeyPatch) -> None:
+    """Sends a signal while the environments are made."""
+    make_envs = loop.make_envs
+
+    def send_and_make(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        send(signal.SIGUSR1)
+        return make_envs(*args, **kwargs)
+
+    patch.setattr(loop, "make_envs", send_and_make)
+
+
+def test_a_stop_while_a_run_starts_is_saved_too(tmp_path: Path, straight: Path) -> None:
+    config = config_for(tmp_path / "run")
+    stop = interrupt(config, stop_while_starting)
+    assert stop.exit_code == 128 + signal.SIGUSR1
+    assert load_newest(tmp_path / "run" / "checkpoint").folder.name == "step-000000001"
+    train(resumed(config))
+    assert_same(tmp_path / "run", straight)
+
+
 @pytest.mark.parametrize(
     ("count", "step"), [(1, 30), pytest.param(2, STEPS, marks=pytest.mark.slow)]
 )
