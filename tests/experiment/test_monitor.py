@@ -81,9 +81,10 @@ def test_adding_never_waits_for_the_device_and_fetching_waits_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     means = MetricMeans()
+    update = metrics(loss=[1.0, 2.0], norm=1.0, entropy=[0.0, 0.0])
     with forbid_host_synchronisation():
         for _ in range(3):
-            means.add(metrics(loss=[1.0, 2.0], norm=1.0, entropy=[0.0, 0.0]))
+            means.add(update)
     transfers: list[Tensor] = []
     to_host = Tensor.cpu
 

@@ -62,7 +62,7 @@ def test_without_its_package_a_backend_names_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Cluster, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"mtrl_ntk.experiment.sweep_{backend}", raising=False)
+    monkeypatch.delitem(sys.modules, f"mtrl_ntk.experiment.sweeps.{backend}", raising=False)
     with pytest.raises(UserError, match=f"pip install {package}$"):
         run_sweep(sweep(backend, tmp_path / "out"), AGAIN)
     assert list(tmp_path.iterdir()) == []
