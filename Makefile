@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= 2
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 TOOLS = .venv/.tools
@@ -31,11 +32,11 @@ $(TOOLS): $(INSTALLED)
 train: $(INSTALLED) ## train NTKMTL on MT10, quick preset; ARGS='--seed 4' overrides and adds
 	$(BIN)/train_mt10 --method ntkmtl --seed 3 --config configs/mt10_quick.yaml $(ARGS)
 
-test: $(TOOLS) ## run all tests
-	$(BIN)/python -m pytest tests
+test: $(TOOLS) ## run all tests, JOBS=2 files at a time
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests
 
 fast: $(TOOLS) ## run the tests that take seconds
-	$(BIN)/python -m pytest tests -m 'not slow'
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests -m 'not slow'
 
 lint: $(TOOLS) ## check style, format, types and import layers
 	$(BIN)/ruff check .
