@@ -112,7 +112,7 @@ class Run:
         self.replay = make_replay(config, len(names), device)
         self.agent = make_agent(config, len(names), device)
         check_space(disk_need(config, self.agent, self.replay), run_dir)
-        # From here on, so that a stop is saved even if it is asked for while the environments start.
+        # So early, so that a stop is saved even if it is asked for while the environments start.
         self._stop = stack.enter_context(StopRequest())
         if lock is not None:
             lock.take()
