@@ -27,7 +27,7 @@ from mtrl_ntk.experiment.evaluation import EvaluationResult, evaluate
 from mtrl_ntk.experiment.loop import Run
 from mtrl_ntk.experiment.resume import CHANGEABLE, NEWEST
 from mtrl_ntk.experiment.training import train
-from mtrl_ntk.rl.envs import BENCHMARKS
+from mtrl_ntk.rl.envs import BENCHMARKS, make_envs
 from tests.experiment.outcomes import assert_same, outcome, rows
 from tests.experiment.test_training import HORIZON, STEPS, TASKS, StubEnvs, tiny
 
@@ -126,7 +126,6 @@ def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(
 
 def stop_while_starting(patch: pytest.MonkeyPatch) -> None:
     """Sends a signal while the environments are made."""
-    make_envs = loop.make_envs
 
     def send_and_make(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         send(signal.SIGUSR1)
