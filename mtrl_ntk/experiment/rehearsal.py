@@ -162,7 +162,8 @@ def _scaled(
     learner = _memory_of(steps.agent)
     on_gpu = steps.device.type == "cuda"
     here = 0 if on_gpu else learner + steps.replay.nbytes
-    children = psutil.Process().children(recursive=True)
+    # The program that calls this may have children of its own.
+    children = psutil.Process().children(recursive=True) if resolved_workers(env) else []
     return Costs(
         random_step_s=random_step_s,
         step_s=step_s,
