@@ -185,6 +185,7 @@ def test_training_is_the_same_bit_for_bit_with_and_without_diagnoses(
         assert all(one.eigenvalues.min() > 0 for one in diagnoses)
 
 
+@pytest.mark.slow
 def test_a_diagnosis_does_not_depend_on_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

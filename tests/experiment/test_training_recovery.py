@@ -114,6 +114,7 @@ def test_too_many_restarts_save_the_run_in_the_middle_of_its_step(
     assert state["worker_restarts"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evaluated", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_simulation_that_fails_without_workers_saves_the_run_as_well(
     tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, evaluated: bool

@@ -170,6 +170,7 @@ def test_a_run_that_has_ended_can_be_made_longer(tmp_path: Path, straight: Path,
     assert_same(tmp_path / "run", straight)
 
 
+@pytest.mark.slow
 def test_it_goes_on_as_often_as_it_is_stopped(tmp_path: Path, straight: Path) -> None:
     config = config_for(tmp_path / "run", checkpoint_every=4, keep_checkpoints=2)
     for step in (11, 38):
@@ -181,6 +182,7 @@ def test_it_goes_on_as_often_as_it_is_stopped(tmp_path: Path, straight: Path) ->
     assert {name for name in own if own[name] != others[name]} == {"metadata config"}
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_costs_time_only(tmp_path: Path, straight: Path) -> None:
     config = config_for(tmp_path / "run")
     interrupt(config, partial(stop_after, step=37))
@@ -209,6 +211,7 @@ def test_a_run_that_is_complete_has_nothing_left_to_do(
         train(resumed(config_for(run_dir, total_steps=44)))
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_a_run_starts_afresh_and_says_so(
     tmp_path: Path, straight: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -110,6 +110,7 @@ def test_learner_works_while_workers_step(one_worker: MultiTaskVectorEnv) -> Non
     assert np.median(begins) < 0.5 * np.median(wholes)
 
 
+@pytest.mark.slow
 def test_script_without_a_main_guard_runs_once_and_ends_without_close(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

@@ -56,6 +56,7 @@ def test_the_groups_are_listed_with_their_affinities(tmp_path: Path) -> None:
             assert abs(float(row[2])) < 0.2
 
 
+@pytest.mark.slow
 def test_the_least_affinity_decides_how_many_groups_there_are(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", GROUPS)
     many, one = report(run, least_affinity=0.999), report(run, least_affinity=-1.0)
@@ -63,6 +64,7 @@ def test_the_least_affinity_decides_how_many_groups_there_are(tmp_path: Path) ->
     assert sum(line.strip().startswith("2 ") for line in one) == 0
 
 
+@pytest.mark.slow
 def test_runs_stand_side_by_side_in_the_folder_asked_for(tmp_path: Path) -> None:
     first = write_run(tmp_path / "equal", GROUPS)
     second = write_run(tmp_path / "ntkmtl", (("reach-v3", "door-open-v3"), ("sweep-v3",)))

@@ -144,6 +144,7 @@ def test_an_interrupted_sweep_stops_its_runs_and_can_go_on(
     assert sorted(began) == sorted({*waiting, "equal-seed2"})
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_the_runs_at_once(fake: FakeTraining, tmp_path: Path) -> None:
     fake.behave(ntkmtl_seed1="deaf", equal_seed1="deaf")
     out = tmp_path / "out"
