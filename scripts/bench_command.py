@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mtrl_ntk.errors import UserError
+from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.experiment.command_line import Parser
-from mtrl_ntk.experiment.options import options, updated
+from mtrl_ntk.experiment.options import options, suggestion, updated
 
 Options = TypeVar("Options")
 
@@ -24,6 +24,13 @@ def parse(prog: str, description: str | None, defaults: Options, argv: Sequence[
     parser = Parser(prog, description=description or "")
     parser.add_options(options(defaults))
     return updated(defaults, parser.parse(argv, elsewhere={}))
+
+
+def check_names(name: str, values: Sequence[str], possible: Sequence[str]) -> None:
+    """Raises a ConfigError at the first value of an option that is not a possible one."""
+    for value in values:
+        if value not in possible:
+            raise ConfigError(f"{name}: unknown {value!r}; {suggestion(value, possible)}")
 
 
 def write_rows(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -28,12 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError, UserError
-from mtrl_ntk.experiment.options import suggestion
 from mtrl_ntk.rl.graphed import CudaRecorder, Recorder
 from mtrl_ntk.rl.networks import NetworkKind
 from mtrl_ntk.rl.precision import Precision, set_products
 from scripts.bench_agents import EQUAL, PLAIN, Size, Variant
-from scripts.bench_command import parse, run_command, write_rows
+from scripts.bench_command import check_names, parse, run_command, write_rows
 from scripts.bench_gpu_updates import Contender, Cost, Setting, best_rate, make_learner
 
 PROG = "bench_gpu.py"
@@ -73,9 +72,9 @@ class BenchOptions:
         for name, value in {**counts, "updates": self.updates, "rounds": self.rounds}.items():
             if value < 1:
                 raise ConfigError(f"{name} is {value}; it must be at least 1")
-        _check_names("methods", self.methods, tuple(METHODS))
-        _check_names("ways", self.ways, WAYS)
-        _check_names("precision", self.precision, PRECISIONS)
+        check_names("methods", self.methods, tuple(METHODS))
+        check_names("ways", self.ways, WAYS)
+        check_names("precision", self.precision, PRECISIONS)
         for method in self.methods:
             if not Variant(method).fits(self.network):
                 raise ConfigError(f"method {method} cannot balance the network {self.network}")
@@ -100,12 +99,6 @@ class BenchOptions:
             rounds=min(self.rounds, 3),
             json=self.json,
         )
-
-
-def _check_names(name: str, values: Sequence[str], possible: Sequence[str]) -> None:
-    for value in values:
-        if value not in possible:
-            raise ConfigError(f"{name}: unknown {value!r}; {suggestion(value, possible)}")
 
 
 class Row(TypedDict):

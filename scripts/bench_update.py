@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.options import Device, suggestion
+from mtrl_ntk.experiment.options import Device
 from mtrl_ntk.rl.networks import NetworkKind
 from mtrl_ntk.rl.precision import Precision
 from mtrl_ntk.rl.types import Batch
@@ -44,7 +44,7 @@ from scripts.bench_agents import (
     make_agent,
     make_batch,
 )
-from scripts.bench_command import parse, run_command, write_rows
+from scripts.bench_command import check_names, parse, run_command, write_rows
 from scripts.bench_figures import save_figures
 
 PROG = "bench_update.py"
@@ -174,9 +174,7 @@ def _check_counts(name: str, values: Sequence[int]) -> None:
 def _check_names(name: str, values: Sequence[str], possible: Sequence[str]) -> None:
     if not values:
         raise ConfigError(f"{name} is empty")
-    for value in values:
-        if value not in possible:
-            raise ConfigError(f"{name}: unknown {value!r}; {suggestion(value, possible)}")
+    check_names(name, values, possible)
 
 
 class Row(TypedDict):

@@ -25,7 +25,7 @@ def equal_parts(run_dir: Path, other: Path) -> dict[str, bool]:
         "optimisers, streams, environments": _equal(
             own.checkpoint.training, others.checkpoint.training
         ),
-        "replay": torch.equal(_replay_rows(own), _replay_rows(others)),
+        "replay": torch.equal(replay_of(own)._rows, replay_of(others)._rows),
         **{
             name: _rows(run_dir / name) == _rows(other / name)
             for name in (EVALUATION_CSV, TRAINING_CSV)
@@ -44,7 +44,8 @@ def _bytes(tensor: Tensor) -> bytes:
     return tensor.contiguous().numpy().tobytes()
 
 
-def _replay_rows(found: Found) -> Tensor:
+def replay_of(found: Found) -> MultiTaskReplayBuffer:
+    """The replay of a checkpoint."""
     metadata = found.checkpoint.metadata
     replay = MultiTaskReplayBuffer(
         len(metadata["task_names"]),
@@ -55,7 +56,7 @@ def _replay_rows(found: Found) -> Tensor:
         generator=torch.Generator(),
     )
     segments.load(replay_folder(found.folder), segments_of(found.folder, metadata), replay)
-    return replay._rows
+    return replay
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -12,10 +12,8 @@ from tensorboard.backend.event_processing.event_file_loader import (  # type: ig
     EventFileLoader,
 )
 
-from mtrl_ntk.experiment import segments
-from mtrl_ntk.experiment.archive import Found, load_newest, replay_folder, segments_of
-from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
-from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
+from mtrl_ntk.experiment.archive import load_newest
+from scripts.soak_comparison import replay_of
 
 _WALL_CLOCK = {"seconds", "rates", "warmed_up"}
 _OF_THIS_PROCESS = {"log", "made_with", "replay"}
@@ -46,21 +44,6 @@ def assert_same(run_dir: Path, other: Path) -> None:
 def raw(tensor: torch.Tensor) -> tuple[str, tuple[int, ...], bytes]:
     """Type, shape and bytes: NaN equals itself, and zero is not minus zero."""
     return str(tensor.dtype), tuple(tensor.shape), tensor.contiguous().numpy().tobytes()
-
-
-def replay_of(found: Found) -> MultiTaskReplayBuffer:
-    """The replay of a checkpoint."""
-    metadata = found.checkpoint.metadata
-    replay = MultiTaskReplayBuffer(
-        len(metadata["task_names"]),
-        metadata["config"]["replay_capacity"],
-        OBSERVATION_DIM,
-        ACTION_DIM,
-        device=torch.device("cpu"),
-        generator=torch.Generator(),
-    )
-    segments.load(replay_folder(found.folder), segments_of(found.folder, metadata), replay)
-    return replay
 
 
 def timeless(value: Any) -> Any:  # noqa: ANN401 - any JSON

@@ -19,7 +19,8 @@ from mtrl_ntk.experiment.evaluation import EvaluationResult
 from mtrl_ntk.experiment.health import PATIENCE, Health
 from mtrl_ntk.experiment.loop import Run
 from mtrl_ntk.experiment.training import train
-from tests.experiment.outcomes import replay_of, rows
+from scripts.soak_comparison import replay_of
+from tests.experiment.outcomes import rows
 from tests.experiment.test_training import TASKS, StubEnvs, tiny
 
 FINITE = (np.zeros((2, 3, 5), np.float32), np.zeros((2, 3), np.float32))
