@@ -272,7 +272,11 @@ def factored_jacobian(
         workspace: Memory for the rows; new memory when left out.
         outputs: The network's outputs ``[tasks, batch, outputs]``, where their kernels are asked.
         path: How inner products of rows are taken.
+
+    Raises:
+        ValueError: If the outputs of a layer on the tape were overwritten.
     """
+    tape.check_outputs()
     num_minibatches = request.num_minibatches
     kernels = None
     if request.kernel_source == "output" and outputs is not None:

@@ -213,8 +213,9 @@ def _task_factor(layer: TaskLayer, inputs: Tensor) -> Factor:
 class Tape:
     """Applies layers to ``[tasks, batch, features]`` and keeps one :class:`Factor` of each call.
 
-    Layers without parameters, such as activations, pass through unrecorded. A tape serves one
-    forward pass; each layer may appear on it once.
+    Layers without parameters, such as activations, pass through unrecorded. They may not overwrite
+    what a recorded layer returned. A tape serves one forward pass; each layer may appear on it
+    once.
 
     Attributes:
         shared: Factors of the layers that all tasks share.
@@ -224,6 +225,7 @@ class Tape:
     def __init__(self) -> None:
         self.shared: list[KernelFactor] = []
         self.task_specific: list[Factor] = []
+        self._written: list[tuple[nn.Module, Tensor, int]] = []
 
     def __call__(self, layer: nn.Module, inputs: Tensor) -> Tensor:
         """Applies ``layer`` to ``inputs [tasks, batch, features]`` and records the call.
@@ -235,9 +237,30 @@ class Tape:
             return apply_layer(layer, inputs)
         if isinstance(layer, TaskLayer):
             self.task_specific.append(_task_factor(layer, inputs))
-            return self.task_specific[-1].outputs
+            return self._watched(layer, self.task_specific[-1].outputs)
         self.shared.append(_shared_factor(layer, inputs))
-        return self.shared[-1].outputs
+        return self._watched(layer, self.shared[-1].outputs)
+
+    def _watched(self, layer: nn.Module, outputs: Tensor) -> Tensor:
+        # A compiled graph knows no versions.
+        if not torch.compiler.is_compiling():
+            self._written.append((layer, outputs, outputs._version))
+        return outputs
+
+    def check_outputs(self) -> None:
+        """Checks that the layers' outputs are still what the layers returned.
+
+        Autograd would take the gradient at what they were overwritten with, without a word.
+
+        Raises:
+            ValueError: If some were overwritten.
+        """
+        for layer, outputs, version in self._written:
+            if outputs._version != version:
+                raise ValueError(
+                    f"the outputs of {layer} were overwritten, so their gradient is lost; what "
+                    "follows has to return a new tensor: nn.ReLU() for nn.ReLU(inplace=True)"
+                )
 
     @property
     def factors(self) -> list[Factor]:

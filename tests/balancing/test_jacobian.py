@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -240,6 +241,28 @@ def test_kernels_that_were_not_asked_for_are_not_there(problem: Problem) -> None
 def test_no_weight_gradient_is_computed_by_autograd(problem: Problem) -> None:
     problem.factored()
     assert all(parameter.grad is None for parameter in problem.parameters)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (nn.Linear(3, 4), r"Linear\("),
+        (nn.LayerNorm(3), r"LayerNorm\("),
+        (TaskLinear(2, 3, 4), r"TaskLinear\("),
+    ],
+)
+def test_overwritten_outputs_are_an_error(layer: nn.Module, name: str, device: str) -> None:
+    layer = deepcopy(layer).to(device)
+    inputs = torch.randn(2, 5, 3, device=device)
+    for activation in (nn.ReLU(), nn.ReLU(inplace=True)):
+        tape = Tape()
+        losses = tape(activation, tape(layer, inputs)).square().sum(2)
+        if activation.inplace:
+            with pytest.raises(ValueError, match=f"outputs of {name}.* overwritten"):
+                factored_jacobian(tape, losses)
+        else:
+            factored_jacobian(tape, losses)
 
 
 def test_unknown_layers_are_refused() -> None:
