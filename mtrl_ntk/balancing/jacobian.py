@@ -12,7 +12,14 @@ from torch import Tensor
 from mtrl_ntk.balancing.forget import forget_tasks
 from mtrl_ntk.balancing.ghost import Ghost
 from mtrl_ntk.balancing.kernels import inner_products, output_kernels
-from mtrl_ntk.balancing.tape import Factor, KernelFactor, LinearFactor, Tape, parameters_of
+from mtrl_ntk.balancing.tape import (
+    Factor,
+    KernelFactor,
+    LinearFactor,
+    Tape,
+    output_gradients,
+    parameters_of,
+)
 
 KernelSource = Literal["loss", "output", "representation"]
 """Of what a task's tangent kernel is made: see :class:`~mtrl_ntk.balancing.Weighting`."""
@@ -282,7 +289,7 @@ def factored_jacobian(
     if request.kernel_source == "output" and outputs is not None:
         kernels = output_kernels(tape.shared, outputs)
     losses = minibatch_losses(sample_losses, num_minibatches)
-    gradients = torch.autograd.grad(losses.sum(), [factor.outputs for factor in tape.factors])
+    gradients = output_gradients(losses.sum(), tape.factors)
     shared = list(zip(tape.shared, gradients, strict=False))
     own = list(zip(tape.task_specific, gradients[len(shared) :], strict=True))
     columns = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtrl_ntk.balancing.tape import KernelFactor
+from mtrl_ntk.balancing.tape import KernelFactor, output_gradients
 
 _SQUARINGS = 10
 _LARGEST_SQUARED = 32
@@ -109,9 +109,8 @@ def output_kernels(factors: Sequence[KernelFactor], outputs: Tensor) -> Tensor:
         ``[tasks, outputs * batch, outputs * batch]``.
     """
     num_tasks, batch_size, num_outputs = outputs.shape
-    layers = [factor.outputs for factor in factors]
     gradients = [
-        torch.autograd.grad(column.sum(), layers, retain_graph=True, allow_unused=True)
+        output_gradients(column.sum(), factors, retain_graph=True, allow_unused=True)
         for column in outputs.unbind(2)
     ]
     kernels = outputs.new_zeros(num_tasks, num_outputs, batch_size, num_outputs, batch_size)

@@ -10,12 +10,15 @@ all tasks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import insort
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtrl_ntk.balancing.ensemble import Ensemble, LayerNormEnsemble
 from mtrl_ntk.balancing.layers import TaskEmbedding, TaskLayer, TaskLayerNorm, TaskLinear
 
 ApplyLayer = Callable[[nn.Module, Tensor], Tensor]
@@ -34,20 +37,51 @@ def apply_layer(layer: nn.Module, inputs: Tensor) -> Tensor:
 class Factor(ABC):
     """One application of a layer, with all that its parameters' gradients need.
 
+    Args:
+        layer: The layer.
+        recorded: What :meth:`apply` recorded, of this layer only.
+        outputs: What the layer returned, or the ensemble that it belongs to.
+        member: Which of an ensemble's layers it is; None for a layer by itself.
+
     Attributes:
         parameters: The layer's parameters, in the order of the blocks that :meth:`write` fills.
-        outputs: What the layer returned, ``[tasks, batch, features]``.
+        outputs: ``[tasks, batch, features]``; of an ensemble ``[members, tasks, batch, features]``.
+        member: As given.
     """
 
-    parameters: tuple[nn.Parameter, ...]
-    outputs: Tensor
+    def __init__(
+        self,
+        layer: nn.Module,
+        recorded: Tensor,  # noqa: ARG002 - what it is, kinds of layers know
+        outputs: Tensor,
+        member: int | None = None,
+    ) -> None:
+        self.parameters = tuple(layer.parameters())
+        self.outputs = outputs
+        self.member = member
+
+    @staticmethod
+    @abstractmethod
+    def apply(layer: Any, inputs: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        """Applies a layer, or an ensemble of such layers.
+
+        Returns:
+            What the parameters' gradients need, with the ensemble's members as its first axis, and
+            the outputs.
+        """
+
+    def own(self, output_gradients: Tensor) -> Tensor:
+        """This layer's share of gradients with respect to :attr:`outputs`, if there are any."""
+        if self.member is None or output_gradients is None:
+            return output_gradients
+        return output_gradients[self.member]
 
     @abstractmethod
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
         """Writes the gradients of every part of the batch, which is split in order.
 
         Args:
-            output_gradients: Gradient with respect to :attr:`outputs`, of the same shape.
+            output_gradients: This layer's :meth:`own` gradient, ``[tasks, batch, features]``.
             blocks: For each parameter a matrix ``[parts, entries]``. The parts are the mini-batches
                 of all tasks, or the tasks, or one part that is the whole batch.
         """
@@ -61,7 +95,7 @@ class KernelFactor(Factor):
         """Inner products between the parameter gradients of all pairs of rows of the same task.
 
         Args:
-            output_gradients: Gradient with respect to :attr:`outputs`; each row is one gradient.
+            output_gradients: This layer's :meth:`own` gradient; each row is one gradient.
             other_gradients: Another such gradient, or the same.
 
         Returns:
@@ -80,13 +114,20 @@ class KernelFactor(Factor):
 class LinearFactor(KernelFactor):
     """An ``nn.Linear`` or a linear layer per task: the weight's gradient is a product."""
 
-    def __init__(self, layer: nn.Linear | TaskLinear, inputs: Tensor) -> None:
-        self.parameters = tuple(layer.parameters())
-        self.weight = layer.weight
-        self.outputs: Tensor = layer(inputs)
-        # Under autocast the layer has multiplied in a lower precision than that of the inputs.
-        self.inputs = inputs.detach().to(self.outputs.dtype)
+    def __init__(
+        self, layer: nn.Module, recorded: Tensor, outputs: Tensor, member: int | None = None
+    ) -> None:
+        super().__init__(layer, recorded, outputs, member)
+        self.weight = self.parameters[0]
+        self.inputs = recorded
         self._kept_input_products: Tensor | None = None
+
+    @staticmethod
+    def apply(layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Factor.apply`; records the inputs."""
+        outputs: Tensor = layer(inputs)
+        # Under autocast the layer has multiplied in a lower precision than that of the inputs.
+        return inputs.detach().to(outputs.dtype), outputs
 
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
         """See :meth:`Factor.write`."""
@@ -139,14 +180,22 @@ class LinearFactor(KernelFactor):
 class LayerNormFactor(KernelFactor):
     """Layer normalisation: gain and bias gradients are sums over rows."""
 
-    def __init__(self, layer: nn.LayerNorm | TaskLayerNorm, inputs: Tensor) -> None:
-        self.parameters = tuple(layer.parameters())
-        inputs = inputs.to(self.parameters[0].dtype)
-        normalized = functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
-        self.normalized = normalized.detach()
+    def __init__(
+        self, layer: nn.Module, recorded: Tensor, outputs: Tensor, member: int | None = None
+    ) -> None:
+        super().__init__(layer, recorded, outputs, member)
+        self.normalized = recorded
+
+    @staticmethod
+    def apply(
+        layer: nn.LayerNorm | TaskLayerNorm | LayerNormEnsemble, inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`Factor.apply`; records what gains are applied to."""
         # A gain per task is [tasks, features], one for all is [features].
-        gain, bias = (p.unsqueeze(-2) for p in self.parameters)
-        self.outputs = torch.addcmul(bias, normalized, gain)
+        gain, bias = layer.weight.unsqueeze(-2), layer.bias.unsqueeze(-2)
+        inputs = inputs.to(gain.dtype)
+        normalized = functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
+        return normalized.detach(), torch.addcmul(bias, normalized, gain)
 
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
         """See :meth:`Factor.write`."""
@@ -167,9 +216,11 @@ class LayerNormFactor(KernelFactor):
 class EmbeddingFactor(Factor):
     """A vector per task: its gradient is a sum over rows."""
 
-    def __init__(self, layer: TaskEmbedding, inputs: Tensor) -> None:
-        self.parameters = (layer.weight,)
-        self.outputs = layer(inputs)
+    @staticmethod
+    def apply(layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Factor.apply`; the gradient needs nothing, so that the outputs do for it."""
+        outputs: Tensor = layer(inputs)
+        return outputs.detach(), outputs
 
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
         """See :meth:`Factor.write`."""
@@ -189,25 +240,18 @@ def split(rows: Tensor, num_parts: int) -> Tensor:
     return rows.reshape(num_parts, -1, rows.shape[2])
 
 
-def _shared_factor(layer: nn.Module, inputs: Tensor) -> KernelFactor:
-    if isinstance(layer, nn.Linear):
-        return LinearFactor(layer, inputs)
-    if isinstance(layer, nn.LayerNorm) and layer.bias is not None:
-        return LayerNormFactor(layer, inputs)
+def _kind_of(layer: nn.Module) -> type[Factor]:
+    """The kind of factor that a layer leaves behind."""
+    if isinstance(layer, nn.Linear | TaskLinear):
+        return LinearFactor
+    if isinstance(layer, nn.LayerNorm | TaskLayerNorm) and layer.bias is not None:
+        return LayerNormFactor
+    if isinstance(layer, TaskEmbedding):
+        return EmbeddingFactor
     raise TypeError(
         f"a tape cannot record {layer}: it knows nn.Linear, nn.LayerNorm with bias, and the "
         "layers of mtrl_ntk.balancing.layers"
     )
-
-
-def _task_factor(layer: TaskLayer, inputs: Tensor) -> Factor:
-    if isinstance(layer, TaskLinear):
-        return LinearFactor(layer, inputs)
-    if isinstance(layer, TaskLayerNorm):
-        return LayerNormFactor(layer, inputs)
-    if isinstance(layer, TaskEmbedding):
-        return EmbeddingFactor(layer, inputs)
-    raise TypeError(f"a tape cannot record {layer}")
 
 
 class Tape:
@@ -230,16 +274,28 @@ class Tape:
     def __call__(self, layer: nn.Module, inputs: Tensor) -> Tensor:
         """Applies ``layer`` to ``inputs [tasks, batch, features]`` and records the call.
 
+        An ensemble is applied to ``[members, tasks, batch, features]``, and recorded as the calls
+        of its layers.
+
         Raises:
             TypeError: If the tape does not know this kind of layer.
         """
-        if next(layer.parameters(), None) is None:
+        members = layer.members if isinstance(layer, Ensemble) else (layer,)
+        if next(members[0].parameters(), None) is None:
             return apply_layer(layer, inputs)
-        if isinstance(layer, TaskLayer):
-            self.task_specific.append(_task_factor(layer, inputs))
-            return self._watched(layer, self.task_specific[-1].outputs)
-        self.shared.append(_shared_factor(layer, inputs))
-        return self._watched(layer, self.shared[-1].outputs)
+        kind = _kind_of(members[0])
+        recorded, outputs = kind.apply(layer, inputs)
+        if isinstance(layer, Ensemble):
+            for index, member in enumerate(members):
+                self._keep(member, kind(member, recorded[index], outputs, index))
+        else:
+            self._keep(layer, kind(layer, recorded, outputs))
+        return self._watched(layer, outputs)
+
+    def _keep(self, layer: nn.Module, factor: Factor) -> None:
+        """Puts a factor behind the others of its network."""
+        kept: list[Any] = self.task_specific if isinstance(layer, TaskLayer) else self.shared
+        insort(kept, factor, key=lambda other: other.member or 0)
 
     def _watched(self, layer: nn.Module, outputs: Tensor) -> Tensor:
         # A compiled graph knows no versions.
@@ -271,3 +327,30 @@ class Tape:
 def parameters_of(factors: Sequence[Factor]) -> list[nn.Parameter]:
     """The parameters of recorded layers, in the order of the layers' calls."""
     return [parameter for factor in factors for parameter in factor.parameters]
+
+
+def output_gradients(
+    total: Tensor,
+    factors: Sequence[Factor],
+    *,
+    retain_graph: bool = False,
+    allow_unused: bool = False,
+) -> list[Tensor]:
+    """Each layer's own gradient of a number with respect to what the layer returned.
+
+    Args:
+        total: The number.
+        factors: The layers.
+        retain_graph: As for ``torch.autograd.grad``.
+        allow_unused: As for ``torch.autograd.grad``.
+
+    Returns:
+        ``[tasks, batch, features]`` for each layer; None for unused ones, where these are allowed.
+    """
+    # The layers of an ensemble have their outputs in common.
+    outputs = {id(factor.outputs): factor.outputs for factor in factors}
+    gradients = torch.autograd.grad(
+        total, list(outputs.values()), retain_graph=retain_graph, allow_unused=allow_unused
+    )
+    by_outputs = dict(zip(outputs, gradients, strict=True))
+    return [factor.own(by_outputs[id(factor.outputs)]) for factor in factors]

@@ -179,6 +179,8 @@ class MultiTaskSAC:
         self.actor = actor.to(self.device, self.dtype)
         self.critic = critic.to(self.device, self.dtype)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
+        if self.device.type != "cpu":
+            self.join_critics()
         # With a share of one the average is the actor itself.
         self.average_actor = self.actor if config.policy_tau == 1 else deepcopy(self.actor)
         self._critic_parameters: list[Tensor] = list(self.critic.parameters())
@@ -193,6 +195,11 @@ class MultiTaskSAC:
         ).log_()
         self.log_temperature.requires_grad_()
         self.log_temperature.grad = torch.zeros_like(self.log_temperature)
+
+    def join_critics(self) -> None:
+        """Applies the twin critics, and their targets, as one network each: done on a GPU."""
+        for critic in (self.critic, self.target_critic):
+            critic.join()
 
     def _make_balancers(self, make_weighting: MakeWeighting, differentiate: Differentiate) -> None:
         def balancer(part: Part, network: nn.Module) -> Balancer:

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from mtrl_ntk.balancing import Jacobian, Request, Tape, Workspace, factored_jacobian
 from mtrl_ntk.balancing.jacobian import Path
 from mtrl_ntk.balancing.layers import TaskEmbedding, TaskLayerNorm, TaskLinear
-from mtrl_ntk.balancing.tape import LinearFactor, parameters_of
+from mtrl_ntk.balancing.tape import parameters_of
 from tests.balancing.problems import Problem, make_problem
 
 assert_very_close = partial(assert_close, rtol=1e-12, atol=1e-12)
@@ -150,13 +150,22 @@ def wide_problem(batch_size: int) -> Problem:
     return make_problem(num_tasks=2, batch_size=batch_size, dims=(600, 600, 1))
 
 
-def test_the_cheaper_path_is_taken() -> None:
-    layer = nn.Linear(400, 400)
-    assert not LinearFactor(layer, torch.zeros(10, 128, 400)).prefers_kernels(1)
-    assert LinearFactor(layer, torch.zeros(10, 128, 400)).prefers_kernels(4)
-    assert LinearFactor(layer, torch.zeros(10, 26, 400)).prefers_kernels(1)
-    assert not LinearFactor(layer, torch.zeros(2, 26, 400)).prefers_kernels(1)
-    assert not LinearFactor(nn.Linear(53, 400), torch.zeros(10, 128, 53)).prefers_kernels(4)
+@pytest.mark.parametrize(
+    ("tasks", "rows", "input_dim", "num_minibatches", "expected"),
+    [
+        (10, 128, 400, 1, False),
+        (10, 128, 400, 4, True),
+        (10, 26, 400, 1, True),
+        (2, 26, 400, 1, False),
+        (10, 128, 53, 4, False),
+    ],
+)
+def test_the_cheaper_path_is_taken(
+    tasks: int, rows: int, input_dim: int, num_minibatches: int, *, expected: bool
+) -> None:
+    tape = Tape()
+    tape(nn.Linear(input_dim, 400), torch.zeros(tasks, rows, input_dim))
+    assert tape.shared[0].prefers_kernels(num_minibatches) == expected
 
 
 class RecordingWorkspace(Workspace):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import get_args
 
 import pytest
@@ -10,7 +11,8 @@ from torch import nn
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 from torch.testing import assert_close
 
-from mtrl_ntk.balancing import Tape
+from mtrl_ntk.balancing import Request, Tape, factored_jacobian, sequential_jacobian
+from mtrl_ntk.balancing.ensemble import stacked
 from mtrl_ntk.balancing.layers import TaskLinear, split_parameters
 from mtrl_ntk.balancing.tape import parameters_of
 from mtrl_ntk.rl.networks import (
@@ -94,6 +96,50 @@ def test_a_taped_forward_pass_is_the_plain_one(kind: NetworkKind, *, layer_norm:
     assert [id(p) for p in parameters_of(tape.shared)] == [id(p) for p in shared]
     assert [id(p) for p in parameters_of(tape.task_specific)] == [id(p) for p in own]
     assert len(shared) + len(own) == len(list(critic.parameters()))
+
+
+@every_kind
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("num_minibatches", [1, 5])
+def test_joined_critics_are_those_two(
+    kind: NetworkKind, num_minibatches: int, *, layer_norm: bool
+) -> None:
+    apart = make_critic(kind, layer_norm=layer_norm).double()
+    joined = deepcopy(apart)
+    joined.join()
+    assert_close(joined.state_dict(), apart.state_dict())
+    observations = torch.randn(TASKS, ROWS, OBSERVATION, dtype=torch.float64)
+    actions = torch.randn(TASKS, ROWS, ACTION, dtype=torch.float64, requires_grad=True)
+    assert_close(joined(observations, actions), apart(observations, actions))
+    assert_close(
+        torch.autograd.grad(joined(observations, actions).sum(), actions),
+        torch.autograd.grad(apart(observations, actions).sum(), actions),
+    )
+    jacobians = []
+    for critic in (apart, joined):
+        for differentiate in (factored_jacobian, sequential_jacobian):
+            tape = Tape()
+            losses = critic(observations, actions, tape).square().sum(0)
+            assert [id(p) for p in parameters_of(tape.factors)] == [
+                id(p) for part in split_parameters(critic) for p in part
+            ]
+            jacobians.append(differentiate(tape, losses, Request(num_minibatches)))
+    for jacobian in jacobians[1:]:
+        assert_close(jacobian.rows(), jacobians[0].rows())
+        assert_close(jacobian.own_gradients(), jacobians[0].own_gradients())
+
+
+def test_joined_critics_stay_joined_while_they_learn() -> None:
+    critic = make_critic()
+    critic.join()
+    places = [parameter.data_ptr() for parameter in critic.parameters()]
+    critic.load_state_dict(make_critic().state_dict())
+    with torch.no_grad():
+        torch._foreach_lerp_(list(critic.parameters()), list(make_critic().parameters()), 0.5)
+    assert [parameter.data_ptr() for parameter in critic.parameters()] == places
+    first, second = (list(mlp.parameters()) for mlp in critic.mlps)
+    for group in zip(first, second, strict=True):
+        assert stacked(group).data_ptr() == group[0].data_ptr()
 
 
 def test_the_two_critics_are_independent() -> None:

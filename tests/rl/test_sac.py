@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mtrl_ntk.balancing import sequential_jacobian
+from mtrl_ntk.balancing import apply_layer, sequential_jacobian
+from mtrl_ntk.balancing.ensemble import Ensemble
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.rl.networks import NetworkKind, tanh_gaussian_log_prob
 from mtrl_ntk.rl.sac import MultiTaskSAC, Noise, Part, SacConfig
@@ -336,6 +337,51 @@ def test_state_goes_round_and_foreign_state_is_refused() -> None:
         other.load_state_dict({**state, "log_temperature": torch.zeros(2)})
 
 
+@pytest.mark.parametrize(
+    ("method", "network"),
+    [("ntkmtl", "shared"), ("pcgrad", "multi_head"), ("equal", "independent")],
+)
+@pytest.mark.parametrize("critic_layer_norm", [False, True])
+def test_joined_critics_learn_the_same(
+    method: str, network: NetworkKind, *, critic_layer_norm: bool
+) -> None:
+    apart, joined = (
+        make_agent(method, network, critic_layer_norm=critic_layer_norm) for _ in range(2)
+    )
+    joined.join_critics()
+    for _ in range(5):
+        batch = make_batch()
+        assert_close(joined.update(batch), apart.update(batch))
+    assert_close(joined.state_dict(), apart.state_dict())
+    assert_close(joined.optimizer_state(), apart.optimizer_state())
+    apart.load_state_dict(joined.state_dict())
+    apart.load_optimizer_state(joined.optimizer_state())
+
+
+class LayerLog:
+    """Applies layers and remembers them."""
+
+    def __init__(self) -> None:
+        self.layers: list[nn.Module] = []
+
+    def __call__(self, layer: nn.Module, inputs: Tensor) -> Tensor:
+        self.layers.append(layer)
+        return apply_layer(layer, inputs)
+
+
+@pytest.mark.parametrize(("device", "ensembles"), [("cpu", 0), ("meta", 3)])
+def test_critics_are_joined_off_the_cpu(
+    device: str, ensembles: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "Generator", GeneratorForAnyDevice)
+    agent = make_agent(device=device)
+    batch = Batch(*(values.to(device) for values in make_batch()))
+    for critic in (agent.critic, agent.target_critic):
+        log = LayerLog()
+        critic(batch.observations, batch.actions, log)
+        assert sum(isinstance(layer, Ensemble) for layer in log.layers) == ensembles
+
+
 def test_the_target_critic_follows_by_polyak_averaging() -> None:
     agent = make_agent(tau=0.25)
     with torch.no_grad():
@@ -376,6 +422,7 @@ def test_averaging_the_policy_does_not_change_what_is_learnt() -> None:
 @every_method
 def test_an_update_never_waits_for_the_device(method: str, network: NetworkKind) -> None:
     agent, batch = make_agent(method, network, dtype=torch.float32), make_batch(torch.float32)
+    agent.join_critics()
     agent.update(batch)
     with forbid_host_synchronisation():
         agent.update(batch, diagnose=True)
