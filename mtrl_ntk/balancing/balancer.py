@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.jacobian import Jacobian, Request, Workspace, factored_jacobian
 from mtrl_ntk.balancing.kernels import largest_eigenvalues
 from mtrl_ntk.balancing.layers import split_parameters
@@ -122,9 +123,9 @@ class Balancer:
             kernels = weighting.kernels(jacobian)
             if noise is None:
                 noise = torch.randn(weighting.noise_shape, dtype=losses.dtype, device=losses.device)
-            statistics = Statistics(jacobian, _finite_losses(losses), kernels, noise)
+            statistics = Statistics(jacobian, losses, kernels, noise)
             weights = weighting.weigh(statistics)
-            skipped = ~(jacobian.finite & weights.isfinite())
+            skipped = ~(jacobian.finite & is_finite(weights))
             weights = weights.masked_fill(skipped, 0.0)
             gradient_norm = self._write_gradients(jacobian, weights)
             skipped = skipped | self._leave_out_what_is_lost(gradient_norm, skipped)
@@ -160,12 +161,18 @@ class Balancer:
     def _write_gradients(self, jacobian: Jacobian, weights: Tensor) -> Tensor:
         """Fills the parameters' gradients, clipped, and returns their norm before clipping."""
         shared = self.weighting.combine(jacobian, weights)
-        own = jacobian.own_gradients()
-        # Without anything shared there is no mean over tasks, only each task's loss.
-        own_share = 1 / jacobian.num_tasks if self.shared else 1.0
-        own_norms = own_share * torch.linalg.vector_norm(own, dim=1)
-        norm = torch.hypot(torch.linalg.vector_norm(shared), torch.linalg.vector_norm(own_norms))
+        norm: Tensor = torch.linalg.vector_norm(shared)
+        if self.task_specific:
+            norm = self._write_own_gradients(jacobian.own_gradients(), norm)
         torch.mul(shared, self._shrinkage(norm), out=self._gradient)
+        return norm
+
+    def _write_own_gradients(self, own: Tensor, shared_norm: Tensor) -> Tensor:
+        """Fills those of the tasks' own parameters; returns the norm of all gradients."""
+        # Without anything shared there is no mean over tasks, only each task's loss.
+        own_share = 1 / len(own) if self.shared else 1.0
+        own_norms = own_share * torch.linalg.vector_norm(own, dim=1)
+        norm = torch.hypot(shared_norm, torch.linalg.vector_norm(own_norms))
         factors = own_share * self._shrinkage(norm if self.shared else own_norms)
         sizes = [parameter[0].numel() for parameter in self.task_specific]
         for parameter, gradient in zip(self.task_specific, own.split(sizes, 1), strict=True):
@@ -180,7 +187,7 @@ class Balancer:
         A zero gradient alone would still move an optimiser with momentum.
         """
         # Second moments are squares of gradients.
-        is_lost = skipped.all() | ~norm.square().isfinite()
+        is_lost = skipped.all() | ~is_finite(norm.square())
         self._gradient.masked_fill_(is_lost, 0.0)
         for parameter in self.task_specific:
             assert parameter.grad is not None
@@ -203,13 +210,6 @@ def _gradient_vector(parameters: Sequence[nn.Parameter], like: Tensor) -> Tensor
     for parameter, gradient in zip(parameters, vector.split(sizes), strict=True):
         parameter.grad = gradient.view_as(parameter)
     return vector
-
-
-def _finite_losses(losses: Tensor) -> Tensor:
-    """Puts the finite losses' mean in place of those that are not finite."""
-    finite = losses.isfinite()
-    mean = losses.masked_fill(~finite, 0.0).sum() / finite.sum().clamp(min=1)
-    return torch.where(finite, losses, mean)
 
 
 def _minimum_cosine(jacobian: Jacobian) -> Tensor:

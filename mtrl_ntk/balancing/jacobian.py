@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.forget import forget_tasks
 from mtrl_ntk.balancing.ghost import Ghost
 from mtrl_ntk.balancing.kernels import inner_products, output_kernels
@@ -106,14 +107,15 @@ class Jacobian:
         kernels = _kernels(rows)
         for ghost in self._ghosts:
             kernels = kernels + ghost.kernels(self.num_minibatches)
-        self.finite = kernels.isfinite().all(2).all(1)
-        self._own_gradients = rows.new_empty(self.num_tasks, 0)
+        self.finite = is_finite(kernels.flatten(1)).all(1)
+        if own_gradients is None:
+            own_gradients = rows.new_empty(self.num_tasks, 0)
         for extra in (output_kernels, representation_gradients):
             if extra is not None:
-                self.finite = self.finite & extra.flatten(1).isfinite().all(1)
-        if own_gradients is not None:
+                self.finite = self.finite & is_finite(extra.flatten(1)).all(1)
+        if own_gradients.numel():
             # As the kernels are of the shared ones: their norms have to be finite.
-            self.finite = self.finite & own_gradients.square().sum(1).isfinite()
+            self.finite = self.finite & is_finite(own_gradients.square().sum(1))
         broken = ~self.finite
         self._broken = broken
         self._kernels = kernels.masked_fill(broken[:, None, None], 0.0)
@@ -122,9 +124,9 @@ class Jacobian:
         self._rows = rows
         for ghost in self._ghosts:
             ghost.factor.forget_what_is_not_finite()
-        if own_gradients is not None:
-            finite_numbers = own_gradients.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-            self._own_gradients = finite_numbers.mul_(self.finite[:, None])
+        if own_gradients.numel():
+            own_gradients.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0).mul_(self.finite[:, None])
+        self._own_gradients = own_gradients
         self._output_kernels = output_kernels
         self._representation_gradients = representation_gradients
 

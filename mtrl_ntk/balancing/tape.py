@@ -136,7 +136,7 @@ class LinearFactor(KernelFactor):
         gradients = split(output_gradients, len(weight))
         _multiply(gradients.mT, inputs, into=weight.unflatten(1, self.weight.shape[-2:]))
         if bias:
-            bias[0].copy_(gradients.sum(1, dtype=weight.dtype))
+            _sum_rows(gradients, into=bias[0])
 
     def row_kernels(self, output_gradients: Tensor, other_gradients: Tensor) -> Tensor:
         """See :meth:`KernelFactor.row_kernels`.
@@ -200,8 +200,8 @@ class LayerNormFactor(KernelFactor):
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
         """See :meth:`Factor.write`."""
         gain, bias = blocks
-        gain.copy_(split(output_gradients * self.normalized, len(gain)).sum(1))
-        bias.copy_(split(output_gradients, len(bias)).sum(1))
+        _sum_rows(split(output_gradients * self.normalized, len(gain)), into=gain)
+        _sum_rows(split(output_gradients, len(bias)), into=bias)
 
     def row_kernels(self, output_gradients: Tensor, other_gradients: Tensor) -> Tensor:
         """See :meth:`KernelFactor.row_kernels`."""
@@ -224,7 +224,15 @@ class EmbeddingFactor(Factor):
 
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
         """See :meth:`Factor.write`."""
-        blocks[0].copy_(split(output_gradients, len(blocks[0])).sum(1))
+        _sum_rows(split(output_gradients, len(blocks[0])), into=blocks[0])
+
+
+def _sum_rows(parts: Tensor, into: Tensor) -> None:
+    """Sums ``[parts, rows, features]`` over rows."""
+    if torch.compiler.is_compiling():
+        into.copy_(parts.sum(1, dtype=into.dtype))
+    else:
+        torch.sum(parts, 1, dtype=into.dtype, out=into)
 
 
 def _multiply(left: Tensor, right: Tensor, into: Tensor) -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.jacobian import Jacobian, KernelSource, Request
 
 
@@ -22,12 +23,19 @@ class Statistics(NamedTuple):
 
     jacobian: Jacobian
     """The tasks' gradients, finite throughout."""
-    task_losses: Tensor
-    """Mean loss of each task, ``[tasks]``; the others' mean stands in for one not finite."""
+    losses: Tensor
+    """Mean loss of each task as it is, ``[tasks]``."""
     kernels: Tensor
     """Each task's tangent kernel, ``[tasks, rows, rows]``, of the kind the method asks for."""
     noise: Tensor
     """Standard normal numbers of the shape the method asks for."""
+
+    @property
+    def task_losses(self) -> Tensor:
+        """Mean loss of each task, ``[tasks]``; the others' mean stands in for one not finite."""
+        finite = is_finite(self.losses)
+        mean = self.losses.masked_fill(~finite, 0.0).sum() / finite.sum().clamp(min=1)
+        return torch.where(finite, self.losses, mean)
 
 
 class Weighting(nn.Module, ABC):

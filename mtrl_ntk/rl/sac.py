@@ -22,6 +22,7 @@ from mtrl_ntk.balancing import (
     factored_jacobian,
 )
 from mtrl_ntk.balancing.balancer import Differentiate
+from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.layers import split_parameters
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.balancing.tape import ApplyLayer
@@ -372,7 +373,7 @@ class MultiTaskSAC:
     def update_temperature(self, log_probs: Tensor) -> None:
         """Moves each temperature towards the target entropy, given ``[tasks, batch]`` densities."""
         # Rows that are not finite ask for no change.
-        log_probs = log_probs.masked_fill(~log_probs.isfinite(), -self.target_entropy)
+        log_probs = log_probs.masked_fill(~is_finite(log_probs), -self.target_entropy)
         log_temperature = self.log_temperature.expand(self._noise_dims[0])
         task_losses = losses.temperature_loss(log_temperature, log_probs, self.target_entropy)
         # As for the networks: where nothing is shared, each task has a loss, not a share in a mean.

@@ -224,7 +224,7 @@ def test_a_broken_task_leaves_no_trace(method: str) -> None:
     seen = statistics(weighting, broken, noises[0])
     # The balancer puts the others' mean in place of a loss that is not finite.
     losses = seen.task_losses.nan_to_num(nan=float(seen.task_losses.nanmean()))
-    weights, gradient = step(weighting, seen._replace(task_losses=losses))
+    weights, gradient = step(weighting, seen._replace(losses=losses))
     assert weights[[0, 2, 3]].isfinite().all()
     assert gradient.isfinite().all()
     assert all(tensor.isfinite().all() for tensor in weighting.state_dict().values())

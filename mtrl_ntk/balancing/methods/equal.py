@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtrl_ntk.balancing.weighting import LossWeighting
+from mtrl_ntk.balancing.weighting import Statistics, Weighting
 
 
-class Equal(LossWeighting):
+class Equal(Weighting):
     """Gives every task the weight one: unitary scalarisation, the paper's MTL SAC."""
 
     balances = False
 
-    def forward(self, task_losses: Tensor) -> Tensor:
-        """Returns ones ``[tasks]``."""
-        return torch.ones_like(task_losses)
+    def weigh(self, statistics: Statistics) -> Tensor:
+        """See :meth:`Weighting.weigh`."""
+        return torch.ones_like(statistics.losses)

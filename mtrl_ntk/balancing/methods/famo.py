@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.solvers.adam import VectorAdam
 from mtrl_ntk.balancing.weighting import LossWeighting, Statistics, floored
 
@@ -83,7 +84,7 @@ class FAMO(LossWeighting):
 
     def observe(self, task_losses: Tensor) -> None:
         """Moves the logits by what the step did to the losses ``[tasks]``."""
-        known = (self.losses_before.isfinite() & task_losses.isfinite()).all()
+        known = (is_finite(self.losses_before) & is_finite(task_losses)).all()
         fall = self._log(self.losses_before) - self._log(task_losses)
         shares = self.logits.softmax(0)
         gradient = shares * (fall - (shares * fall).sum())
