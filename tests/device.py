@@ -26,6 +26,9 @@ _SYNCHRONISING = (
 )
 
 
+_MEMORY = ("empty", "empty_like", "new_empty", "_unsafe_view")
+
+
 class HostSynchronisationError(AssertionError):
     """An operation made the host wait for the device, or would have on one."""
 
@@ -95,6 +98,30 @@ class TransferLog(TorchDispatchMode):
         devices = {leaf.device for leaf in leaves if isinstance(leaf, torch.Tensor)}
         self.count += str(func).split(".")[1] in {"copy_", "_to_copy"} and len(devices) > 1
         return result
+
+
+class OperationCount(TorchDispatchMode):
+    """Counts the operations that compute something: the fewest kernels that a GPU has to start.
+
+    Attributes:
+        count: How many there were.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Runs ``func``, and counts it unless it only makes a view or memory."""
+        is_view = getattr(func, "is_view", False)
+        self.count += not (is_view or str(func).split(".")[1] in _MEMORY)
+        return func(*args, **(kwargs or {}))
 
 
 class GeneratorForAnyDevice(torch.Generator):

@@ -22,6 +22,7 @@ from mtrl_ntk.rl.types import Batch
 from tests.device import (
     GeneratorForAnyDevice,
     HostSynchronisationError,
+    OperationCount,
     forbid_host_synchronisation,
     forbid_stray_tensors,
 )
@@ -426,6 +427,17 @@ def test_an_update_never_waits_for_the_device(method: str, network: NetworkKind)
     agent.update(batch)
     with forbid_host_synchronisation():
         agent.update(batch, diagnose=True)
+
+
+@pytest.mark.parametrize(("joined", "most"), [(False, 300), (True, 280)])
+def test_an_update_takes_few_operations(most: int, *, joined: bool) -> None:
+    # On a GPU an update takes as long as it takes to start so many kernels.
+    agent, batch = make_agent("ntkmtl", dtype=torch.float32), make_batch(torch.float32)
+    if joined:
+        agent.join_critics()
+    with OperationCount() as operations:
+        agent.update(batch)
+    assert operations.count <= most
 
 
 def test_the_device_checks_can_fail() -> None:
