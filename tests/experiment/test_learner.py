@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.learner import Learner, compile_whole, recorder_for
@@ -60,7 +61,8 @@ def make_learner(
     device: str = "cpu",
     **settings: Any,  # noqa: ANN401
 ) -> Learner:
-    config = SacConfig(batch_size=ROWS, width=8, depth=2, network=network, **settings)
+    settings = {"batch_size": ROWS, "width": 8, "depth": 2, **settings}
+    config = SacConfig(network=network, **settings)
     agent = MultiTaskSAC(
         TASKS,
         OBSERVATION,
@@ -192,22 +194,43 @@ def test_what_cannot_be_compiled_is_one_line() -> None:
         compiled(torch.zeros(2), learner.agent.draw_noise())
 
 
-def check_compiled(method: str, network: NetworkKind, backend: str) -> None:
+def check_compiled(
+    method: str,
+    network: NetworkKind,
+    backend: str,
+    **settings: Any,  # noqa: ANN401
+) -> None:
     torch._dynamo.reset()
-    plain, compiled = (make_learner(method, network) for _ in range(2))
+    plain, compiled = (make_learner(method, network, **settings) for _ in range(2))
     for learner in (plain, compiled):
         learner.update()
-    compiled._learn = compile_whole(compiled._learn, backend)
+    graphs = CompileCounterWithBackend(backend)
+    compiled._learn = compile_whole(compiled._learn, graphs)
     assert train(plain, 2, 3) == train(compiled, 2, 3)
     assert_same(plain, compiled)
+    assert graphs.frame_count == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "network", "backend"),
-    [("go4align", "multi_head", "eager"), ("ntkmtl", "shared", "aot_eager")],
+    [
+        ("ntkmtl", "shared", "aot_eager"),
+        ("famo", "task_embedding", "eager"),
+        ("ntkmtl_sr", "multi_head", "eager"),
+        ("equal", "independent", "eager"),
+    ],
 )
 def test_the_whole_update_compiles_as_one_graph(
     method: str, network: NetworkKind, backend: str
 ) -> None:
     check_compiled(method, network, backend)
+
+
+def test_an_update_in_bf16_can_be_recorded() -> None:
+    check_recording("ntkmtl", "shared", precision="bf16", critic_layer_norm=True)
+
+
+@pytest.mark.slow
+def test_an_update_in_bf16_compiles_as_one_graph() -> None:
+    check_compiled("ntkmtl", "shared", "aot_eager", precision="bf16", depth=1)
