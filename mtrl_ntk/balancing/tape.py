@@ -10,7 +10,6 @@ all tasks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import insort
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -303,7 +302,9 @@ class Tape:
     def _keep(self, layer: nn.Module, factor: Factor) -> None:
         """Puts a factor behind the others of its network."""
         kept: list[Any] = self.task_specific if isinstance(layer, TaskLayer) else self.shared
-        insort(kept, factor, key=lambda other: other.member or 0)
+        # As ``bisect.insort`` does, which compilers do not follow.
+        place = sum((other.member or 0) <= (factor.member or 0) for other in kept)
+        kept.insert(place, factor)
 
     def _watched(self, layer: nn.Module, outputs: Tensor) -> Tensor:
         # A compiled graph knows no versions.
