@@ -55,7 +55,7 @@ class Factor(ABC):
         outputs: Tensor,
         member: int | None = None,
     ) -> None:
-        self.parameters = tuple(layer.parameters())
+        self.parameters = _weight_and_bias(layer)
         self.outputs = outputs
         self.member = member
 
@@ -247,14 +247,22 @@ def split(rows: Tensor, num_parts: int) -> Tensor:
     return rows.reshape(num_parts, -1, rows.shape[2])
 
 
-def _kind_of(layer: nn.Module) -> type[Factor]:
-    """The kind of factor that a layer leaves behind."""
+def _weight_and_bias(layer: Any) -> tuple[nn.Parameter, ...]:  # noqa: ANN401
+    """What ``layer.parameters()`` finds after a walk that takes longer than a small product."""
+    bias: nn.Parameter | None = getattr(layer, "bias", None)
+    return (layer.weight,) if bias is None else (layer.weight, bias)
+
+
+def _kind_of(layer: nn.Module) -> type[Factor] | None:
+    """The kind of factor that a layer leaves behind; None for a layer without parameters."""
     if isinstance(layer, nn.Linear | TaskLinear):
         return LinearFactor
     if isinstance(layer, nn.LayerNorm | TaskLayerNorm) and layer.bias is not None:
         return LayerNormFactor
     if isinstance(layer, TaskEmbedding):
         return EmbeddingFactor
+    if next(layer.parameters(), None) is None:
+        return None
     raise TypeError(
         f"a tape cannot record {layer}: it knows nn.Linear, nn.LayerNorm with bias, and the "
         "layers of mtrl_ntk.balancing.layers"
@@ -288,9 +296,9 @@ class Tape:
             TypeError: If the tape does not know this kind of layer.
         """
         members = layer.members if isinstance(layer, Ensemble) else (layer,)
-        if next(members[0].parameters(), None) is None:
-            return apply_layer(layer, inputs)
         kind = _kind_of(members[0])
+        if kind is None:
+            return apply_layer(layer, inputs)
         recorded, outputs = kind.apply(layer, inputs)
         if isinstance(layer, Ensemble):
             for index, member in enumerate(members):
