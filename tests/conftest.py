@@ -15,6 +15,19 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds an option that takes tests which draw their cases to other cases."""
+    help_text = "added to the seeds of tests that compare environments on drawn cases"
+    parser.addoption("--seed-offset", type=int, default=0, help=help_text)
+
+
+@pytest.fixture(scope="session")
+def seed_offset(pytestconfig: pytest.Config) -> int:
+    """What is added to a test's seeds."""
+    offset: int = pytestconfig.getoption("--seed-offset")
+    return offset
+
+
 @pytest.fixture(autouse=True)
 def _seeds() -> None:
     random.seed(0)

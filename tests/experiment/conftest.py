@@ -1,9 +1,12 @@
-"""What tests of videos share."""
+"""What tests of runs and videos share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from mtrl_ntk.experiment import training
 from mtrl_ntk.experiment.rendering import RenderingError
 from mtrl_ntk.experiment.video import require_video
 
@@ -15,3 +18,11 @@ def backend() -> str:
         return require_video()
     except RenderingError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def no_plots() -> Iterator[None]:
+    """Runs end without plots, which take longer than a small run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "plot_run", lambda _: [])
+        yield

@@ -5,27 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mtrl_ntk.experiment import training
 from mtrl_ntk.experiment.config import RunConfig, save
 from mtrl_ntk.experiment.training import train
 from tests.experiment.outcomes import assert_same, outcome
 from tests.experiment.test_training import tiny
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_plots() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "plot_run", lambda _: [])
-        yield
 
 
 @pytest.fixture(scope="module")

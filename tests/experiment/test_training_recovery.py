@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from mtrl_ntk.errors import RunFailed
-from mtrl_ntk.experiment import training
 from mtrl_ntk.experiment.archive import load_newest
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.loop import Run
@@ -24,12 +23,7 @@ from mtrl_ntk.rl.task_env import Step
 from tests.experiment.outcomes import outcome
 from tests.experiment.test_training import tiny
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_plots() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "plot_run", lambda _: [])
-        yield
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from mtrl_ntk.errors import ConfigError, Interrupted, UserError
-from mtrl_ntk.experiment import loop, training, training_evaluation
+from mtrl_ntk.experiment import loop, training_evaluation
 from mtrl_ntk.experiment.archive import best_checkpoint, checkpoints, load_newest
 from mtrl_ntk.experiment.checkpoint import WEIGHTS, CheckpointError, save_checkpoint
 from mtrl_ntk.experiment.config import RunConfig, load, to_dict
@@ -30,6 +30,8 @@ from mtrl_ntk.experiment.training import train
 from mtrl_ntk.rl.envs import BENCHMARKS, make_envs
 from tests.experiment.outcomes import assert_same, outcome, rows
 from tests.experiment.test_training import HORIZON, STEPS, TASKS, StubEnvs, tiny
+
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,14 +45,6 @@ def config_for(run_dir: Path, **changes: Any) -> RunConfig:  # noqa: ANN401 - fi
 
 def resumed(config: RunConfig, **changes: Any) -> RunConfig:  # noqa: ANN401 - fields of many types
     return replace(config, resume=NEWEST, **changes)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_plots() -> Iterator[None]:
-    """They take longer than the runs here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "plot_run", lambda _: [])
-        yield
 
 
 @pytest.fixture
