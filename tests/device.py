@@ -74,8 +74,8 @@ class StrayTensorGuard(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class TransferLog(TorchDispatchMode):
-    """Counts the copies between devices.
+class Count(TorchDispatchMode):
+    """Counts operations of a kind.
 
     Attributes:
         count: How many there were.
@@ -92,36 +92,33 @@ class TransferLog(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
-        """Runs ``func``, and counts it if it copies from one device to another."""
+        """Runs ``func``, and counts it if it is of the kind."""
         result = func(*args, **(kwargs or {}))
-        leaves = tree_leaves((args, kwargs, result))
-        devices = {leaf.device for leaf in leaves if isinstance(leaf, torch.Tensor)}
-        self.count += str(func).split(".")[1] in {"copy_", "_to_copy"} and len(devices) > 1
+        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor)]
+        self.count += self.counts(func, tensors)
         return result
 
+    def counts(self, func: Callable[..., Any], tensors: list[torch.Tensor]) -> bool:
+        """Whether an operation on and to these tensors is of the kind."""
+        raise NotImplementedError
 
-class OperationCount(TorchDispatchMode):
-    """Counts the operations that compute something: the fewest kernels that a GPU has to start.
 
-    Attributes:
-        count: How many there were.
-    """
+class TransferCount(Count):
+    """Counts the copies between devices."""
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.count = 0
+    def counts(self, func: Callable[..., Any], tensors: list[torch.Tensor]) -> bool:
+        """See the base class."""
+        is_copy = str(func).split(".")[1] in {"copy_", "_to_copy"}
+        return is_copy and len({tensor.device for tensor in tensors}) > 1
 
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: tuple[type, ...],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
-        """Runs ``func``, and counts it unless it only makes a view or memory."""
-        is_view = getattr(func, "is_view", False)
-        self.count += not (is_view or str(func).split(".")[1] in _MEMORY)
-        return func(*args, **(kwargs or {}))
+
+class OperationCount(Count):
+    """Counts what computes something: the fewest kernels that a GPU has to start."""
+
+    def counts(self, func: Callable[..., Any], tensors: list[torch.Tensor]) -> bool:  # noqa: ARG002
+        """See the base class."""
+        makes_memory = str(func).split(".")[1] in _MEMORY
+        return not makes_memory and not getattr(func, "is_view", False)
 
 
 class GeneratorForAnyDevice(torch.Generator):

@@ -10,7 +10,7 @@ import torch
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
-from tests.device import TransferLog, forbid_host_synchronisation, forbid_stray_tensors
+from tests.device import TransferCount, forbid_host_synchronisation, forbid_stray_tensors
 
 TASKS, OBSERVATION, ACTION = 3, 4, 2
 
@@ -127,7 +127,7 @@ def test_sampling_never_waits_for_the_device() -> None:
 def test_new_transitions_go_to_the_device_in_one_copy() -> None:
     buffer = make_buffer(device="meta")
     for number in range(3):
-        with TransferLog() as log:
+        with TransferCount() as log:
             buffer.add(**transitions(number, copies=2))
         assert log.count == 1
     with forbid_stray_tensors():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.rl.staging import Staging
-from tests.device import TransferLog
+from tests.device import TransferCount
 
 ARRAYS: list[npt.NDArray[Any]] = [
     np.arange(5, dtype=np.int64),
@@ -42,7 +42,7 @@ def test_what_was_sent_is_the_callers_own() -> None:
 
 def test_there_is_one_copy_to_another_device() -> None:
     staging = Staging(torch.device("meta"))
-    with TransferLog() as log:
+    with TransferCount() as log:
         arrived = staging.send(*ARRAYS)
     assert log.count == 1
     assert [tensor.shape for tensor in arrived] == [array.shape for array in ARRAYS]

@@ -134,31 +134,6 @@ def test_gymnasium_gets_stock_environments_that_end() -> None:
     assert ends[-1][2]["episode"]["l"] == 500
 
 
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["--tasks", "reach"], "unknown task 'reach'"),
-        (["--steps", "1"], "steps is 1"),
-        (["--steps", "501"], "must be 2 to 500"),
-        (["--rounds", "0"], "rounds is 0"),
-        (["--rounds", "x"], "--rounds is 'x'"),
-        (["--workers=-1"], "none may be negative"),
-        (["--json", "nowhere/bench.json"], "its folder does not exist"),
-        (["--quik"], "did you mean --quick?"),
-        (["extra"], "'extra'"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2(
-    capsys: pytest.CaptureFixture[str], argv: list[str], said: str
-) -> None:
-    assert main(argv) == 2
-    output, errors = capsys.readouterr()
-    assert output == ""
-    assert errors.startswith("bench_envs.py: error: ")
-    assert errors.count("\n") == 1
-    assert said in errors
-
-
 def test_quick_stops_in_time_but_not_before_three_rounds() -> None:
     assert list(Schedule(6, 0.0).indices()) == [-1, 0, 1, 2]
     assert list(Schedule(2, 0.0).indices()) == [-1, 0, 1]

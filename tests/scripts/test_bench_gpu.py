@@ -41,26 +41,6 @@ def test_without_cuda_it_says_so_in_one_line(capsys: pytest.CaptureFixture[str])
     )
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--ways", "eager,graph"], "ways: unknown 'graph'"),
-        (["--precision", "fp16"], "precision: unknown 'fp16'"),
-        (["--methods", "ntk"], "methods: unknown 'ntk'"),
-        (["--methods", "ntkmtl_sr"], "cannot balance the network shared"),
-        (["--updates", "0"], "updates is 0"),
-        (["--json", "nowhere/rows.json"], "its folder does not exist"),
-    ],
-)
-def test_mistakes_come_before_the_missing_device(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-
-
 @pytest.mark.slow
 def test_every_way_is_measured_with_every_method() -> None:
     messages: list[str] = []

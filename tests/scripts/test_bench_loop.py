@@ -18,7 +18,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv
 from mtrl_ntk.rl.sac import MultiTaskSAC, Noise
 from mtrl_ntk.rl.types import Batch
-from scripts import bench_loop
 from scripts.bench_agents import Size, Variant, make_agent, make_batch
 from scripts.bench_loop import (
     BenchOptions,
@@ -170,28 +169,3 @@ def test_a_quick_run_measures_at_least_once() -> None:
     chosen = BenchOptions(tasks=(TASK,), rows=ROWS, width=16, rounds=5)
     assert len(measure_gflops(chosen, time.monotonic())[0]) == 1
     assert len(measure_gflops(chosen, math.inf)[0]) == 5
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["--tasks", "reach"], "unknown task 'reach'"),
-        (["--rows", "0"], "rows is 0"),
-        (["--block", "0"], "block is 0"),
-        (["--rounds", "x"], "--rounds is 'x'"),
-        (["--method", "ntkmlt"], "did you mean ntkmtl?"),
-        (["--method", "ntkmtl_sr"], "cannot balance the network shared"),
-        (["--workers=-2"], "workers must be at least -1"),
-        (["--json", "nowhere/bench.json"], "its folder does not exist"),
-        (["--quik"], "did you mean --quick?"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2(
-    capsys: pytest.CaptureFixture[str], argv: list[str], said: str
-) -> None:
-    assert main(argv) == 2
-    output, errors = capsys.readouterr()
-    assert output == ""
-    assert errors.startswith(f"{bench_loop.PROG}: error: ")
-    assert errors.count("\n") == 1
-    assert said in errors

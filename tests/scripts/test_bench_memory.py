@@ -48,23 +48,3 @@ def test_measures_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert list(sizes) == ["main", "workers", "replay"]
     assert sizes["main"] > 100
     assert "main" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["--steps", "1"], "steps is 1"),
-        (["--preset", "nowhere.yaml"], "nowhere.yaml"),
-        (["--method", "ntkmlt"], "did you mean ntkmtl?"),
-        (["--json", "nowhere/bench.json"], "its folder does not exist"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2(
-    capsys: pytest.CaptureFixture[str], argv: list[str], said: str
-) -> None:
-    assert main(argv) == 2
-    output, errors = capsys.readouterr()
-    assert output == ""
-    assert errors.startswith("bench_memory.py: error: ")
-    assert errors.count("\n") == 1
-    assert said in errors

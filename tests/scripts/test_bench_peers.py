@@ -181,26 +181,3 @@ def test_environments_are_those_of_mt10_first() -> None:
     names = BenchOptions(envs=12).env_names
     assert len(set(names)) == 12
     assert names[:10] == BenchOptions().env_names
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["--rows", "0"], "rows is 0"),
-        (["--rounds", "x"], "--rounds is 'x'"),
-        (["--envs", "51"], "at most 50"),
-        (["--workers=-2"], "at least -1"),
-        (["--peers", "vmpa"], "did you mean vmap?"),
-        (["--json", "nowhere/bench.json"], "its folder does not exist"),
-        (["--quik"], "did you mean --quick?"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2(
-    capsys: pytest.CaptureFixture[str], argv: list[str], said: str
-) -> None:
-    assert main(argv) == 2
-    output, errors = capsys.readouterr()
-    assert output == ""
-    assert errors.startswith("bench_peers.py: error: ")
-    assert errors.count("\n") == 1
-    assert said in errors

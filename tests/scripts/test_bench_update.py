@@ -182,39 +182,6 @@ def test_plain_refuses_to_run_through_a_tape() -> None:
         agent.update(make_batch(SIZE, "cpu"))
 
 
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["--rows", "0"], "rows is 0"),
-        (["--rows", "x"], "--rows is 'x'"),
-        (["--rounds", "-1"], "rounds is -1"),
-        (["--minibatches", "1,3"], "must divide 128 rows"),
-        (["--minibatches", "0"], "minibatches is 0"),
-        (["--minibatches", ","], "minibatches is empty"),
-        (["--methods", "ntkmlt"], "did you mean ntkmtl?"),
-        (["--methods", "ntkmtl,ntkmtl_sr"], "method ntkmtl_sr fits no network of shared"),
-        (["--networks", "multihead"], "did you mean multi_head?"),
-        (["--kernel", "feature"], "possible: loss, output"),
-        (["--precision", "bf15"], "did you mean bf16?"),
-        (["--scale", "5,0"], "scale is 0"),
-        (["--device", "tpu"], "one of auto, cpu, cuda"),
-        (["--json", "nowhere/bench.json"], "its folder does not exist"),
-        (["--figures", "nowhere/figures"], "its folder does not exist"),
-        (["--widht", "3"], "did you mean --width?"),
-        (["extra"], "'extra'"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2(
-    capsys: pytest.CaptureFixture[str], argv: list[str], said: str
-) -> None:
-    assert main(argv) == 2
-    output, errors = capsys.readouterr()
-    assert output == ""
-    assert errors.startswith("bench_update.py: error: ")
-    assert errors.count("\n") == 1
-    assert said in errors
-
-
 def test_cuda_is_refused_where_there_is_none(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
