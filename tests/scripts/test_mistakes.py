@@ -7,6 +7,7 @@ from types import ModuleType
 import pytest
 
 from scripts import (
+    bench_compile,
     bench_envs,
     bench_gpu,
     bench_loop,
@@ -16,6 +17,12 @@ from scripts import (
 )
 
 MISTAKES: dict[ModuleType, list[tuple[list[str], str]]] = {
+    bench_compile: [
+        (["--updates", "0"], "updates is 0"),
+        (["--methods", "ntkmlt"], "did you mean ntkmtl?"),
+        (["--methods", "ntkmtl_sr"], "cannot balance the network shared"),
+        (["--json", "nowhere/bench.json"], "its folder does not exist"),
+    ],
     bench_envs: [
         (["--tasks", "reach"], "unknown task 'reach'"),
         (["--steps", "1"], "steps is 1"),
