@@ -51,8 +51,6 @@ PROG = "bench_loop.py"
 
 _QUICK_SECONDS = {"iteration": 20.0, "gflops": 32.0}
 """Since the start of the program, by when the rounds of a quick run should have ended."""
-_MOST_STEPS = 10**9
-"""More steps than any measurement takes: the loop is left, and does not end."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,11 @@ class BenchOptions:
             run_dir=run_dir,
             env=EnvConfig(tasks=self.tasks, workers=self.workers),
             sac=SacConfig(batch_size=self.rows, width=self.width, depth=self.depth),
-            loop=LoopConfig(total_steps=_MOST_STEPS, warmstart_steps=self.rows),
+            # A block more than is measured: the loop is left, and does not end.
+            loop=LoopConfig(
+                total_steps=self.rows + self.block * (len(self.round_numbers) + 1),
+                warmstart_steps=self.rows,
+            ),
         )
 
 
