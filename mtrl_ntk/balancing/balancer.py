@@ -8,11 +8,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from mtrl_ntk.balancing.factors import parameters_of
 from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.jacobian import Jacobian, Request, Workspace, factored_jacobian
 from mtrl_ntk.balancing.kernels import largest_eigenvalues
 from mtrl_ntk.balancing.layers import split_parameters
-from mtrl_ntk.balancing.tape import Tape, parameters_of
+from mtrl_ntk.balancing.tape import Tape
 from mtrl_ntk.balancing.weighting import Statistics, Weighting
 
 Differentiate = Callable[[Tape, Tensor, Request, Workspace, Tensor | None], Jacobian]

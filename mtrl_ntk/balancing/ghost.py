@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from mtrl_ntk.balancing.factors import KernelFactor
 from mtrl_ntk.balancing.kernels import block_sums
-from mtrl_ntk.balancing.tape import KernelFactor
 
 
 class Ghost(NamedTuple):

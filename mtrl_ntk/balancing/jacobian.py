@@ -9,18 +9,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mtrl_ntk.balancing.factors import (
+    Factor,
+    KernelFactor,
+    LinearFactor,
+    output_gradients,
+    parameters_of,
+)
 from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.forget import forget_tasks
 from mtrl_ntk.balancing.ghost import Ghost
 from mtrl_ntk.balancing.kernels import inner_products, output_kernels
-from mtrl_ntk.balancing.tape import (
-    Factor,
-    KernelFactor,
-    LinearFactor,
-    Tape,
-    output_gradients,
-    parameters_of,
-)
+from mtrl_ntk.balancing.tape import Tape
 
 KernelSource = Literal["loss", "output", "representation"]
 """Of what a task's tangent kernel is made: see :class:`~mtrl_ntk.balancing.Weighting`."""

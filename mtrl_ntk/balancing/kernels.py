@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtrl_ntk.balancing.tape import KernelFactor, output_gradients
+from mtrl_ntk.balancing.factors import KernelFactor, output_gradients
 
 _SQUARINGS = 10
 _LARGEST_SQUARED = 32

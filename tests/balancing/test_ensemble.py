@@ -12,8 +12,8 @@ from torch.testing import assert_close
 
 from mtrl_ntk.balancing import Tape
 from mtrl_ntk.balancing.ensemble import lay_side_by_side, stacked, together
+from mtrl_ntk.balancing.factors import parameters_of
 from mtrl_ntk.balancing.layers import TaskEmbedding, TaskLayerNorm, TaskLinear
-from mtrl_ntk.balancing.tape import parameters_of
 
 MEMBERS, TASKS, ROWS, FEATURES = 3, 4, 5, 6
 

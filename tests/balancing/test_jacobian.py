@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mtrl_ntk.balancing import Jacobian, Request, Tape, Workspace, factored_jacobian
+from mtrl_ntk.balancing.factors import parameters_of
 from mtrl_ntk.balancing.jacobian import Path
 from mtrl_ntk.balancing.layers import TaskEmbedding, TaskLayerNorm, TaskLinear
-from mtrl_ntk.balancing.tape import parameters_of
 from tests.balancing.problems import Problem, make_problem
 
 assert_very_close = partial(assert_close, rtol=1e-12, atol=1e-12)

@@ -13,8 +13,8 @@ from torch.testing import assert_close
 
 from mtrl_ntk.balancing import Request, Tape, factored_jacobian, sequential_jacobian
 from mtrl_ntk.balancing.ensemble import stacked
+from mtrl_ntk.balancing.factors import parameters_of
 from mtrl_ntk.balancing.layers import TaskLinear, split_parameters
-from mtrl_ntk.balancing.tape import parameters_of
 from mtrl_ntk.rl.networks import (
     MLP,
     Actor,

@@ -1,0 +1,294 @@
+"""What a layer's application leaves behind, of which the gradients of its parameters are made.
+
+In a batch laid out ``[tasks, batch, features]`` the gradient of task ``i``'s loss with respect to a
+linear layer's weight is ``D_i^T A_i``: ``A`` are the layer's inputs, ``D`` the gradient of the loss
+with respect to its outputs. A factor keeps the first and is given the second.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mtrl_ntk.balancing.ensemble import LayerNormEnsemble
+from mtrl_ntk.balancing.layers import TaskEmbedding, TaskLayerNorm, TaskLinear
+
+_OPERATIONS_PER_BYTE = 6
+_CACHED_BYTES = 4e6
+
+
+class Factor(ABC):
+    """One application of a layer, with all that its parameters' gradients need.
+
+    Args:
+        layer: The layer.
+        recorded: What :meth:`apply` recorded, of this layer only.
+        outputs: What the layer returned, or the ensemble that it belongs to.
+        member: Which of an ensemble's layers it is; None for a layer by itself.
+
+    Attributes:
+        parameters: The layer's parameters, in the order of the blocks that :meth:`write` fills.
+        outputs: ``[tasks, batch, features]``; of an ensemble ``[members, tasks, batch, features]``.
+        member: As given.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        recorded: Tensor,  # noqa: ARG002 - what it is, kinds of layers know
+        outputs: Tensor,
+        member: int | None = None,
+    ) -> None:
+        self.parameters = _weight_and_bias(layer)
+        self.outputs = outputs
+        self.member = member
+
+    @staticmethod
+    @abstractmethod
+    def apply(layer: Any, inputs: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        """Applies a layer, or an ensemble of such layers.
+
+        Returns:
+            What the parameters' gradients need, with the ensemble's members as its first axis, and
+            the outputs.
+        """
+
+    def own(self, output_gradients: Tensor) -> Tensor:
+        """This layer's share of gradients with respect to :attr:`outputs`, if there are any."""
+        if self.member is None or output_gradients is None:
+            return output_gradients
+        return output_gradients[self.member]
+
+    @abstractmethod
+    def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
+        """Writes the gradients of every part of the batch, which is split in order.
+
+        Args:
+            output_gradients: This layer's :meth:`own` gradient, ``[tasks, batch, features]``.
+            blocks: For each parameter a matrix ``[parts, entries]``. The parts are the mini-batches
+                of all tasks, or the tasks, or one part that is the whole batch.
+        """
+
+
+class KernelFactor(Factor):
+    """A factor that also gives inner products of gradients without the gradients themselves."""
+
+    @abstractmethod
+    def row_kernels(self, output_gradients: Tensor, other_gradients: Tensor) -> Tensor:
+        """Inner products between the parameter gradients of all pairs of rows of the same task.
+
+        Args:
+            output_gradients: This layer's :meth:`own` gradient; each row is one gradient.
+            other_gradients: Another such gradient, or the same.
+
+        Returns:
+            ``[tasks, batch, batch]``.
+        """
+
+    @abstractmethod
+    def forget_what_is_not_finite(self) -> None:
+        """Puts zeros in place of recorded numbers that are not finite."""
+
+    def prefers_kernels(self, num_minibatches: int) -> bool:  # noqa: ARG002
+        """Whether inner products cost less this way than from written gradients."""
+        return False
+
+
+class LinearFactor(KernelFactor):
+    """An ``nn.Linear`` or a linear layer per task: the weight's gradient is a product."""
+
+    def __init__(
+        self, layer: nn.Module, recorded: Tensor, outputs: Tensor, member: int | None = None
+    ) -> None:
+        super().__init__(layer, recorded, outputs, member)
+        self.weight = self.parameters[0]
+        self.inputs = recorded
+        self._kept_input_products: Tensor | None = None
+
+    @staticmethod
+    def apply(layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Factor.apply`; records the inputs."""
+        outputs: Tensor = layer(inputs)
+        # Under autocast the layer has multiplied in a lower precision than that of the inputs.
+        return inputs.detach().to(outputs.dtype), outputs
+
+    def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
+        """See :meth:`Factor.write`."""
+        weight, *bias = blocks
+        inputs = split(self.inputs, len(weight))
+        gradients = split(output_gradients, len(weight))
+        _multiply(gradients.mT, inputs, into=weight.unflatten(1, self.weight.shape[-2:]))
+        if bias:
+            _sum_rows(gradients, into=bias[0])
+
+    def row_kernels(self, output_gradients: Tensor, other_gradients: Tensor) -> Tensor:
+        """See :meth:`KernelFactor.row_kernels`.
+
+        A row's gradient is an outer product, so inner products are products of inner products.
+        """
+        products = torch.bmm(output_gradients, other_gradients.mT)
+        return self._input_products() * products.to(self.weight.dtype)
+
+    def _input_products(self) -> Tensor:
+        """Inner products of the inputs, with one added for the bias, ``[tasks, batch, batch]``."""
+        if self._kept_input_products is None:
+            products = torch.bmm(self.inputs, self.inputs.mT).to(self.weight.dtype)
+            has_bias = len(self.parameters) > 1
+            self._kept_input_products = products.add_(1.0) if has_bias else products
+        return self._kept_input_products
+
+    def forget_what_is_not_finite(self) -> None:
+        """See :meth:`KernelFactor.forget_what_is_not_finite`."""
+        self.inputs = self.inputs.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+    def prefers_kernels(self, num_minibatches: int) -> bool:
+        """Weighs multiplications against memory traffic.
+
+        Inner products of rows take ``2 b^2 (in + out)`` operations a task more than the gradient
+        itself; written gradients are ``n in out`` numbers a task that are written, measured and
+        summed. The processors that this was measured on do six operations while a byte moves,
+        unless all the numbers fit in a cache.
+        """
+        (output_dim, input_dim), batch_size = self.weight.shape[-2:], self.inputs.shape[1]
+        operations = 2 * batch_size**2 * (input_dim + output_dim)
+        written_bytes = num_minibatches * input_dim * output_dim * self.weight.element_size()
+        is_cached = len(self.inputs) * written_bytes < _CACHED_BYTES
+        return not is_cached and operations < _OPERATIONS_PER_BYTE * 3 * written_bytes
+
+    def input_gradients(self, output_gradients: Tensor) -> Tensor:
+        """Gradient with respect to the inputs, ``[tasks, batch, input features]``."""
+        return output_gradients.to(self.weight.dtype) @ self.weight.detach()
+
+
+class LayerNormFactor(KernelFactor):
+    """Layer normalisation: gain and bias gradients are sums over rows."""
+
+    def __init__(
+        self, layer: nn.Module, recorded: Tensor, outputs: Tensor, member: int | None = None
+    ) -> None:
+        super().__init__(layer, recorded, outputs, member)
+        self.normalized = recorded
+
+    @staticmethod
+    def apply(
+        layer: nn.LayerNorm | TaskLayerNorm | LayerNormEnsemble, inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`Factor.apply`; records what gains are applied to."""
+        # A gain per task is [tasks, features], one for all is [features].
+        gain, bias = layer.weight.unsqueeze(-2), layer.bias.unsqueeze(-2)
+        inputs = inputs.to(gain.dtype)
+        normalized = functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
+        return normalized.detach(), torch.addcmul(bias, normalized, gain)
+
+    def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
+        """See :meth:`Factor.write`."""
+        gain, bias = blocks
+        _sum_rows(split(output_gradients * self.normalized, len(gain)), into=gain)
+        _sum_rows(split(output_gradients, len(bias)), into=bias)
+
+    def row_kernels(self, output_gradients: Tensor, other_gradients: Tensor) -> Tensor:
+        """See :meth:`KernelFactor.row_kernels`."""
+        gains = output_gradients * self.normalized, other_gradients * self.normalized
+        return torch.baddbmm(torch.bmm(gains[0], gains[1].mT), output_gradients, other_gradients.mT)
+
+    def forget_what_is_not_finite(self) -> None:
+        """See :meth:`KernelFactor.forget_what_is_not_finite`."""
+        self.normalized = self.normalized.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+class EmbeddingFactor(Factor):
+    """A vector per task: its gradient is a sum over rows."""
+
+    @staticmethod
+    def apply(layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Factor.apply`; the gradient needs nothing, so that the outputs do for it."""
+        outputs: Tensor = layer(inputs)
+        return outputs.detach(), outputs
+
+    def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
+        """See :meth:`Factor.write`."""
+        _sum_rows(split(output_gradients, len(blocks[0])), into=blocks[0])
+
+
+def _sum_rows(parts: Tensor, into: Tensor) -> None:
+    """Sums ``[parts, rows, features]`` over rows."""
+    if torch.compiler.is_compiling():
+        into.copy_(parts.sum(1, dtype=into.dtype))
+    else:
+        torch.sum(parts, 1, dtype=into.dtype, out=into)
+
+
+def _multiply(left: Tensor, right: Tensor, into: Tensor) -> None:
+    if torch.compiler.is_compiling() or left.dtype != into.dtype:
+        # Compilers have no rule for an ``out`` that is a view, and avoid the copy by themselves.
+        into.copy_(torch.bmm(left, right))
+    else:
+        torch.bmm(left, right, out=into)
+
+
+def split(rows: Tensor, num_parts: int) -> Tensor:
+    """Splits ``[tasks, batch, features]`` into ``[parts, rows, features]``."""
+    return rows.reshape(num_parts, -1, rows.shape[2])
+
+
+def _weight_and_bias(layer: Any) -> tuple[nn.Parameter, ...]:  # noqa: ANN401
+    """What ``layer.parameters()`` finds after a walk that takes longer than a small product."""
+    bias: nn.Parameter | None = getattr(layer, "bias", None)
+    return (layer.weight,) if bias is None else (layer.weight, bias)
+
+
+def kind_of(layer: nn.Module) -> type[Factor] | None:
+    """The kind of factor that a layer leaves behind; None for a layer without parameters.
+
+    Raises:
+        TypeError: If the gradients of this kind of layer are not known.
+    """
+    if isinstance(layer, nn.Linear | TaskLinear):
+        return LinearFactor
+    if isinstance(layer, nn.LayerNorm | TaskLayerNorm) and layer.bias is not None:
+        return LayerNormFactor
+    if isinstance(layer, TaskEmbedding):
+        return EmbeddingFactor
+    if next(layer.parameters(), None) is None:
+        return None
+    raise TypeError(
+        f"a tape cannot record {layer}: it knows nn.Linear, nn.LayerNorm with bias, and the "
+        "layers of mtrl_ntk.balancing.layers"
+    )
+
+
+def parameters_of(factors: Sequence[Factor]) -> list[nn.Parameter]:
+    """The parameters of recorded layers, in the order of the layers' calls."""
+    return [parameter for factor in factors for parameter in factor.parameters]
+
+
+def output_gradients(
+    total: Tensor,
+    factors: Sequence[Factor],
+    *,
+    retain_graph: bool = False,
+    allow_unused: bool = False,
+) -> list[Tensor]:
+    """Each layer's own gradient of a number with respect to what the layer returned.
+
+    Args:
+        total: The number.
+        factors: The layers.
+        retain_graph: As for ``torch.autograd.grad``.
+        allow_unused: As for ``torch.autograd.grad``.
+
+    Returns:
+        ``[tasks, batch, features]`` for each layer; None for unused ones, where these are allowed.
+    """
+    # The layers of an ensemble have their outputs in common.
+    outputs = {id(factor.outputs): factor.outputs for factor in factors}
+    gradients = torch.autograd.grad(
+        total, list(outputs.values()), retain_graph=retain_graph, allow_unused=allow_unused
+    )
+    by_outputs = dict(zip(outputs, gradients, strict=True))
+    return [factor.own(by_outputs[id(factor.outputs)]) for factor in factors]
