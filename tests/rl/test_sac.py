@@ -34,7 +34,7 @@ every_method = pytest.mark.parametrize(
     ("method", "network"),
     # Every method and every network at once would take too long for the fast tests.
     [
-        pytest.param(*pair, marks=[] if index % 3 == 0 else pytest.mark.slow)
+        pytest.param(*pair, marks=[] if index % 5 == 0 else pytest.mark.slow)
         for index, pair in enumerate(COMBINATIONS)
     ],
 )
