@@ -283,9 +283,9 @@ def factored_jacobian(
         path: How inner products of rows are taken.
 
     Raises:
-        ValueError: If the outputs of a layer on the tape were overwritten.
+        ValueError: If inputs or outputs of a layer on the tape were overwritten.
     """
-    tape.check_outputs()
+    tape.check_records()
     num_minibatches = request.num_minibatches
     kernels = None
     if request.kernel_source == "output" and outputs is not None:

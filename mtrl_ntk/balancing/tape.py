@@ -30,8 +30,8 @@ class Tape:
     """Applies layers to ``[tasks, batch, features]`` and keeps one :class:`Factor` of each call.
 
     Layers without parameters, such as activations, pass through unrecorded. They may not overwrite
-    what a recorded layer returned. A tape serves one forward pass; each layer may appear on it
-    once.
+    what a recorded layer was given or returned. A tape serves one forward pass; each layer may
+    appear on it once.
 
     Attributes:
         shared: Factors of the layers that all tasks share.
@@ -41,7 +41,7 @@ class Tape:
     def __init__(self) -> None:
         self.shared: list[KernelFactor] = []
         self.task_specific: list[Factor] = []
-        self._written: list[tuple[nn.Module, Tensor, int]] = []
+        self._watched: list[tuple[nn.Module, Tensor, int]] = []
 
     def __call__(self, layer: nn.Module, inputs: Tensor) -> Tensor:
         """Applies ``layer`` to ``inputs [tasks, batch, features]`` and records the call.
@@ -62,7 +62,8 @@ class Tape:
                 self._keep(member, kind(member, recorded[index], outputs, index))
         else:
             self._keep(layer, kind(layer, recorded, outputs))
-        return self._watched(layer, outputs)
+        self._watch(layer, outputs, recorded)
+        return outputs
 
     def _keep(self, layer: nn.Module, factor: Factor) -> None:
         """Puts a factor behind the others of its network."""
@@ -71,25 +72,25 @@ class Tape:
         place = sum((other.member or 0) <= (factor.member or 0) for other in kept)
         kept.insert(place, factor)
 
-    def _watched(self, layer: nn.Module, outputs: Tensor) -> Tensor:
+    def _watch(self, layer: nn.Module, *tensors: Tensor) -> None:
         # A compiled graph knows no versions.
         if not torch.compiler.is_compiling():
-            self._written.append((layer, outputs, outputs._version))
-        return outputs
+            self._watched += [(layer, tensor, tensor._version) for tensor in tensors]
 
-    def check_outputs(self) -> None:
-        """Checks that the layers' outputs are still what the layers returned.
+    def check_records(self) -> None:
+        """Checks that what the layers were given and what they returned is still there.
 
-        Autograd would take the gradient at what they were overwritten with, without a word.
+        Autograd would take the gradient at what outputs were overwritten with, without a word, and
+        overwritten inputs would go into the products.
 
         Raises:
             ValueError: If some were overwritten.
         """
-        for layer, outputs, version in self._written:
-            if outputs._version != version:
+        for layer, tensor, version in self._watched:
+            if tensor._version != version:
                 raise ValueError(
-                    f"the outputs of {layer} were overwritten, so their gradient is lost; what "
-                    "follows has to return a new tensor: nn.ReLU() for nn.ReLU(inplace=True)"
+                    f"inputs or outputs of {layer} were overwritten, so that its gradient is lost; "
+                    "what follows has to make a new tensor: nn.ReLU() for nn.ReLU(inplace=True)"
                 )
 
     @property

@@ -268,10 +268,18 @@ def test_overwritten_outputs_are_an_error(layer: nn.Module, name: str, device: s
         tape = Tape()
         losses = tape(activation, tape(layer, inputs)).square().sum(2)
         if activation.inplace:
-            with pytest.raises(ValueError, match=f"outputs of {name}.* overwritten"):
+            with pytest.raises(ValueError, match=f"outputs of {name}.* were overwritten"):
                 factored_jacobian(tape, losses)
         else:
             factored_jacobian(tape, losses)
+
+
+def test_overwritten_inputs_are_an_error() -> None:
+    inputs, tape = torch.randn(2, 5, 3), Tape()
+    losses = tape(nn.Linear(3, 4), inputs).square().sum(2)
+    inputs.zero_()
+    with pytest.raises(ValueError, match=r"inputs or outputs of Linear\(.* were overwritten"):
+        factored_jacobian(tape, losses)
 
 
 def test_unknown_layers_are_refused() -> None:
