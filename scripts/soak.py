@@ -48,6 +48,8 @@ _FLAGS: dict[str, object] = {
 }
 _PEACEFUL_SHARE = 0.15
 _FAULTS_PER_RUN = 30
+_FEWEST_RUNS = 2
+"""Disturbed runs even if no time is left: on a slow machine one is too short for many faults."""
 _CALIBRATION_STEPS = 100
 _GROWTH_ALLOWED = 50.0
 """MB per hour; the allocator's arenas are a few MB, so that only long runs can tell."""
@@ -152,13 +154,12 @@ def soak(options: Options, folder: Path) -> Results:
         results.longest_s = seconds
         happened = Counter[str]()
         names = in_turn(list(options.faults), chance)
-        while results.runs == 0 or time.monotonic() + seconds < until:
+        while results.runs < _FEWEST_RUNS or time.monotonic() + seconds < until:
+            missing = set(options.faults) - happened.keys()
             training = Training(folder / f"disturbed-{results.runs}", flags, temporary)
             interval = min(20.0, seconds / _FAULTS_PER_RUN + 1)
             try:
-                # On a slow machine no time may be left for the first.
-                at_least = () if results.runs else options.faults
-                train_to_the_end(training, names, chance, interval, until, at_least)
+                train_to_the_end(training, names, chance, interval, until, missing)
             finally:
                 training.end()
                 happened += training.faults

@@ -120,5 +120,4 @@ def test_a_short_soak_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert results == json.loads(capsys.readouterr().out)
     assert results["passed"]
     assert results["resumptions"] > 0
-    # How many fit into so short a run depends on the machine.
-    assert results["faults"].keys() <= FAULTS.keys()
+    assert len(results["faults"]) > 2
