@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -105,8 +105,11 @@ def _apply_layers(
     return features.to(inputs.dtype)
 
 
-def _joint_layers(mlps: Sequence[MLP]) -> tuple[nn.Module | None, list[nn.Module]]:
-    """Embedding, if there is one, and layers of all the networks at once."""
+JointLayers = tuple[nn.Module | None, list[nn.Module]]
+"""Embedding, if there is one, and layers of several networks at once."""
+
+
+def _joint_layers(mlps: Sequence[Any]) -> JointLayers:
     embeddings = [mlp.embedding for mlp in mlps if mlp.embedding is not None]
     layers = zip(*(mlp.layers for mlp in mlps), strict=True)
     return together(embeddings) if embeddings else None, [together(group) for group in layers]
@@ -236,10 +239,8 @@ class TwinCritic(nn.Module):
         super().__init__()
         self.condition = TaskConditioning(architecture.num_tasks, architecture.id_dim)
         input_dim = observation_dim + action_dim + architecture.id_dim
-        mlps = [MLP(input_dim, 1, architecture) for _ in range(2)]
-        self.mlps = nn.ModuleList(mlps)
-        self._joint = _joint_layers(mlps)
-        self._is_joined = False
+        self.mlps = nn.ModuleList(MLP(input_dim, 1, architecture) for _ in range(2))
+        self._joint: JointLayers | None = None
 
     def join(self) -> None:
         """Applies both networks as one from now on: every layer is one batched product.
@@ -248,14 +249,14 @@ class TwinCritic(nn.Module):
         nothing is gained.
         """
         lay_side_by_side(self.mlps)
-        self._is_joined = True
+        self._joint = _joint_layers(list(self.mlps))
 
     def forward(
         self, observations: Tensor, actions: Tensor, apply: ApplyLayer = apply_layer
     ) -> Tensor:
         """Values of both networks, ``[2, tasks, batch]``."""
         inputs = self.condition(observations, actions)
-        if self._is_joined:
+        if self._joint is not None:
             inputs = inputs.expand(len(self.mlps), -1, -1, -1)
             return _apply_layers(*self._joint, inputs, apply).squeeze(-1)
         return torch.stack([mlp(inputs, apply).squeeze(-1) for mlp in self.mlps])
