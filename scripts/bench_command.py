@@ -33,6 +33,12 @@ def check_names(name: str, values: Sequence[str], possible: Sequence[str]) -> No
             raise ConfigError(f"{name}: unknown {value!r}; {suggestion(value, possible)}")
 
 
+def check_folder(name: str, path: Path | None) -> None:
+    """Raises a ConfigError if the folder of a file that an option names does not exist."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ConfigError(f"{name} is {path}; its folder does not exist")
+
+
 def write_rows(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes the rows of a table to a JSON file, if one was asked for."""
     if path is not None:

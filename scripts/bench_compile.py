@@ -29,7 +29,7 @@ from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.learner import Learner
 from scripts.bench_agents import EQUAL, Size, Variant
-from scripts.bench_command import check_names, parse, run_command, write_rows
+from scripts.bench_command import check_folder, check_names, parse, run_command, write_rows
 from scripts.bench_gpu_updates import Setting, make_learner, seconds_of
 
 PROG = "bench_compile.py"
@@ -61,8 +61,7 @@ class BenchOptions:
         for name in ("updates", "rounds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.json is not None and not self.json.absolute().parent.is_dir():
-            raise ConfigError(f"json is {self.json}; its folder does not exist")
+        check_folder("json", self.json)
         check_names("methods", self.methods, tuple(METHODS))
         for method in self.methods:
             if not Variant(method).fits("shared"):

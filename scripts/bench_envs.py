@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.rl.envs import ACTION_DIM, BENCHMARKS, MultiTaskVectorEnv, task_names
 from mtrl_ntk.rl.task_env import MAX_HORIZON, draw_goals, make_sim, set_goal
-from scripts.bench_command import parse, run_command
+from scripts.bench_command import check_folder, parse, run_command
 
 PROG = "bench_envs.py"
 LEAN, STOCK = "lean", "stock"
@@ -87,8 +87,7 @@ class BenchOptions:
             raise ConfigError(f"rounds is {self.rounds}; it must be at least 1")
         if any(workers < 0 for workers in self.workers):
             raise ConfigError(f"workers are {self.workers}; none may be negative")
-        if self.json is not None and not self.json.absolute().parent.is_dir():
-            raise ConfigError(f"json is {self.json}; its folder does not exist")
+        check_folder("json", self.json)
 
 
 class TaskRow(TypedDict):

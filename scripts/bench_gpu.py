@@ -32,7 +32,7 @@ from mtrl_ntk.rl.graphed import CudaRecorder, Recorder
 from mtrl_ntk.rl.networks import NetworkKind
 from mtrl_ntk.rl.precision import Precision, set_products
 from scripts.bench_agents import EQUAL, PLAIN, Size, Variant
-from scripts.bench_command import check_names, parse, run_command, write_rows
+from scripts.bench_command import check_folder, check_names, parse, run_command, write_rows
 from scripts.bench_gpu_updates import Contender, Cost, Setting, best_rate, make_learner
 
 PROG = "bench_gpu.py"
@@ -78,8 +78,7 @@ class BenchOptions:
         for method in self.methods:
             if not Variant(method).fits(self.network):
                 raise ConfigError(f"method {method} cannot balance the network {self.network}")
-        if self.json is not None and not self.json.absolute().parent.is_dir():
-            raise ConfigError(f"json is {self.json}; its folder does not exist")
+        check_folder("json", self.json)
 
     @property
     def names(self) -> list[str]:

@@ -43,7 +43,7 @@ from mtrl_ntk.experiment.training import free_cores
 from mtrl_ntk.rl.envs import BENCHMARKS, EnvConfig, resolved_workers, task_names, usable_cores
 from mtrl_ntk.rl.sac import SacConfig
 from scripts.bench_agents import Size, Variant, make_agent, make_batch
-from scripts.bench_command import parse, run_command, write_rows
+from scripts.bench_command import check_folder, parse, run_command, write_rows
 from scripts.bench_products import main_products, product_rate
 from scripts.bench_update import paced
 
@@ -94,8 +94,7 @@ class BenchOptions:
             raise ConfigError(f"method {self.method} cannot balance the network shared")
         if self.workers < -1 or self.threads < 0:
             raise ConfigError("workers must be at least -1, and threads at least 0")
-        if self.json is not None and not self.json.absolute().parent.is_dir():
-            raise ConfigError(f"json is {self.json}; its folder does not exist")
+        check_folder("json", self.json)
 
     @property
     def size(self) -> Size:

@@ -29,7 +29,7 @@ from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.experiment.config import RunConfig, load
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, task_names
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
-from scripts.bench_command import parse, run_command, write_rows
+from scripts.bench_command import check_folder, parse, run_command, write_rows
 
 PROG = "bench_memory.py"
 
@@ -56,8 +56,7 @@ class BenchOptions:
         """Raises a ConfigError that names the first bad value."""
         if self.steps < 2:
             raise ConfigError(f"steps is {self.steps}; it must be at least 2")
-        if self.json is not None and not self.json.absolute().parent.is_dir():
-            raise ConfigError(f"json is {self.json}; its folder does not exist")
+        check_folder("json", self.json)
 
     @property
     def arguments(self) -> list[str]:

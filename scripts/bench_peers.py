@@ -45,7 +45,7 @@ from mtrl_ntk.rl.envs import BENCHMARKS, EnvConfig, resolved_workers
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.task_env import ACTION_DIM, OBSERVATION_DIM, draw_goals, make_sim
 from scripts.bench_agents import Size, Variant, make_agent, make_batch
-from scripts.bench_command import parse, run_command, write_rows
+from scripts.bench_command import check_folder, parse, run_command, write_rows
 from scripts.bench_envs import ASYNC, SYNC, Steppable, make_vector_envs, speed
 from scripts.bench_peer_envs import EnvPools
 from scripts.bench_peer_steps import (
@@ -134,8 +134,7 @@ class BenchOptions:
         for peer in self.peers:
             if peer not in PEERS:
                 raise ConfigError(f"peers: unknown {peer!r}; {suggestion(peer, PEERS)}")
-        if self.json is not None and not self.json.absolute().parent.is_dir():
-            raise ConfigError(f"json is {self.json}; its folder does not exist")
+        check_folder("json", self.json)
 
     @property
     def round_numbers(self) -> range:

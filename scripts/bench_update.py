@@ -44,7 +44,7 @@ from scripts.bench_agents import (
     make_agent,
     make_batch,
 )
-from scripts.bench_command import check_names, parse, run_command, write_rows
+from scripts.bench_command import check_folder, check_names, parse, run_command, write_rows
 from scripts.bench_figures import save_figures
 
 PROG = "bench_update.py"
@@ -118,9 +118,8 @@ class BenchOptions:
         self._check_surroundings()
 
     def _check_surroundings(self) -> None:
-        for name, path in (("json", self.json), ("figures", self.figures)):
-            if path is not None and not path.absolute().parent.is_dir():
-                raise ConfigError(f"{name} is {path}; its folder does not exist")
+        check_folder("json", self.json)
+        check_folder("figures", self.figures)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("device is cuda; it is not available here")
 
