@@ -49,7 +49,7 @@ format: $(TOOLS) ## format the code and sort the imports
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED) ## measure the cost of an update into bench_update.json
-	$(BIN)/python scripts/bench_update.py --json bench_update.json
+	$(BIN)/python -m scripts.benchmarks.update --json bench_update.json
 
 clean: ## remove caches and build outputs; runs and .venv stay
 	rm -rf build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 
 from mtrl_ntk.errors import ConfigError, Interrupted, RunFailed, UserError
-from mtrl_ntk.experiment.command_line import PRINT_COMPLETION, Parser
-from mtrl_ntk.experiment.options import options, updated
-from mtrl_ntk.experiment.outages import OutageWarning
-from mtrl_ntk.experiment.rendering import drop_broken_backend
+from mtrl_ntk.experiment.evaluation.options import ScoringOptions
+from mtrl_ntk.experiment.files.outages import OutageWarning
+from mtrl_ntk.experiment.options.fields import options, updated
+from mtrl_ntk.experiment.options.parser import PRINT_COMPLETION, Parser
 from mtrl_ntk.experiment.reports.options import ReportOptions
-from mtrl_ntk.experiment.scoring_options import ScoringOptions
 from mtrl_ntk.experiment.sweeps.options import read_sweep
+from mtrl_ntk.experiment.videos.opengl import drop_broken_backend
 
 
 def train_mt10() -> None:
@@ -50,11 +50,11 @@ def _train(argv: list[str], prog: str) -> None:
 
     config = load(argv, prog)
     if DRY_RUN in argv:
-        from mtrl_ntk.experiment.dry_run import show_what_a_run_would_be
+        from mtrl_ntk.experiment.training.dry_run import show_what_a_run_would_be
 
         show_what_a_run_would_be(config)
         return
-    from mtrl_ntk.experiment.training import train
+    from mtrl_ntk.experiment.training.run import train
 
     train(config)
 
@@ -70,7 +70,7 @@ def _evaluate(argv: list[str], prog: str) -> None:
     chosen = updated(ScoringOptions(), parser.parse(argv, elsewhere={}))
     chosen.check_together()
     drop_broken_backend()
-    from mtrl_ntk.experiment.scoring import score
+    from mtrl_ntk.experiment.evaluation.evaluate import score
 
     score(chosen)
 
@@ -129,7 +129,7 @@ def _report(argv: list[str], prog: str) -> None:
 
         report_runs(folders, chosen)
     else:
-        from mtrl_ntk.experiment.reports.kernel_report import report_kernels
+        from mtrl_ntk.experiment.kernels.report import report_kernels
 
         report_kernels(chosen.kernels, output=chosen.out, least_affinity=chosen.least_affinity)
 

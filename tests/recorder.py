@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from mtrl_ntk.rl.graphed import Procedure
+from mtrl_ntk.rl.cuda_graph import Procedure
 from tests.device import HostSynchronisationGuard
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mtrl_ntk.experiment.agents import make_agent
-from mtrl_ntk.experiment.checkpoint import save_checkpoint
+from mtrl_ntk.experiment.checkpoints.checkpoint import save_checkpoint
 from mtrl_ntk.experiment.config import RunConfig, to_dict
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig

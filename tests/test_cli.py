@@ -14,11 +14,12 @@ import pytest
 
 from mtrl_ntk.cli import evaluate_mt10, report_mt10, train_mt10
 from mtrl_ntk.errors import Interrupted, UserError
-from mtrl_ntk.experiment import scoring, training
 from mtrl_ntk.experiment.config import RunConfig
-from mtrl_ntk.experiment.rendering import VideoConfig
-from mtrl_ntk.experiment.reports import kernel_report
-from mtrl_ntk.experiment.scoring_options import ScoringOptions
+from mtrl_ntk.experiment.evaluation import evaluate as scoring
+from mtrl_ntk.experiment.evaluation.options import ScoringOptions
+from mtrl_ntk.experiment.kernels import report as kernel_report
+from mtrl_ntk.experiment.training import run as training
+from mtrl_ntk.experiment.videos.opengl import VideoConfig
 
 Run = Callable[..., tuple[int, str, str]]
 

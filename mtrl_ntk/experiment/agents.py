@@ -10,15 +10,15 @@ import torch
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.archive import Found
-from mtrl_ntk.experiment.checkpoint import CheckpointError
+from mtrl_ntk.experiment.checkpoints.archive import Found
+from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer, free_memory
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig, make_weighting
 
 if TYPE_CHECKING:
     from mtrl_ntk.experiment.config import RunConfig
-    from mtrl_ntk.experiment.evaluation import FloatArray, Policy
+    from mtrl_ntk.experiment.evaluation.episodes import FloatArray, Policy
 
 CHECKPOINT = "checkpoint"
 """Folder of the checkpoints within a run's folder."""

@@ -15,11 +15,9 @@ import yaml
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.command_line import Parser
-from mtrl_ntk.experiment.conversion import convert, shown
-from mtrl_ntk.experiment.evaluation import EvaluationConfig
-from mtrl_ntk.experiment.loop import LoopConfig
-from mtrl_ntk.experiment.options import (
+from mtrl_ntk.experiment.checkpoints.resume import NEWEST, settings_of
+from mtrl_ntk.experiment.evaluation.episodes import EvaluationConfig
+from mtrl_ntk.experiment.options.fields import (
     Device,
     Option,
     convert_values,
@@ -28,14 +26,16 @@ from mtrl_ntk.experiment.options import (
     suggestion,
     updated,
 )
-from mtrl_ntk.experiment.ranges import check_ranges
-from mtrl_ntk.experiment.rendering import VideoConfig
-from mtrl_ntk.experiment.resume import NEWEST, settings_of
-from mtrl_ntk.experiment.yaml_files import read_values
+from mtrl_ntk.experiment.options.parser import Parser
+from mtrl_ntk.experiment.options.ranges import check_ranges
+from mtrl_ntk.experiment.options.values import convert, shown
+from mtrl_ntk.experiment.options.yaml_files import read_values
+from mtrl_ntk.experiment.training.loop import LoopConfig
+from mtrl_ntk.experiment.videos.opengl import VideoConfig
 from mtrl_ntk.rl.envs import EnvConfig
+from mtrl_ntk.rl.envs.task_env import task_names
 from mtrl_ntk.rl.networks import why_not
 from mtrl_ntk.rl.sac import SacConfig
-from mtrl_ntk.rl.task_env import task_names
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ from mtrl_ntk.experiment.agents import (
     resolve_device,
     stream_seed,
 )
-from mtrl_ntk.experiment.archive import checkpoints, load_newest
-from mtrl_ntk.experiment.checkpoint import MANIFEST, CheckpointError
+from mtrl_ntk.experiment.checkpoints.archive import checkpoints, load_newest
+from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError
 from mtrl_ntk.rl.envs import ACTION_DIM, task_names
 from mtrl_ntk.rl.sac import MultiTaskSAC
 
 if TYPE_CHECKING:
     from mtrl_ntk.experiment.config import RunConfig
-    from mtrl_ntk.experiment.evaluation import FloatArray, Policy
+    from mtrl_ntk.experiment.evaluation.episodes import FloatArray, Policy
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from mtrl_ntk.experiment import training
-from mtrl_ntk.experiment.rendering import RenderingError
-from mtrl_ntk.experiment.video import require_video
+from mtrl_ntk.experiment.training import run as training
+from mtrl_ntk.experiment.videos.filming import require_video
+from mtrl_ntk.experiment.videos.opengl import RenderingError
 
 
 @pytest.fixture(scope="session")

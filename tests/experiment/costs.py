@@ -1,6 +1,6 @@
 """What a run might take."""
 
-from mtrl_ntk.experiment.rehearsal import Costs
+from mtrl_ntk.experiment.training.costs import Costs
 
 COSTS = Costs(
     random_step_s=0.01,

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from mtrl_ntk.balancing import Jacobian
-from mtrl_ntk.experiment.kernels import PARTS, Diagnosis, diagnose, save_diagnosis
-from mtrl_ntk.experiment.logging import Counters
+from mtrl_ntk.experiment.kernels.diagnosis import PARTS, Diagnosis, diagnose, save_diagnosis
+from mtrl_ntk.experiment.logs.logger import Counters
 
 MINIBATCHES = 3
 

@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_file_loader import (  # type: ig
     EventFileLoader,
 )
 
-from mtrl_ntk.experiment.archive import load_newest
-from scripts.soak_comparison import replay_of
+from mtrl_ntk.experiment.checkpoints.archive import load_newest
+from scripts.soak.comparison import replay_of
 
 _WALL_CLOCK = {"seconds", "rates", "warmed_up"}
 _OF_THIS_PROCESS = {"log", "made_with", "replay"}

@@ -21,8 +21,8 @@ from mtrl_ntk.experiment.agents import (
     resolve_device,
     stream_seed,
 )
-from mtrl_ntk.experiment.archive import load_newest
-from mtrl_ntk.experiment.checkpoint import CheckpointError, save_checkpoint
+from mtrl_ntk.experiment.checkpoints.archive import load_newest
+from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError, save_checkpoint
 from mtrl_ntk.experiment.config import RunConfig, defaults
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig

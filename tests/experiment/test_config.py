@@ -25,8 +25,8 @@ from mtrl_ntk.experiment.config import (
     save,
     to_dict,
 )
-from mtrl_ntk.experiment.options import Option, field_docs, leaves, options, updated
-from mtrl_ntk.experiment.ranges import RANGES, Range
+from mtrl_ntk.experiment.options.fields import Option, field_docs, leaves, options, updated
+from mtrl_ntk.experiment.options.ranges import RANGES, Range
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.sac import SacConfig
 

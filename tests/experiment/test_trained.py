@@ -11,8 +11,12 @@ import torch
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.agents import policy_of
-from mtrl_ntk.experiment.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from mtrl_ntk.experiment.evaluation import FloatArray
+from mtrl_ntk.experiment.checkpoints.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
+from mtrl_ntk.experiment.evaluation.episodes import FloatArray
 from mtrl_ntk.experiment.trained import (
     Trained,
     load_trained,

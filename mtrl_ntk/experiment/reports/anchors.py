@@ -12,7 +12,7 @@ import yaml
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.reports.data import Method
-from mtrl_ntk.rl.task_env import task_names
+from mtrl_ntk.rl.envs.task_env import task_names
 
 BENCHMARK = "MT10"
 """What all of them were measured on."""

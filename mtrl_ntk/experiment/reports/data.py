@@ -16,14 +16,14 @@ import numpy as np
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment import config as run_config
-from mtrl_ntk.experiment.kernels import PARTS
-from mtrl_ntk.experiment.log_files import read_rows
-from mtrl_ntk.experiment.logging import EVALUATION_CSV, MEAN_TASK, TRAINING_CSV
-from mtrl_ntk.experiment.plots import Curve, task_curves
+from mtrl_ntk.experiment.files.csv_files import read_rows
+from mtrl_ntk.experiment.kernels.diagnosis import PARTS
+from mtrl_ntk.experiment.logs.logger import EVALUATION_CSV, MEAN_TASK, TRAINING_CSV
+from mtrl_ntk.experiment.logs.run_info import RUN_INFO
+from mtrl_ntk.experiment.plots.run_plots import Curve, task_curves
 from mtrl_ntk.experiment.reports.statistics import FloatArray
-from mtrl_ntk.experiment.run_info import RUN_INFO
+from mtrl_ntk.rl.envs.task_env import task_names
 from mtrl_ntk.rl.sac import Part
-from mtrl_ntk.rl.task_env import task_names
 
 CONFIG_YAML = "config.yaml"
 SINGLE_TASK = "STL"

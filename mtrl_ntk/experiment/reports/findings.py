@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.options import suggestion
+from mtrl_ntk.experiment.options.fields import suggestion
 from mtrl_ntk.experiment.reports import anchors as published
 from mtrl_ntk.experiment.reports.anchors import Anchors, find_anchors
 from mtrl_ntk.experiment.reports.data import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.ranges import check_ranges
+from mtrl_ntk.experiment.options.ranges import check_ranges
 
 METRICS = ("success", "iqm", "median", "gap", "delta_m", "rank")
 

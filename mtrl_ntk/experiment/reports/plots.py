@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from mtrl_ntk.experiment.plots import (
+from mtrl_ntk.experiment.plots.run_plots import (
     COLORS,
     DPI,
     INK,

@@ -12,8 +12,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.plots import save_both
-from mtrl_ntk.experiment.progress import standard_output
+from mtrl_ntk.experiment.logs.progress import standard_output
+from mtrl_ntk.experiment.plots.run_plots import save_both
 from mtrl_ntk.experiment.reports import plots, rows, tables
 from mtrl_ntk.experiment.reports.findings import Findings, find
 from mtrl_ntk.experiment.reports.options import ReportOptions

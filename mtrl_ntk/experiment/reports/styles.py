@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from mtrl_ntk.experiment.plots import COLORS, INK, LINE_STYLES
+from mtrl_ntk.experiment.plots.run_plots import COLORS, INK, LINE_STYLES
 from mtrl_ntk.experiment.reports.data import Method
 
 # A method keeps its place here for good, so that it has the same colour in every report. The first

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mtrl_ntk.experiment.kernels import PARTS
-from mtrl_ntk.experiment.plots import (
+from mtrl_ntk.experiment.kernels.diagnosis import PARTS
+from mtrl_ntk.experiment.plots.run_plots import (
     DPI,
     INK,
     LEGEND_ROWS,

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.command_line import Parser
-from mtrl_ntk.experiment.options import Option, convert_values, options, updated
-from mtrl_ntk.experiment.ranges import check_ranges
-from mtrl_ntk.experiment.yaml_files import read_values
+from mtrl_ntk.experiment.options.fields import Option, convert_values, options, updated
+from mtrl_ntk.experiment.options.parser import Parser
+from mtrl_ntk.experiment.options.ranges import check_ranges
+from mtrl_ntk.experiment.options.yaml_files import read_values
 
 
 @dataclass(frozen=True)

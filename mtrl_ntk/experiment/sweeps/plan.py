@@ -9,11 +9,11 @@ import yaml
 from rich.text import Text
 
 from mtrl_ntk.experiment.config import to_dict
-from mtrl_ntk.experiment.disk_space import size_text
-from mtrl_ntk.experiment.options import updated
-from mtrl_ntk.experiment.progress import format_duration, standard_output
-from mtrl_ntk.experiment.rehearsal import rehearse
+from mtrl_ntk.experiment.logs.progress import format_duration, standard_output
+from mtrl_ntk.experiment.options.fields import updated
 from mtrl_ntk.experiment.sweeps.runs import Found, JobsPlan, SweepRun, saved_step
+from mtrl_ntk.experiment.training.costs import rehearse
+from mtrl_ntk.experiment.training.disk_space import size_text
 
 
 def sharing(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Found]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from mtrl_ntk.experiment.sweeps.job import Backend, Execution, Job
+from mtrl_ntk.experiment.sweeps.backends.job import Backend, Execution, Job
 
 if TYPE_CHECKING:
     from typing_extensions import Self

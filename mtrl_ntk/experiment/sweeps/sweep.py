@@ -11,10 +11,9 @@ from pathlib import Path
 
 from mtrl_ntk.errors import Interrupted
 from mtrl_ntk.experiment.config import RunConfig
-from mtrl_ntk.experiment.progress import format_duration
-from mtrl_ntk.experiment.signals import StopRequest
-from mtrl_ntk.experiment.sweeps.backends import make_backend
-from mtrl_ntk.experiment.sweeps.job import Backend, Ending, Job, open_log
+from mtrl_ntk.experiment.logs.progress import format_duration
+from mtrl_ntk.experiment.sweeps.backends.job import Backend, Ending, Job, open_log
+from mtrl_ntk.experiment.sweeps.backends.registry import make_backend
 from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions
 from mtrl_ntk.experiment.sweeps.plan import count, sharing, show_plan
 from mtrl_ntk.experiment.sweeps.pool import Pool
@@ -29,6 +28,7 @@ from mtrl_ntk.experiment.sweeps.runs import (
     usable_gpus,
 )
 from mtrl_ntk.experiment.sweeps.view import Row, SweepView
+from mtrl_ntk.experiment.training.signals import StopRequest
 from mtrl_ntk.rl.envs import usable_cores
 
 TRAIN = (sys.executable, "-c", "from mtrl_ntk.cli import train_mt10; train_mt10()")

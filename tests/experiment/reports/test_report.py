@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.plots import save_both
+from mtrl_ntk.experiment.plots.run_plots import save_both
 from mtrl_ntk.experiment.reports.anchors import find_anchors
 from mtrl_ntk.experiment.reports.data import group_runs, read_run
 from mtrl_ntk.experiment.reports.findings import find

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mtrl_ntk.experiment.plots import Curve
+from mtrl_ntk.experiment.plots.run_plots import Curve
 from mtrl_ntk.experiment.reports.data import Method, Run, read_run
 from mtrl_ntk.experiment.reports.traces import traced, traces, traces_figure
 from tests.experiment.run_folders import TASKS, TOTAL, make_config, write_run_folder

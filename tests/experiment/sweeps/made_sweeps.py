@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mtrl_ntk.experiment.checkpoint import save_checkpoint
+from mtrl_ntk.experiment.checkpoints.checkpoint import save_checkpoint
 
 STEPS = 80
 SETTINGS = (

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.sweeps.job import Ending, Job, open_log
-from mtrl_ntk.experiment.sweeps.local import LocalBackend
+from mtrl_ntk.experiment.sweeps.backends.job import Ending, Job, open_log
+from mtrl_ntk.experiment.sweeps.backends.local import LocalBackend
 from mtrl_ntk.experiment.sweeps.pool import Pool
 
 PATIENCE_S = 20.0

@@ -12,7 +12,7 @@ import torch
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.config import RunConfig, save
-from mtrl_ntk.experiment.logging import Counters, RunLogger, success_rates
+from mtrl_ntk.experiment.logs.logger import Counters, RunLogger, success_rates
 from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions
 from mtrl_ntk.experiment.sweeps.runs import (
     JobsPlan,
@@ -140,7 +140,7 @@ def configs(count: int, threads: int = 0, workers: int = -1, tasks: int = 10) ->
 def test_runs_never_want_more_cores_than_there_are(
     monkeypatch: pytest.MonkeyPatch, cores: int, count: int
 ) -> None:
-    monkeypatch.setattr("mtrl_ntk.rl.env_config.usable_cores", lambda: cores)
+    monkeypatch.setattr("mtrl_ntk.rl.envs.config.usable_cores", lambda: cores)
     for threads, workers, wanted in product((0, 1, 3), (-1, 0, 2), (0, 1)):
         runs = configs(count, threads, workers)
         plan = plan_jobs(runs, wanted, cores)
@@ -153,7 +153,7 @@ def test_runs_never_want_more_cores_than_there_are(
 
 
 def test_the_machine_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtrl_ntk.rl.env_config.usable_cores", lambda: 16)
+    monkeypatch.setattr("mtrl_ntk.rl.envs.config.usable_cores", lambda: 16)
     assert plan_jobs(configs(30), 0, 16).jobs == 16
     assert plan_jobs(configs(30, workers=1), 0, 16).jobs == 8
     few = plan_jobs(configs(3), 0, 16)
@@ -165,7 +165,7 @@ def test_the_machine_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_gpu_has_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtrl_ntk.rl.env_config.usable_cores", lambda: 16)
+    monkeypatch.setattr("mtrl_ntk.rl.envs.config.usable_cores", lambda: 16)
     plan = plan_jobs(configs(9), 0, 16, ["0", "2"])
     assert plan.slots == [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in ("0", "2")]
     assert sum(plan.share(configs(1)[0])) == 8

@@ -21,7 +21,7 @@ from rich.console import Console
 from mtrl_ntk.cli import sweep_mt10
 from mtrl_ntk.errors import Interrupted
 from mtrl_ntk.experiment.sweeps import plan as sweep_plan, sweep as sweep_module
-from mtrl_ntk.experiment.sweeps.job import Job, State, open_log
+from mtrl_ntk.experiment.sweeps.backends.job import Job, State, open_log
 from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions
 from mtrl_ntk.experiment.sweeps.runs import plan_runs
 from mtrl_ntk.experiment.sweeps.sweep import run_sweep
@@ -44,7 +44,7 @@ def fake(training_folder: FakeTraining, monkeypatch: pytest.MonkeyPatch) -> Iter
     """A quick training, on a machine of two cores."""
     monkeypatch.setattr(sweep_module, "_POLL_S", 0.02)
     monkeypatch.setattr(sweep_module, "usable_cores", lambda: 2)
-    monkeypatch.setattr("mtrl_ntk.rl.env_config.usable_cores", lambda: 2)
+    monkeypatch.setattr("mtrl_ntk.rl.envs.config.usable_cores", lambda: 2)
     yield training_folder
     training_folder.behave()
     training_folder.forget()

@@ -1,0 +1,1 @@
+"""Checkpoints, and all that a run goes on from."""

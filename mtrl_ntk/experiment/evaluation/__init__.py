@@ -1,0 +1,1 @@
+"""Success per task under a stated protocol."""

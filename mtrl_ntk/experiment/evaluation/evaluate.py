@@ -1,0 +1,254 @@
+"""What ``evaluate_mt10`` does: scores a trained agent, keeps the numbers, and shows it at work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mtrl_ntk.errors import ConfigError, UserError
+from mtrl_ntk.experiment.evaluation.episodes import (
+    Episodes,
+    EvaluationConfig,
+    EvaluationResult,
+    Policy,
+    evaluation_rules,
+    make_evaluation_envs,
+    protocol,
+    run_episodes,
+)
+from mtrl_ntk.experiment.evaluation.options import UNSEEN_SEED, ScoringOptions
+from mtrl_ntk.experiment.evaluation.scores import EPISODES_CSV, RESULT_CSV, RESULT_JSON, save_scores
+from mtrl_ntk.experiment.logs.progress import print_result, standard_output
+from mtrl_ntk.experiment.trained import Trained, load_trained, places_of, policy_on
+from mtrl_ntk.experiment.videos.encoding import write_gif
+from mtrl_ntk.experiment.videos.filming import Scene, film, require_video
+from mtrl_ntk.experiment.videos.opengl import RenderingError
+from mtrl_ntk.rl.envs import EnvConfig, task_names
+from mtrl_ntk.rl.envs.task_env import NUM_GOALS
+
+VIDEOS = "videos"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an evaluation comes to, once it is known which agent it is of."""
+
+    tasks: tuple[str, ...]
+    """Tasks that are run."""
+    trained_as: tuple[str, ...]
+    """Which of its tasks the agent takes each of them for."""
+    env: EnvConfig
+    """Environments of these tasks."""
+    episodes: int
+    """Episodes per task."""
+    goal_seed: int
+    """Seed of the goals."""
+    action_seed: int
+    """Seed of sampled actions."""
+    protocol: dict[str, object]
+    """What the numbers mean."""
+
+
+def score(options: ScoringOptions) -> EvaluationResult:
+    """Evaluates a trained agent, prints the table, and keeps it with its protocol and videos.
+
+    Raises:
+        UserError: If there is nothing that can be evaluated as asked for.
+    """
+    source = options.run or options.checkpoint
+    assert source is not None, "options.check_together() was not called"
+    trained = load_trained(source, options.device)
+    plan = make_plan(options, trained)
+    backend = _find_backend(options)
+    out = _make_folder(options.out, trained)
+    policy = policy_on(trained, plan.tasks, sampled=options.sampled, seed=plan.action_seed)
+    console = standard_output()
+    console.print(_announcement(plan, trained), highlight=False, soft_wrap=True)
+    episodes = _run(plan, policy, console)
+    result = _result(plan, episodes)
+    print_result(result, console)
+    save_scores(out, plan, trained, episodes)
+    console.print(f"results   {out}", highlight=False, soft_wrap=True)
+    if backend is not None:
+        _record(options, plan, policy, backend, out, console)
+    return result
+
+
+def make_plan(options: ScoringOptions, trained: Trained) -> Plan:
+    """Decides what the options mean for an agent.
+
+    Raises:
+        UserError: If they ask for what it cannot be asked.
+    """
+    config = trained.config
+    tasks = _tasks(options, trained)
+    places = places_of(tasks, trained.task_names)
+    env = replace(config.env, tasks=tasks, workers=options.workers)
+    if options.goals == "unseen":
+        # New goals for a policy of a single one, too.
+        env = replace(env, goal_mode="resampled")
+        goal_seed = _unseen_seed(options.seed, config.seed)
+        goals = "50 that training never met, in turn, from the first"
+    else:
+        _require_trained(tasks, trained)
+        goal_seed, goals = config.seed, "the training goals in turn, from the first"
+    only_one = env.goal_mode == "fixed" and not options.sampled
+    episodes = options.evaluation_episodes or (1 if only_one else NUM_GOALS)
+    action_seed = UNSEEN_SEED if options.seed is None else options.seed
+    stated = protocol(config.env, EvaluationConfig(evaluation_episodes=episodes)) | {
+        "evaluation_goals": goals,
+        "goal_seed": goal_seed,
+        "policy": f"sampled with seed {action_seed}" if options.sampled else "deterministic",
+        "score": "this evaluation",
+    }
+    return Plan(
+        tasks=tasks,
+        trained_as=tuple(trained.task_names[place] for place in places),
+        env=env,
+        episodes=episodes,
+        goal_seed=goal_seed,
+        action_seed=action_seed,
+        protocol=stated,
+    )
+
+
+def _tasks(options: ScoringOptions, trained: Trained) -> tuple[str, ...]:
+    if options.benchmark is not None or options.tasks:
+        return task_names(options.benchmark or "MT10", options.tasks or None)
+    return trained.task_names
+
+
+def _unseen_seed(asked: int | None, training_seed: int) -> int:
+    if asked == training_seed:
+        raise ConfigError(
+            f"seed is {asked}, the seed of training, whose goals are not unseen; "
+            "choose another, or --goals training"
+        )
+    if asked is not None:
+        return asked
+    return UNSEEN_SEED if training_seed != UNSEEN_SEED else UNSEEN_SEED + 1
+
+
+def _require_trained(tasks: Sequence[str], trained: Trained) -> None:
+    others = [task for task in tasks if task not in trained.task_names]
+    if others:
+        raise ConfigError(
+            f"goals is training, but training had no goals of {', '.join(others)}; "
+            "leave --goals out"
+        )
+
+
+def _find_backend(options: ScoringOptions) -> str | None:
+    """The OpenGL to make videos with; None where there will be none."""
+    if not options.wants_video:
+        return None
+    try:
+        return require_video()
+    except RenderingError as error:
+        _no_video(options, error)
+        return None
+
+
+def _no_video(options: ScoringOptions, error: RenderingError) -> None:
+    """Goes on without a video, with a line that says why, unless that is not wanted."""
+    if options.video_strict:
+        raise error
+    print(f"no video: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _make_folder(asked: Path | None, trained: Trained) -> Path:
+    now = datetime.now().astimezone()
+    out = asked or trained.home / "evaluations" / f"{now:%Y%m%d-%H%M%S}"
+    if any((out / name).exists() for name in (RESULT_JSON, RESULT_CSV, EPISODES_CSV)):
+        # A run's own evaluation.csv, too, is not overwritten.
+        raise UserError(f"{out} already holds an evaluation; choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {out}: {error.strerror}; choose --out") from error
+    return out
+
+
+def _announcement(plan: Plan, trained: Trained) -> str:
+    config, steps = trained.config, trained.metadata["counters"]["vector_steps"]
+    goals = f"{plan.protocol['evaluation_goals']} (seed {plan.goal_seed})"
+    if config.env.goal_mode == "fixed" and plan.env.goal_mode != "fixed":
+        goals += "; training had one per task, which --goals training runs"
+    return (
+        f"agent     {config.method}, seed {config.seed}, after {steps:,} steps\n"
+        f"policy    {plan.protocol['policy']}\n"
+        f"goals     {goals}\n"
+    )
+
+
+def _bar(console: Console) -> Progress:
+    """A bar on a terminal, and nothing elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _run(plan: Plan, policy: Policy, console: Console) -> Episodes:
+    evaluation = EvaluationConfig(evaluation_episodes=plan.episodes)
+    envs = make_evaluation_envs(plan.env, evaluation, seed=plan.goal_seed)
+    with closing(envs), _bar(console) as bar:
+        task = bar.add_task("episodes", total=plan.episodes * len(plan.tasks))
+        return run_episodes(
+            policy,
+            envs,
+            episodes=plan.episodes,
+            seed=plan.goal_seed,
+            report=lambda ended: bar.advance(task, ended),
+        )
+
+
+def _result(plan: Plan, episodes: Episodes) -> EvaluationResult:
+    return EvaluationResult(
+        task_names=plan.tasks,
+        success_rates=episodes.successes.mean(1),
+        mean_returns=episodes.returns.mean(1),
+        episodes=plan.episodes,
+    )
+
+
+def _record(
+    options: ScoringOptions,
+    plan: Plan,
+    policy: Policy,
+    backend: str,
+    out: Path,
+    console: Console,
+) -> None:
+    scene = Scene(plan.tasks, evaluation_rules(plan.env), plan.goal_seed)
+    folder = out / VIDEOS
+    mosaic = folder / "mosaic.mp4"
+    try:
+        with _bar(console) as bar:
+            task = bar.add_task("videos", total=len(plan.tasks))
+            film(
+                policy,
+                scene,
+                options.videos,
+                mosaic,
+                backend=backend,
+                task_folder=folder,
+                report=lambda: bar.advance(task),
+            )
+        if options.gif:
+            write_gif(mosaic, mosaic.with_suffix(".gif"))
+    except RenderingError as error:
+        _no_video(options, error)
+        return
+    console.print(f"videos    {folder}", highlight=False, soft_wrap=True)

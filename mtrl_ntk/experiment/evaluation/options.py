@@ -1,0 +1,77 @@
+"""Options of ``evaluate_mt10``; imports nothing heavy, so that help and errors need not wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.experiment.options.fields import Device
+from mtrl_ntk.experiment.options.ranges import check_ranges
+from mtrl_ntk.experiment.videos.opengl import VideoConfig
+
+UNSEEN_SEED = 1_000_000
+"""Seed of the goals of an evaluation, the same for all runs, so that they can be compared."""
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """What to evaluate, and how."""
+
+    run: Path | None = None
+    """Folder of a run; its newest checkpoint is evaluated."""
+    checkpoint: Path | None = None
+    """A checkpoint of a run instead: its folder, or a file in it."""
+    benchmark: Literal["MT10", "MT25", "MT50"] | None = None
+    """Benchmark whose tasks are evaluated; by default the tasks of training."""
+    tasks: tuple[str, ...] = ()
+    """Tasks to evaluate: some of those of training, or as many others to take their places."""
+    evaluation_episodes: int | None = field(
+        default=None, metadata={"flags": ("--episodes", "--evaluation-episodes")}
+    )
+    """Episodes per task; by default 50, one for each goal."""
+    goals: Literal["unseen", "training"] = "unseen"
+    """Goals that training never met, or its own: those of the run's evaluation.csv."""
+    seed: int | None = None
+    """Seed of the unseen goals and of sampled actions; by default the same for all runs."""
+    sampled: bool = False
+    """Draw the actions from the policy instead of taking its mode."""
+    out: Path | None = None
+    """Folder of the results; by default evaluations/TIME in the run's folder."""
+    device: Device = "auto"
+    """Where the policy runs; auto takes CUDA when there is any."""
+    workers: int = -1
+    """Processes that step the environments; 0 steps them in this one, -1 chooses by cores."""
+    video: bool = False
+    """Record a video of each task, and a mosaic of all."""
+    gif: bool = False
+    """Also make the mosaic an animated GIF, for pages that show no videos; implies --video."""
+    video_strict: bool = False
+    """Fail where no video can be made, instead of evaluating without; implies --video."""
+    videos: VideoConfig = field(default_factory=VideoConfig)
+    """Videos"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    def check_together(self) -> None:
+        """Checks what a range of one option cannot say.
+
+        Raises:
+            ConfigError: If options are missing, or do not fit together.
+        """
+        if (self.run is None) == (self.checkpoint is None):
+            raise ConfigError(
+                "give either --run with the folder of a run, or --checkpoint with one of its "
+                "checkpoints"
+            )
+        if self.benchmark is not None and self.tasks:
+            raise ConfigError("give --benchmark or --tasks, not both")
+        if self.goals == "training" and self.seed is not None and not self.sampled:
+            raise ConfigError("--seed chooses unseen goals; leave it out with --goals training")
+
+    @property
+    def wants_video(self) -> bool:
+        """Whether any option asks for videos."""
+        return self.video or self.gif or self.video_strict

@@ -1,0 +1,110 @@
+"""Files of an evaluation: its episodes, its success rates, and what the numbers mean."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtrl_ntk.experiment.logs.logger import MEAN_TASK
+from mtrl_ntk.experiment.logs.run_info import versions
+
+if TYPE_CHECKING:
+    from mtrl_ntk.experiment.evaluation.episodes import Episodes
+    from mtrl_ntk.experiment.evaluation.evaluate import Plan
+    from mtrl_ntk.experiment.trained import Trained
+
+RESULT_JSON = "evaluation.json"
+RESULT_CSV = "evaluation.csv"
+EPISODES_CSV = "episodes.csv"
+
+Row = Mapping[str, object]
+
+
+def save_scores(out: Path, plan: Plan, trained: Trained, episodes: Episodes) -> None:
+    """Writes what an evaluation has found, and what the numbers mean; the JSON file last.
+
+    Args:
+        out: Folder of the files.
+        plan: What was evaluated.
+        trained: The agent.
+        episodes: What it did.
+    """
+    agent = {
+        "method": trained.config.method,
+        "training_seed": trained.config.seed,
+        "vector_steps": trained.metadata["counters"]["vector_steps"],
+    }
+    tasks = _task_rows(plan, episodes)
+    _write_csv(out / EPISODES_CSV, _episode_rows(plan, episodes))
+    _write_csv(out / RESULT_CSV, [{**row, **agent, **plan.protocol} for row in tasks])
+    content = {
+        "mean_success_rate": tasks[-1]["success_rate"],
+        "tasks": tasks[:-1],
+        "protocol": plan.protocol,
+        "agent": {
+            **agent,
+            "checkpoint": str(trained.folder),
+            "tasks": trained.task_names,
+            "counters": trained.metadata["counters"],
+        },
+        "versions": versions(),
+        "evaluated": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    (out / RESULT_JSON).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _task_rows(plan: Plan, episodes: Episodes) -> list[Row]:
+    """A row for each task, and one for their mean."""
+    rows: list[Row] = [
+        {
+            "task": task,
+            "trained_as": trained_as,
+            "success_rate": float(successes.mean()),
+            "mean_return": float(returns.mean()),
+            "mean_length": float(lengths.mean()),
+            "episodes": plan.episodes,
+        }
+        for task, trained_as, successes, returns, lengths in zip(
+            plan.tasks,
+            plan.trained_as,
+            episodes.successes,
+            episodes.returns,
+            episodes.lengths,
+            strict=True,
+        )
+    ]
+    mean = {
+        "task": MEAN_TASK,
+        "trained_as": MEAN_TASK,
+        "success_rate": float(episodes.successes.mean()),
+        "mean_return": float(episodes.returns.mean()),
+        "mean_length": float(episodes.lengths.mean()),
+        "episodes": plan.episodes,
+    }
+    return [*rows, mean]
+
+
+def _episode_rows(plan: Plan, episodes: Episodes) -> list[Row]:
+    """A row for each episode of each task, counted from one in the order of the goals."""
+    return [
+        {
+            "task": task,
+            "episode": index + 1,
+            "success": int(episodes.successes[row, index]),
+            "return": float(episodes.returns[row, index]),
+            "length": int(episodes.lengths[row, index]),
+        }
+        for row, task in enumerate(plan.tasks)
+        for index in range(plan.episodes)
+    ]
+
+
+def _write_csv(path: Path, rows: Sequence[Row]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

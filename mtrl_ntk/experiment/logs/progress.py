@@ -1,0 +1,313 @@
+"""What a person sees in the terminal while a run goes on, and at its end."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult
+
+TASKS_WITH_BARS = 15
+RATE_WINDOW = 20
+MISSING = "-"
+
+
+def format_duration(seconds: float) -> str:
+    """Returns a duration for people: ``45 s``, ``12 min 03 s``, ``2 h 05 min`` or ``3 d 04 h``."""
+    if not math.isfinite(seconds):
+        return MISSING
+    total = max(round(seconds), 0)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60:02d} s"
+    minutes = round(total / 60)
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(minutes / 60)
+    return f"{hours // 24} d {hours % 24:02d} h"
+
+
+def print_result(result: EvaluationResult, console: Console | None = None) -> None:
+    """Prints success and return per task and their means.
+
+    Args:
+        result: The evaluation to print.
+        console: Where to print; by default the standard output.
+    """
+    (console or standard_output()).print(_result_table(result), highlight=False)
+
+
+class Progress:
+    """Shows how far a run is; a context manager.
+
+    In a terminal it is a bar and a table of the tasks, redrawn in place; anywhere else it is a
+    plain line at every update.
+
+    Args:
+        total_steps: Vector steps of the whole run.
+        task_names: Tasks in the order of the table.
+        console: Where to print; by default the standard output.
+        clock: Seconds since any fixed moment.
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        task_names: Sequence[str],
+        console: Console | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console = console or standard_output()
+        self._total_steps = total_steps
+        self._task_names = tuple(task_names)
+        self._clock = clock
+        self._start = clock()
+        self._history: deque[tuple[float, int]] = deque(maxlen=RATE_WINDOW + 1)
+        self._env_rate = self._update_rate = math.nan
+        self._training: Mapping[str, float] = {}
+        self._evaluation: Mapping[str, float] = {}
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._view,
+            refresh_per_second=2,
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        """Starts the clock and, in a terminal, the display."""
+        self._start = self._clock()
+        if self._in_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Ends the display; after a failed run its last state stays on the screen."""
+        self._live.transient = error is None
+        self._live.stop()
+
+    def update(
+        self,
+        vector_steps: int,
+        env_rate: float,
+        update_rate: float,
+        training_success: Mapping[str, float] | None = None,
+    ) -> None:
+        """Shows the present state; to be called once per logging interval.
+
+        Args:
+            vector_steps: Vector steps so far.
+            env_rate: Environment steps per second, all environments together.
+            update_rate: Gradient updates per second.
+            training_success: Success rate of recent training episodes by task, NaN where there are
+                none yet; left out, the last one stays.
+        """
+        self._history.append((self._clock(), vector_steps))
+        self._env_rate, self._update_rate = env_rate, update_rate
+        if training_success is not None:
+            self._training = dict(training_success)
+        if not self._in_terminal:
+            self._print(self._line())
+
+    def evaluated(self, result: EvaluationResult) -> None:
+        """Takes the success rates of an evaluation into the display."""
+        rates = result.success_rates.tolist()
+        self._evaluation = dict(zip(result.task_names, rates, strict=True))
+        if not self._in_terminal:
+            self._print(f"evaluation: mean success {_percent(_mean(rates))}")
+
+    def message(self, text: str) -> None:
+        """Prints a line above the display."""
+        self._print(text)
+
+    def estimate(self, seconds: float) -> None:
+        """Says how long the run will take."""
+        rounded = 60 * round(seconds / 60) if seconds >= 600 else seconds
+        duration = format_duration(rounded).removesuffix(" 00 s")
+        self.message(f"This run will take about {duration}.")
+
+    def final_table(
+        self,
+        result: EvaluationResult,
+        *,
+        run_dir: Path,
+        checkpoint: Path,
+        plots: Sequence[Path],
+        seconds: float,
+    ) -> None:
+        """Ends the display and prints the last evaluation and where everything is.
+
+        Args:
+            result: The evaluation to show.
+            run_dir: Folder of the run.
+            checkpoint: Folder of the checkpoint.
+            plots: The plots that were drawn.
+            seconds: Duration of the run.
+        """
+        self._live.stop()
+        print_result(result, self._console)
+        places = {
+            "time": format_duration(seconds),
+            "logs": str(run_dir),
+            "checkpoint": str(checkpoint),
+            "plots": ", ".join(sorted({str(path.parent) for path in plots})) or "none",
+            "tensorboard": f"tensorboard --logdir {shlex.quote(str(run_dir))}",
+        }
+        for name, place in places.items():
+            self._print(f"{name:<13}{place}")
+
+    @property
+    def _in_terminal(self) -> bool:
+        return self._console.is_terminal and not self._console.is_dumb_terminal
+
+    def _print(self, text: str) -> None:
+        # soft_wrap keeps a long path in one piece, to be copied; a path may hold [brackets].
+        with suppress(OSError):  # the output may go to a full disk
+            self._console.print(Text(text), soft_wrap=True)
+
+    def _line(self) -> str:
+        parts = [
+            f"{_percent(self._share):>4}",
+            f"{self._steps:>{len(f'{self._total_steps:,}')},} steps",
+            f"ETA {format_duration(self._remaining):<11}",
+            f"{_count(self._env_rate)} env/s",
+            f"{_count(self._update_rate)} upd/s",
+            f"success {_percent(_mean((self._training or self._evaluation).values()))}",
+        ]
+        return "  ".join(parts)
+
+    def _view(self) -> RenderableType:
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            ProgressBar(total=1.0, completed=self._share, width=36, complete_style="cyan"),
+            Text(f"{_percent(self._share):>4}", style="bold"),
+            Text(f"{format_duration(self._elapsed):>11}"),
+            Text(f"ETA {format_duration(self._remaining)}", style="cyan"),
+        )
+        numbers = Text(
+            f"{self._steps:,} of {self._total_steps:,} steps  "
+            f"{_count(self._env_rate)} env/s  {_count(self._update_rate)} updates/s  "
+        )
+        source, rates = (
+            ("eval", self._evaluation) if self._evaluation else ("train", self._training)
+        )
+        numbers.append(f"{source} success {_percent(_mean(rates.values()))}", style="bold")
+        return Group(bar, numbers, "", self._task_table())
+
+    def _task_table(self) -> RenderableType:
+        if len(self._task_names) <= TASKS_WITH_BARS:
+            return self._table_of(self._task_names, bars=True)
+        half = math.ceil(len(self._task_names) / 2)
+        columns = Table.grid(padding=(0, 2))
+        columns.add_row(
+            self._table_of(self._task_names[:half], bars=False),
+            self._table_of(self._task_names[half:], bars=False),
+        )
+        return columns
+
+    def _table_of(self, task_names: Sequence[str], *, bars: bool) -> Table:
+        table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+        table.add_column("task", no_wrap=True)
+        table.add_column("train", justify="right")
+        table.add_column("eval", justify="right")
+        for task in task_names:
+            training = self._training.get(task, math.nan)
+            evaluation = self._evaluation.get(task, math.nan)
+            row = [_shortened(task), _percent(training), _percent(evaluation)]
+            table.add_row(*map(Text, row), _success_bar(evaluation) if bars else None)
+        return table
+
+    @property
+    def _steps(self) -> int:
+        return self._history[-1][1] if self._history else 0
+
+    @property
+    def _share(self) -> float:
+        return min(self._steps / max(self._total_steps, 1), 1.0)
+
+    @property
+    def _elapsed(self) -> float:
+        return self._clock() - self._start
+
+    @property
+    def _remaining(self) -> float:
+        """Time left at the recent speed: the random steps of the warm start are far faster."""
+        if len(self._history) < 2:
+            return math.nan
+        (first_time, first_steps), (last_time, last_steps) = self._history[0], self._history[-1]
+        pace = (last_time - first_time) / max(last_steps - first_steps, 1)
+        since_update = self._clock() - last_time
+        return max((self._total_steps - last_steps) * pace - since_update, 0.0)
+
+
+def standard_output() -> Console:
+    """Returns a console that animates and colours on a terminal only."""
+    # FORCE_COLOR, which many CI services set, would have rich animate a log file.
+    return Console(force_terminal=sys.stdout.isatty())
+
+
+def _result_table(result: EvaluationResult) -> Table:
+    successes, returns = result.success_rates.tolist(), result.mean_returns.tolist()
+    table = Table(
+        title=f"Evaluation, episodes per task: {result.episodes}",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_footer=True,
+        pad_edge=False,
+    )
+    table.add_column("task", footer="mean", no_wrap=True)
+    table.add_column("success", footer=_percent(_mean(successes)), justify="right")
+    table.add_column("", footer=_success_bar(_mean(successes)))
+    table.add_column("return", footer=_count(_mean(returns)), justify="right")
+    for task, success, mean_return in zip(result.task_names, successes, returns, strict=True):
+        table.add_row(Text(task), _percent(success), _success_bar(success), _count(mean_return))
+    return table
+
+
+def _success_bar(rate: float) -> ProgressBar:
+    known = 0.0 if math.isnan(rate) else rate
+    return ProgressBar(total=1.0, completed=known, width=20, complete_style="green")
+
+
+def _shortened(task: str) -> str:
+    """Without its version: two columns of the longest Meta-World names then fit 80 characters."""
+    return re.sub(r"-v\d+$", "", task)
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _percent(share: float) -> str:
+    return MISSING if math.isnan(share) else f"{share:.0%}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if math.isfinite(value) else MISSING

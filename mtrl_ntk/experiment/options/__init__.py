@@ -1,0 +1,1 @@
+"""Settings as fields of dataclasses, read from files and command lines."""

@@ -1,0 +1,271 @@
+"""Plots of one run, drawn from its CSV files, and the look that all plots share."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import (
+    EngFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
+from PIL import Image
+
+from mtrl_ntk.experiment.files.csv_files import read_rows
+from mtrl_ntk.experiment.logs.logger import EVALUATION_CSV, MEAN_TASK, TRAINING_CSV
+
+# The ten colours of Petroff, *Accessible Color Sequences for Data Visualization* (2021), chosen to
+# stay apart for colour-blind readers; further tasks take them again in another line style.
+COLORS = (
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+)
+LINE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (10, 2)))
+INK = "#222222"
+MAX_POINTS = 50
+LEGEND_ROWS = 26
+DPI = 100
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a plot: finite values, over environment steps."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def plot_run(run_dir: Path) -> list[Path]:
+    """Draws the plots of a run into its folder ``plots``.
+
+    A plot without at least two points to connect is left out.
+
+    Args:
+        run_dir: Folder with ``evaluation.csv`` and ``training.csv``.
+
+    Returns:
+        Those of ``success.png``, ``weights.png``, ``ntk.png`` and ``losses.png`` that were drawn.
+    """
+    training = read_rows(run_dir / TRAINING_CSV, "env_steps")
+    figures = {
+        "success.png": _success_figure(_evaluations(run_dir)),
+        "weights.png": _network_figure(training, "weights", "Task weights"),
+        "ntk.png": _network_figure(training, "ntk", "Largest NTK eigenvalues"),
+        "losses.png": _network_figure(training, "losses", "Losses"),
+    }
+    folder = run_dir / "plots"
+    drawn = {folder / name: figure for name, figure in figures.items() if figure is not None}
+    for path, figure in drawn.items():
+        folder.mkdir(exist_ok=True)
+        save(figure, path)
+    return list(drawn)
+
+
+def _evaluations(run_dir: Path) -> list[dict[str, str]]:
+    return read_rows(run_dir / EVALUATION_CSV, "env_steps", "task", "success_rate")
+
+
+def _success_figure(rows: list[dict[str, str]]) -> Figure | None:
+    curves = _success_curves(rows)
+    mean = curves.pop(MEAN_TASK, None)
+    if mean is None:
+        return None
+    figure, (axes,) = _figure(num_panels=1, num_entries=len(curves) + 1)
+    for index, (task, curve) in enumerate(curves.items()):
+        axes.plot(curve.steps, curve.values, **style(index), label=_with_last(task, curve))
+    label = _with_last("mean of tasks", mean)
+    axes.plot(mean.steps, mean.values, color=INK, linewidth=3.5, zorder=3, label=label)
+    axes.set_ylim(-0.03, 1.03)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    dress(axes, "Success rate in evaluation")
+    legend(figure, sorted(axes.lines, key=_legend_rank))
+    return figure
+
+
+def _network_figure(rows: list[dict[str, str]], group: str, title: str) -> Figure | None:
+    """Two panels, critic and actor, with one line per task."""
+    panels = {network: task_curves(rows, group, network) for network in ("critic", "actor")}
+    tasks = list(dict.fromkeys(task for curves in panels.values() for task in curves))
+    if not tasks:
+        return None
+    figure, all_axes = _figure(num_panels=2, num_entries=len(tasks))
+    for axes, (network, curves) in zip(all_axes, panels.items(), strict=True):
+        for task, curve in curves.items():
+            axes.plot(curve.steps, curve.values, **style(tasks.index(task)), label=task)
+        if _is_positive(group, network):
+            use_log_scale(axes)
+        dress(axes, f"{title}, {network}")
+        if len(rows) > MAX_POINTS:
+            axes.set_xlabel(f"{axes.get_xlabel()} (medians over {len(rows) / MAX_POINTS:.0f} rows)")
+    handles = {line.get_label(): line for axes in all_axes for line in axes.lines}
+    legend(figure, [handles[task] for task in tasks])
+    return figure
+
+
+def _success_curves(rows: list[dict[str, str]]) -> dict[str, Curve]:
+    rows_of = defaultdict(list)
+    for row in rows:
+        rows_of[row["task"]].append(row)
+    curves = {task: _curve(rows, "success_rate") for task, rows in rows_of.items()}
+    return {task: curve for task, curve in curves.items() if len(curve.steps) > 1}
+
+
+def task_curves(rows: list[dict[str, str]], group: str, network: str) -> dict[str, Curve]:
+    """Curves of a quantity of a network by task, of at least two points each.
+
+    Args:
+        rows: The rows of ``training.csv``.
+        group: The quantity: ``losses``, ``weights`` or ``ntk``.
+        network: ``critic`` or ``actor``.
+    """
+    prefix = f"{group}/{network}/"
+    columns = [column for column in (rows[0] if rows else ()) if column.startswith(prefix)]
+    positive = _is_positive(group, network)
+    curves = {
+        column.removeprefix(prefix): _thinned(_curve(rows, column, positive=positive))
+        for column in columns
+    }
+    return {task: curve for task, curve in curves.items() if len(curve.steps) > 1}
+
+
+def _is_positive(group: str, network: str) -> bool:
+    """Whether the quantity lives on a log scale; the actor's loss takes either sign."""
+    return (group, network) != ("losses", "actor")
+
+
+def _curve(rows: list[dict[str, str]], column: str, *, positive: bool = False) -> Curve:
+    steps = np.array([float(row["env_steps"]) for row in rows])
+    values = np.array([float(row[column] or "nan") for row in rows])
+    known = np.isfinite(values) & ((values > 0) | (not positive))
+    return Curve(steps[known], values[known])
+
+
+def _thinned(curve: Curve) -> Curve:
+    """Medians of blocks: shows the course of a noisy value, whatever its scale."""
+    if len(curve.steps) <= MAX_POINTS:
+        return curve
+    steps = np.array_split(curve.steps, MAX_POINTS)
+    values = np.array_split(curve.values, MAX_POINTS)
+    return Curve(
+        np.array([block.mean() for block in steps]),
+        np.array([np.median(block) for block in values]),
+    )
+
+
+def _figure(*, num_panels: int, num_entries: int) -> tuple[Figure, list[Axes]]:
+    columns = math.ceil(num_entries / LEGEND_ROWS)
+    rows = math.ceil(num_entries / columns)
+    figure = Figure(
+        figsize=(2.0 + 5.0 * num_panels + 2.4 * columns, max(5.0, 0.5 + 0.21 * rows)),
+        layout="constrained",
+        dpi=DPI,
+    )
+    return figure, list(figure.subplots(1, num_panels, sharex=True, squeeze=False)[0])
+
+
+def picture(figure: Figure) -> Image.Image:
+    """The figure's pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def save(figure: Figure, path: Path, *, palette: bool = True) -> None:
+    """Writes a figure to a PNG file.
+
+    Args:
+        figure: The figure.
+        path: The file.
+        palette: Keep 128 colours, which makes the file a third of the size: enough for lines, not
+            for the shades of a heat map.
+    """
+    image = picture(figure)
+    if palette:
+        # Maximum coverage keeps colours of few pixels; the median cut paints one line as another.
+        image = image.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    image.save(path, optimize=True)
+
+
+def save_both(figure: Figure, path: Path, *, palette: bool = True) -> None:
+    """Writes a figure to a PNG and an SVG file, the same bytes for the same figure.
+
+    Args:
+        figure: The figure.
+        path: Both files without their endings.
+        palette: As for :func:`save`.
+    """
+    save(figure, path.with_name(f"{path.name}.png"), palette=palette)
+    figure.set_layout_engine("none")  # laid out by now; once more would double the time
+    with rc_context({"svg.hashsalt": "mtrl_ntk"}):
+        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
+
+
+def style(index: int) -> dict[str, Any]:
+    """Colour, dashes and width of a task's line, given the task's place."""
+    return {
+        "color": COLORS[index % len(COLORS)],
+        "linestyle": LINE_STYLES[index // len(COLORS) % len(LINE_STYLES)],
+        "linewidth": 1.5,
+    }
+
+
+def dress(axes: Axes, title: str, fontsize: float = 12.0) -> None:
+    """Gives axes over environment steps their title, labels and grid."""
+    axes.set_title(title, loc="left", fontsize=fontsize, fontweight="bold", color=INK, pad=10)
+    axes.set_xlabel("environment steps", color=INK)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.grid(color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.01)
+    axes.set_xlim(left=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#b0b0b0")
+    axes.tick_params(color="#b0b0b0", labelcolor=INK)
+
+
+def use_log_scale(axes: Axes) -> None:
+    """Makes the vertical axis logarithmic, with labels however little it spans."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high / low < 10:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    elif high / low < 1000:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    if high / low < 1000:
+        axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def legend(figure: Figure, lines: Sequence[Line2D]) -> None:
+    """Puts one legend for all panels at the right of a figure."""
+    figure.legend(
+        handles=lines,
+        loc="outside right upper",
+        ncols=math.ceil(len(lines) / LEGEND_ROWS),
+        fontsize=9,
+        frameon=False,
+        labelcolor=INK,
+        handlelength=2.4,
+    )
+
+
+def _with_last(name: str, curve: Curve) -> str:
+    return f"{name}  {curve.values[-1]:.0%}"
+
+
+def _legend_rank(line: Line2D) -> tuple[float, float]:
+    """The mean first, then from the best task to the worst: the order of the lines' right ends."""
+    return -line.get_linewidth(), -float(np.asarray(line.get_ydata())[-1])

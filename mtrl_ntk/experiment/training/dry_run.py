@@ -1,0 +1,102 @@
+"""What a run would be and would take, shown without writing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+import yaml
+
+from mtrl_ntk.experiment.checkpoints.resume import find_start
+from mtrl_ntk.experiment.checkpoints.run_state import counters_of
+from mtrl_ntk.experiment.config import defaults, to_dict
+from mtrl_ntk.experiment.evaluation.episodes import protocol
+from mtrl_ntk.experiment.logs.logger import refuse_taken
+from mtrl_ntk.experiment.logs.progress import format_duration
+from mtrl_ntk.experiment.training.costs import Costs, rehearse
+from mtrl_ntk.experiment.training.disk_space import free_space, size_text
+from mtrl_ntk.experiment.training.run import folder_of
+
+if TYPE_CHECKING:
+    from mtrl_ntk.experiment.config import RunConfig
+
+
+def show_what_a_run_would_be(config: RunConfig) -> None:
+    """Prints settings, folder, protocol and costs; all of it is a file for ``--config``.
+
+    Raises:
+        UserError: If the run could not start so.
+    """
+    start = find_start(config)
+    run_dir = folder_of(config)
+    if start is None:
+        refuse_taken(run_dir)
+    done = counters_of(start.found).vector_steps if start and start.found else 0
+    print("\n".join(_settings(config)))
+    _comment(f"run folder: {run_dir}" + (f", going on after {done} steps" if done else ""))
+    _comment("protocol:")
+    for line in _lines(protocol(config.env, config.evaluation)):
+        _comment(f"  {line}")
+    for line in estimate(rehearse(config, done), run_dir):
+        _comment(line)
+
+
+def _comment(line: str) -> None:
+    print(f"# {line}", flush=True)
+
+
+def _settings(config: RunConfig) -> Iterator[str]:
+    usual, chosen = to_dict(defaults(config.method)), to_dict(config)
+    hidden = ("run_dir", "resume")
+    differs = {
+        name: value
+        for name, value in chosen.items()
+        if name not in hidden and (value != usual[name] or name in ("method", "seed"))
+    }
+    yield "# chosen"
+    for line, (name, value) in zip(_lines(differs), differs.items(), strict=True):
+        yield f"{line}  # default: {_text(usual[name])}" if value != usual[name] else line
+    yield "\n# defaults"
+    yield from _lines({k: v for k, v in chosen.items() if k not in (*differs, *hidden)})
+    yield ""
+
+
+def _lines(values: Mapping[str, object]) -> list[str]:
+    return [f"{name}: {_text(value)}" for name, value in values.items()]
+
+
+def _text(value: object) -> str:
+    return (
+        yaml.safe_dump(value, default_flow_style=True, width=1_000).removesuffix("\n...\n").strip()
+    )
+
+
+def estimate(costs: Costs, run_dir: Path) -> Iterator[str]:
+    """Time, memory and disk of a run that writes to a folder, in lines."""
+    threads, processes = torch.get_num_threads(), costs.num_workers
+    yield (
+        f"estimate, from steps that were taken just now with {threads} "
+        f"thread{'s' * (threads > 1)} and {processes} worker processes:"
+    )
+    yield (
+        f"  time: about {format_duration(costs.total_s)}, at {costs.random_step_s * 1e3:.1f} ms a "
+        f"step of the warm start and {costs.step_s * 1e3:.1f} ms a step with updates; "
+        f"{format_duration(costs.evaluations_s)} of it for evaluations, in episodes of full length"
+    )
+    where = " on the GPU" if costs.on_gpu else ""
+    parts = {
+        f"replay{where}": costs.replay,
+        f"networks, optimisers and gradients of each task{where}": costs.learner,
+        "libraries and the rest": costs.program,
+        "worker processes": costs.workers,
+    }
+    each = "; ".join(f"{name} {size_text(size)}" for name, size in parts.items())
+    free = size_text(psutil.virtual_memory().available)
+    yield f"  memory: about {size_text(costs.memory)}, and {free} are free: {each}"
+    yield (
+        f"  disk: at most about {size_text(costs.disk)}, and {size_text(free_space(run_dir))} are "
+        "free: checkpoints, replay and logs; videos come on top"
+    )

@@ -1,0 +1,67 @@
+"""How long a run will take, judged by its first steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mtrl_ntk.experiment.logs.logger import Counters
+
+if TYPE_CHECKING:
+    from mtrl_ntk.experiment.config import RunConfig
+
+_TIMED_STEPS = 50
+"""Steps with updates that are timed."""
+
+
+class DurationEstimate:
+    """Estimates a run's duration once enough steps with updates were timed.
+
+    Evaluations count with episodes of full length, at the speed of the steps without updates.
+
+    Args:
+        config: The run's configuration.
+        num_tasks: Number of tasks.
+
+    Attributes:
+        warmed_up: How far the run was when its warm start had ended.
+    """
+
+    def __init__(self, config: RunConfig, num_tasks: int) -> None:
+        self.warmed_up = Counters(vector_steps=0, env_steps=0, updates=0, seconds=0.0)
+        self._config, self._num_tasks = config, num_tasks
+
+    def after(self, counters: Counters) -> float | None:
+        """Takes note of a step that has ended.
+
+        Returns:
+            Seconds of the whole run, at the one step after which they can be told.
+        """
+        since_warmstart = counters.vector_steps - self._config.loop.warmstart_steps
+        if since_warmstart == 0:
+            self.warmed_up = counters
+        if since_warmstart != _TIMED_STEPS:
+            return None
+        seconds_per_step = (counters.seconds - self.warmed_up.seconds) / _TIMED_STEPS
+        remaining = self._config.loop.total_steps - counters.vector_steps
+        seconds_per_env_step = self.warmed_up.seconds / self.warmed_up.env_steps
+        evaluations = evaluation_seconds(self._config, self._num_tasks, seconds_per_env_step)
+        return counters.seconds + remaining * seconds_per_step + evaluations
+
+
+def evaluation_seconds(
+    config: RunConfig, num_tasks: int, seconds_per_env_step: float, done: int = 0
+) -> float:
+    """Seconds of a run's evaluations, with episodes of full length.
+
+    Args:
+        config: The run's configuration.
+        num_tasks: Number of tasks.
+        seconds_per_env_step: Speed of the simulation.
+        done: Vector steps whose evaluations are over.
+    """
+    evaluation = config.evaluation
+    count = -(-config.loop.total_steps // evaluation.evaluate_every) - (
+        done // evaluation.evaluate_every
+    )
+    episodes = count * evaluation.evaluation_episodes * num_tasks
+    return episodes * config.env.horizon * seconds_per_env_step

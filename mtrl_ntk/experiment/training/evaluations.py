@@ -1,0 +1,86 @@
+"""Evaluations, and videos, of the policy while it learns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult, FloatArray, Policy, evaluate
+from mtrl_ntk.experiment.logs.logger import Counters, RunLogger
+from mtrl_ntk.experiment.logs.progress import Progress
+from mtrl_ntk.experiment.training.signals import StopRequest
+from mtrl_ntk.experiment.training.videos import VIDEOS, TrainingVideos
+from mtrl_ntk.rl.envs import MultiTaskVectorEnv
+
+if TYPE_CHECKING:
+    from mtrl_ntk.experiment.config import RunConfig
+
+
+class EvaluationStopped(Exception):
+    """A stop was asked for during an evaluation."""
+
+
+class TrainingEvaluations:
+    """Evaluates a run's policy in environments of its own, films it, and logs both.
+
+    Args:
+        config: The run's configuration.
+        envs: Environments that nothing else steps.
+        logger: Where results and videos go.
+        progress: What shows them.
+        stop: What ends an evaluation early.
+
+    Attributes:
+        last: The last evaluation; None before the first.
+        at: Vector steps at which it was; below zero before the first.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        envs: MultiTaskVectorEnv,
+        logger: RunLogger,
+        progress: Progress,
+        stop: StopRequest,
+    ) -> None:
+        self.last: EvaluationResult | None = None
+        self.at = -1
+        self._config, self._seed = config.evaluation, config.seed
+        self._envs, self._logger, self._progress, self._stop = envs, logger, progress, stop
+        self._videos = TrainingVideos(config, envs.task_names, logger.run_dir, progress.message)
+
+    def evaluate(self, policy: Policy, counters: Counters) -> EvaluationResult:
+        """Evaluates a policy, and films it if that is due.
+
+        Raises:
+            EvaluationStopped: If a stop is asked for before the end.
+        """
+        policy = self._until_stopped(policy)
+        self.last = evaluate(
+            policy, self._envs, episodes=self._config.evaluation_episodes, seed=self._seed
+        )
+        before, self.at = self.at, counters.vector_steps
+        self._logger.log_evaluation(counters, self.last)
+        self._progress.evaluated(self.last)
+        if self._videos.is_due(self.at, before):
+            self._film(policy, counters)
+        return self.last
+
+    def _film(self, policy: Policy, counters: Counters) -> None:
+        def film() -> None:
+            recording = self._videos.record(policy, counters.vector_steps)
+            if recording is not None:
+                self._logger.log_video(counters, "videos/evaluation", recording.gif)
+                self._progress.message(f"video: {recording.path}")
+
+        folder = self._logger.run_dir / VIDEOS
+        self._logger.outages.attempt(str(folder), film, "this video is left out")
+
+    def _until_stopped(self, policy: Policy) -> Policy:
+        """The policy, but a stop that is asked for need not wait for the evaluation's end."""
+
+        def act(observations: FloatArray) -> FloatArray:
+            if self._stop.received is not None:
+                raise EvaluationStopped
+            return policy(observations)
+
+        return act

@@ -1,0 +1,143 @@
+"""A run of training, from its configuration to the table of its results."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from mtrl_ntk.errors import ConfigError, RunFailed, UserError
+from mtrl_ntk.experiment.agents import CHECKPOINT, CONFIG, resolve_device
+from mtrl_ntk.experiment.checkpoints.archive import checkpoints
+from mtrl_ntk.experiment.checkpoints.resume import Start, find_start, resumed_folder
+from mtrl_ntk.experiment.checkpoints.run_state import counters_of, evaluation_of
+from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult
+from mtrl_ntk.experiment.files.lock import RunLock
+from mtrl_ntk.experiment.files.outages import Outages
+from mtrl_ntk.experiment.logs.progress import Progress
+from mtrl_ntk.experiment.logs.run_info import RUN_INFO, add_resumption, write_run_info
+from mtrl_ntk.experiment.plots.run_plots import plot_run
+from mtrl_ntk.experiment.training.loop import Run
+from mtrl_ntk.experiment.training.messages import what_is_unsaved
+from mtrl_ntk.rl.envs import resolved_workers, usable_cores
+from mtrl_ntk.rl.envs.heap import keep_freed_memory
+from mtrl_ntk.rl.precision import set_products
+
+if TYPE_CHECKING:
+    from mtrl_ntk.experiment.config import RunConfig
+
+
+def train(config: RunConfig) -> EvaluationResult:
+    """Trains an agent as configured, and leaves logs, checkpoints and plots in the run's folder.
+
+    Returns:
+        The last evaluation.
+
+    Raises:
+        UserError: If the run cannot start as configured.
+        Interrupted: If a signal has stopped the run, which is saved.
+        RunFailed: If the end of the run could not be saved.
+    """
+    run_dir = folder_of(config)
+    with ExitStack() as stack:
+        lock = stack.enter_context(RunLock(run_dir))
+        start = find_start(config)
+        if start and (result := _finished(config, start)):
+            return result
+        device = resolve_device(config.device)
+        set_products(config.sac.precision, device)
+        keep_freed_memory()
+        torch.set_num_threads(learner_threads(config))
+        run = Run(config, run_dir, device, stack, start, lock)
+        is_described = _describe(run, start)
+        result = run.train()
+        if not is_described:
+            _describe(run, start)
+        _show_results(run.progress, result, run_dir, run.counters.seconds)
+    if unsaved := what_is_unsaved(run):
+        raise RunFailed(f"the run has reached its end, {unsaved}")
+    return result
+
+
+def _describe(run: Run, start: Start | None) -> bool:
+    """Writes the run's settings and what it runs with; returns whether that worked."""
+    from mtrl_ntk.experiment.config import save
+
+    run_dir = run.logger.run_dir
+
+    def write() -> None:
+        save(run.config, run_dir / CONFIG)
+        if start and start.found and start.continues:
+            add_resumption(run_dir, counters_of(start.found).vector_steps)
+        else:
+            write_run_info(run_dir, run.protocol)
+
+    what, meanwhile = f"{CONFIG} and {RUN_INFO} into {run_dir}", "the end of the run tries again"
+    return run.logger.outages.attempt(what, write, meanwhile)
+
+
+def folder_of(config: RunConfig) -> Path:
+    """Where a run writes."""
+    from mtrl_ntk.experiment.config import run_folder
+
+    if config.resume is None:
+        folder = run_folder(config, datetime.now().astimezone())
+        if checkpoints(folder / CHECKPOINT):
+            raise UserError(
+                f"{folder} already holds a run; choose another folder, or add --resume to go on "
+                "with it"
+            )
+        return folder
+    return resumed_folder(config.resume, config.run_dir)
+
+
+def _finished(config: RunConfig, start: Start) -> EvaluationResult | None:
+    """Shows the results of a run that has nothing left to do, if it is one.
+
+    Raises:
+        ConfigError: If the run is already beyond its end.
+    """
+    if start.found is None or not start.continues:
+        return None
+    counters, result = counters_of(start.found), evaluation_of(start.found)
+    remaining = config.loop.total_steps - counters.vector_steps
+    if remaining < 0:
+        raise ConfigError(
+            f"total_steps is {config.loop.total_steps}; it must be at least "
+            f"{counters.vector_steps}, where the run is already"
+        )
+    if remaining or not start.found.checkpoint.metadata.get("finished") or result is None:
+        return None
+    progress = Progress(config.loop.total_steps, result.task_names)
+    progress.message(f"nothing left to do: the run has all of its {counters.vector_steps} steps")
+    _show_results(progress, result, start.run_dir, counters.seconds)
+    return result
+
+
+def _show_results(
+    progress: Progress, result: EvaluationResult, run_dir: Path, seconds: float
+) -> None:
+    plots: list[Path] = []
+    Outages().attempt(
+        f"plots into {run_dir}", lambda: plots.extend(plot_run(run_dir)), "they are left out"
+    )
+    progress.final_table(
+        result,
+        run_dir=run_dir,
+        checkpoint=run_dir / CHECKPOINT,
+        plots=plots,
+        seconds=seconds,
+    )
+
+
+def learner_threads(config: RunConfig) -> int:
+    """Threads of PyTorch that a configuration means on this machine."""
+    return config.threads or free_cores(resolved_workers(config.env))
+
+
+def free_cores(workers: int) -> int:
+    """Threads that do not compete with the workers; two busy teams on a core stall each other."""
+    return max(1, usable_cores() - workers)

@@ -1,0 +1,68 @@
+"""Options of the environments, and what they mean on this machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from mtrl_ntk.rl.envs.task_env import task_names
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which tasks are trained, and under which rules."""
+
+    benchmark: Literal["MT10", "MT25", "MT50"] = "MT10"
+    """Meta-World benchmark whose tasks are trained."""
+    tasks: tuple[str, ...] = ()
+    """Task names such as reach-v3,push-v3; when given, they replace the benchmark's."""
+    envs_per_task: int = 1
+    """Copies of each task's environment that are stepped together."""
+    horizon: int = 500
+    """Environment steps after which an episode is truncated (1 to 500)."""
+    reward_version: Literal["v1", "v2"] = "v2"
+    """Meta-World reward functions."""
+    reward_normalization: Literal["none", "running_variance"] = "none"
+    """Divide training rewards by each environment's running standard deviation, or do not."""
+    goal_mode: Literal["resampled", "fixed"] = "resampled"
+    """Goals of an episode: one of the task's 50 drawn at each reset, or one fixed per seed."""
+    workers: int = -1
+    """Processes that step the environments; 0 steps them in the learner's, -1 chooses by cores."""
+    worker_timeout: float = 30.0
+    """Seconds without a sign of life after which a worker is killed and replaced."""
+    worker_restarts: int = 5
+    """Replacements of lost workers allowed within restart_window; one more saves and ends the run.
+    """
+    restart_window: int = 1000
+    """Vector steps within which replacements of workers are counted."""
+    lean: bool = True
+    """Save the Python around MuJoCo that changes nothing: bit-identical results in less time."""
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resolved_workers(config: EnvConfig, cores: int | None = None) -> int:
+    """Number of worker processes that a configuration means.
+
+    Left to choose, workers take a quarter of the cores, and at least one if there are two: on the
+    CPU an update takes many times as long as a step of all environments. Where there is CUDA, all
+    cores but one are theirs.
+
+    Args:
+        config: The user's options.
+        cores: Cores that there are; by default those of this machine.
+    """
+    if config.workers >= 0:
+        return config.workers
+    import torch  # here, so that workers need not load it
+
+    cores = cores or usable_cores()
+    wanted = cores if torch.cuda.is_available() else cores // 4
+    num_envs = len(task_names(config.benchmark, config.tasks or None)) * config.envs_per_task
+    return min(max(wanted, 1), cores - 1, num_envs)

@@ -1,0 +1,361 @@
+"""Meta-World tasks as one vector environment."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import ArrayLike, NDArray
+
+from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.rl.envs.bundle import MOMENT, BundleSpec, EnvBundle, Stepper
+from mtrl_ntk.rl.envs.config import EnvConfig, resolved_workers
+from mtrl_ntk.rl.envs.lean_env import is_proven
+from mtrl_ntk.rl.envs.reward_scaling import RewardNormalization, make_reward_scaler
+from mtrl_ntk.rl.envs.task_env import (
+    ACTION_DIM,
+    OBSERVATION_DIM,
+    EpisodeRules,
+    GoalMode,
+    RewardVersion,
+    task_names,
+)
+from mtrl_ntk.rl.envs.workers import RestartRules, WorkerPool
+
+StepResults = tuple[
+    NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+]
+"""Observations, rewards, terminations, truncations and infos of a step."""
+
+
+class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]):
+    """Several copies of several tasks, stepped together under Gymnasium's vector interface.
+
+    Environment ``task * envs_per_task + copy`` is a copy of a task, so that for any result ``x``
+    ``x.reshape(num_tasks, envs_per_task, ...)`` is its view by tasks. Results are the same bit for
+    bit whatever the number of workers.
+
+    An ended episode's environment is reset within the same step. The observation that the step
+    returns for it is then that of the new episode; the next observation to learn from is
+    ``infos["final_obs"]``, present when any episode ended. In its other rows it equals the returned
+    observations, so a learner stores::
+
+        next_observations = infos.get("final_obs", observations)
+
+    and bootstraps through truncations, that is wherever ``terminations`` is False. Rows where
+    ``infos["valid"]`` is False must not be stored.
+
+    Args:
+        tasks: Task names, in the order of the task axis.
+        seed: Non-negative seed of all goals and draws.
+        envs_per_task: Copies of each task.
+        horizon: Environment steps after which an episode is truncated, 1 to 500.
+        reward_version: Meta-World reward functions, ``v1`` or ``v2``.
+        reward_normalization: ``none``, or ``running_variance`` to scale the rewards that steps
+            return; see ``RunningVarianceScaler``. The episodes' returns stay unscaled.
+        goal_mode: ``resampled``, ``fixed`` or ``in_order``; see ``EpisodeRules``.
+        terminate_on_success: Whether an episode terminates at its first success.
+        workers: Processes that step the environments; 0 steps them in this one.
+        rules: When a worker counts as lost, and how often one may be replaced before a
+            ``WorkerError`` is raised.
+        report: Told of each worker that is replaced, in one line.
+        lean: Whether to use lean environments, which are bit-identical to the stock ones. With a
+            library for which that is not proven, a warning says that stock ones are used.
+
+    Attributes:
+        task_names: Names of the tasks, in the order of the task axis.
+        num_tasks: Number of tasks.
+        envs_per_task: Copies of each task.
+        num_envs: ``num_tasks * envs_per_task``.
+        reward_scaler: What scales the rewards, with all its state; None where nothing does.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[str],
+        *,
+        seed: int,
+        envs_per_task: int = 1,
+        horizon: int = 500,
+        reward_version: RewardVersion = "v2",
+        reward_normalization: RewardNormalization = "none",
+        goal_mode: GoalMode = "resampled",
+        terminate_on_success: bool = False,
+        workers: int = 0,
+        rules: RestartRules | None = None,
+        report: Callable[[str], object] = warnings.warn,
+        lean: bool = True,
+    ) -> None:
+        # Until the workers run there is nothing for the base class's __del__ to close.
+        self.closed = True
+        if envs_per_task < 1:
+            raise ConfigError(f"envs_per_task must be at least 1, got {envs_per_task}")
+        if seed < 0:
+            raise ConfigError(f"seed must be non-negative, got {seed}")
+        if workers < 0:
+            raise ConfigError(f"workers must be at least 0, got {workers}")
+        self.task_names = task_names(tasks=tasks)
+        self.num_tasks = len(self.task_names)
+        self.envs_per_task = envs_per_task
+        self.num_envs = self.num_tasks * envs_per_task
+        # Here and not in the workers, so that one small object in one process is all its state.
+        self.reward_scaler = make_reward_scaler(reward_normalization, self.num_envs)
+        self._set_spaces(seed)
+        self._seed, self._horizon = seed, horizon
+        # Asked here, so that one process warns and not each worker.
+        lean = lean and is_proven()
+        episodes = EpisodeRules(horizon, reward_version, goal_mode, terminate_on_success, lean)
+        spec = BundleSpec(self.task_names, envs_per_task, episodes, seed)
+        self._stepper: Stepper = (
+            WorkerPool(spec, workers, rules, report) if workers else EnvBundle(spec)
+        )
+        # Kept by this process, so that it outlives the workers.
+        self._moments = self._stepper.moments
+        self._is_reset = False
+        self._is_stepping = False
+        self.closed = False
+
+    def _set_spaces(self, seed: int) -> None:
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.single_observation_space = Box(-np.inf, np.inf, (OBSERVATION_DIM,), np.float32)
+        self.single_action_space = Box(-1.0, 1.0, (ACTION_DIM,), np.float32)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.action_space.seed(seed)
+
+    def reset(
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, Any] | None = None,  # noqa: ARG002
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Starts new episodes everywhere.
+
+        Args:
+            seed: Draws the goals anew and restarts every stream and the scale of the rewards; None
+                continues them.
+            options: Not used.
+
+        Returns:
+            Observations ``[num_envs, 39]`` and no infos.
+        """
+        self._check_idle()
+        if seed is not None:
+            self._seed = seed
+            self._moments["episodes"] = 0
+            self.action_space.seed(seed)
+            if self.reward_scaler is not None:
+                self.reward_scaler.restart()
+        self._stepper.reset(seed)
+        self._moments["episodes"] += 1
+        self._moments["length"] = 0
+        self._is_reset = True
+        return self._stepper.records["observation"].copy(), {}
+
+    def step(self, actions: ArrayLike) -> StepResults:
+        """Steps all environments; ``step_async`` and ``step_wait`` in one."""
+        self.step_async(actions)
+        return self.step_wait()
+
+    def step_async(self, actions: ArrayLike) -> None:
+        """Begins a step with ``actions [num_envs, 4]``, clipped to [-1, 1], and returns at once.
+
+        Workers step while the caller does other things; without workers ``step_wait`` does it all.
+        """
+        if not self._is_reset:
+            raise RuntimeError("step before the first reset()")
+        self._check_idle()
+        actions = np.asarray(actions, dtype=np.float32)
+        if actions.shape != (self.num_envs, ACTION_DIM):
+            raise ValueError(
+                f"actions must have shape {(self.num_envs, ACTION_DIM)}, got {actions.shape}"
+            )
+        self._stepper.records["action"] = actions
+        lengths = self._moments["length"]
+        self._moments["actions"][np.arange(self.num_envs), lengths] = actions
+        self._stepper.step_async()
+        self._is_stepping = True
+
+    def step_wait(self) -> StepResults:
+        """Ends the step that ``step_async`` began.
+
+        Returns:
+            Observations ``[num_envs, 39]``; rewards, terminations and truncations ``[num_envs]``;
+            and infos, which always hold
+
+            - ``success [num_envs]`` float32: whether the episode has succeeded so far, and for an
+              ended episode whether it succeeded;
+            - ``valid [num_envs]`` bool: False where the action or the simulation was broken,
+
+            and when any episode ended
+
+            - ``final_obs [num_envs, 39]``: the step's own next observations;
+            - ``final_info``: ``success`` and ``episode`` with the undiscounted return ``r`` and the
+              length ``l`` in steps, zero where not ended;
+            - for each of these keys the mask ``_key [num_envs]`` of the environments that ended.
+        """
+        if not self._is_stepping:
+            raise RuntimeError("step_wait() without step_async()")
+        self._stepper.step_wait()
+        self._is_stepping = False
+        records = self._stepper.records
+        infos: dict[str, Any] = {
+            "success": records["success"].copy(),
+            "valid": records["valid"].copy(),
+        }
+        ended = records["terminated"] | records["truncated"]
+        self._moments["episodes"] += ended
+        self._moments["length"] = np.where(ended, 0, self._moments["length"] + 1)
+        if ended.any():
+            infos |= _final_infos(records, ended)
+        rewards = records["reward"].copy()
+        if self.reward_scaler is not None:
+            rewards = self.reward_scaler.scale(rewards, records["valid"])
+        return (
+            records["observation"].copy(),
+            rewards,
+            records["terminated"].copy(),
+            records["truncated"].copy(),
+            infos,
+        )
+
+    @property
+    def pending_actions(self) -> NDArray[np.float32] | None:
+        """Actions ``[num_envs, 4]`` of a step that was begun and has not ended."""
+        return self._stepper.records["action"].copy() if self._is_stepping else None
+
+    @property
+    def restarts(self) -> int:
+        """How often a lost worker was replaced."""
+        return self._stepper.restarts if isinstance(self._stepper, WorkerPool) else 0
+
+    def state(self) -> dict[str, Any]:
+        """Where all environments and streams stand, for :meth:`restore`; to be asked after a reset.
+
+        In the middle of a step, also of one that has failed, that is where they stood before it,
+        and its actions.
+
+        Returns:
+            Arrays ``[num_envs, ...]``, and numbers and text that JSON can hold.
+        """
+        lengths = self._moments["length"].copy()
+        longest = int(lengths.max())
+        taken = np.arange(longest) < lengths[:, None]
+        actions = self._moments["actions"][:, :longest]
+        scaler = self.reward_scaler
+        return {
+            "seed": self._seed,
+            "episodes": self._moments["episodes"].copy(),
+            "lengths": lengths,
+            "actions": np.where(taken[..., None], actions, np.float32(0.0)),
+            "pending_actions": self.pending_actions,
+            "action_space": self.action_space.np_random.bit_generator.state,
+            "reward_scaler": scaler and {"mean": scaler.mean, "variance": scaler.variance},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> NDArray[np.float32]:
+        """Goes to where equal environments stood, whatever their number of workers.
+
+        Takes as long as an episode. The step in whose middle they were is begun again.
+
+        Args:
+            state: What their :meth:`state` returned.
+
+        Returns:
+            Observations ``[num_envs, 39]``: on an equal machine those of that moment, bit for bit.
+
+        Raises:
+            ValueError: If the state cannot be that of such environments.
+        """
+        self._check_idle()
+        moments = np.zeros(self.num_envs, MOMENT)
+        moments["episodes"] = _array(state, "episodes", np.int64, (self.num_envs,))
+        moments["length"] = _array(state, "lengths", np.int64, (self.num_envs,))
+        lengths = moments["length"]
+        if lengths.min() < 0 or lengths.max() >= self._horizon or moments["episodes"].min() < 1:
+            raise ValueError("an episode has an impossible number of steps")
+        shape = (self.num_envs, int(lengths.max()), ACTION_DIM)
+        moments["actions"][:, : shape[1]] = _array(state, "actions", np.float32, shape)
+        pending = state.get("pending_actions")
+        if pending is not None:
+            pending = _array(state, "pending_actions", np.float32, (self.num_envs, ACTION_DIM))
+        if self.reward_scaler is not None:
+            for name in ("mean", "variance"):
+                values = _array(state["reward_scaler"], name, np.float64, (self.num_envs,))
+                setattr(self.reward_scaler, name, values)
+        self._seed = int(state["seed"])
+        self._moments[...] = moments
+        self._stepper.go_to(self._seed)
+        self._is_reset = True
+        self.action_space.np_random.bit_generator.state = state["action_space"]
+        observations = self._stepper.records["observation"].copy()
+        if pending is not None:
+            self.step_async(pending)
+        return observations
+
+    def _check_idle(self) -> None:
+        if self.closed:
+            raise RuntimeError("the environments are closed")
+        if self._is_stepping:
+            raise RuntimeError("step_async() still waits for its step_wait()")
+
+    def close_extras(self, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        """Closes the environments and ends the workers, also in the middle of a step."""
+        self._stepper.close()
+
+
+def _array(
+    state: Mapping[str, Any], name: str, dtype: type[np.generic], shape: tuple[int, ...]
+) -> NDArray[Any]:
+    array = np.asarray(state[name])
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(f"{name} is {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
+    return array
+
+
+def _final_infos(records: NDArray[Any], ended: NDArray[np.bool_]) -> dict[str, Any]:
+    episode = {
+        "r": np.where(ended, records["episode_return"], 0.0),
+        "_r": ended,
+        "l": np.where(ended, records["episode_length"], 0),
+        "_l": ended,
+    }
+    return {
+        "final_obs": records["final_observation"].copy(),
+        "_final_obs": ended,
+        "final_info": {
+            "success": np.where(ended, records["success"], np.float32(0.0)),
+            "_success": ended,
+            "episode": episode,
+            "_episode": ended,
+        },
+        "_final_info": ended,
+    }
+
+
+def make_envs(config: EnvConfig, *, seed: int, **overrides: Any) -> MultiTaskVectorEnv:  # noqa: ANN401
+    """Makes the environments that a configuration describes.
+
+    Args:
+        config: The user's options.
+        seed: Non-negative seed of all goals and draws.
+        **overrides: Arguments of ``MultiTaskVectorEnv`` to use instead of the configuration's, such
+            as ``goal_mode="in_order"`` and ``terminate_on_success=True`` for evaluation.
+    """
+    arguments: dict[str, Any] = {
+        "tasks": task_names(config.benchmark, config.tasks or None),
+        "envs_per_task": config.envs_per_task,
+        "horizon": config.horizon,
+        "reward_version": config.reward_version,
+        "reward_normalization": config.reward_normalization,
+        "goal_mode": config.goal_mode,
+        "workers": resolved_workers(config),
+        "lean": config.lean,
+        "rules": RestartRules(config.worker_timeout, config.worker_restarts, config.restart_window),
+    } | overrides
+    return MultiTaskVectorEnv(seed=seed, **arguments)

@@ -1,0 +1,360 @@
+"""Measures how close training is to its limits: the slower of its two parts, and matmul.
+
+The loop: wall time of an iteration of the real training loop over the larger of what the
+environments and the update take alone. Blocks of iterations, of steps of the same environments
+without the learner, and of updates of the same agent without the environments take turns in one
+run, and the ratio is the median over the rounds. Its limit is 1, but only where workers have cores
+of their own: without workers it is 1 + the smaller over the larger of the two, and other programs
+on the machine distort it, since the wall clock counts the time that they had the cores.
+
+The update: multiply-adds per second of a whole SAC update over those of the fastest of its own
+matrix products, in turns in the same process. On the CPU both are counted in the time that one
+thread was computing, so that a shared machine does no harm.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import NamedTuple, TypedDict
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.experiment.agents import resolve_device
+from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.options.fields import Device, suggestion
+from mtrl_ntk.experiment.training.loop import LoopConfig, Run
+from mtrl_ntk.experiment.training.run import free_cores
+from mtrl_ntk.rl.envs import BENCHMARKS, EnvConfig, resolved_workers, task_names, usable_cores
+from mtrl_ntk.rl.sac import SacConfig
+from scripts.benchmarks.agents import Size, Variant, make_agent, make_batch
+from scripts.benchmarks.command import check_folder, parse, run_command, write_rows
+from scripts.benchmarks.products import main_products, product_rate
+from scripts.benchmarks.update import paced
+
+PROG = "scripts.benchmarks.loop"
+
+_QUICK_SECONDS = {"iteration": 20.0, "gflops": 32.0}
+"""Since the start of the program, by when the rounds of a quick run should have ended."""
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What is measured, and how often."""
+
+    tasks: tuple[str, ...] = ()
+    """Tasks to train on; by default those of MT10."""
+    method: str = "ntkmtl"
+    """Balancing method."""
+    rows: int = 128
+    """Replay rows per task."""
+    width: int = 400
+    """Units of each hidden layer."""
+    depth: int = 3
+    """Hidden layers."""
+    workers: int = -1
+    """Processes that step the environments, as for train_mt10; -1 chooses by cores."""
+    threads: int = 0
+    """Threads of PyTorch in the loop; 0 chooses by cores and workers."""
+    block: int = 5
+    """Iterations, steps or updates that are timed together."""
+    rounds: int = 15
+    """Rounds that count, after one that does not."""
+    quick: bool = False
+    """No more rounds than end about half a minute after the start, but do one."""
+    device: Device = "cpu"
+    """Where the agent learns; auto takes CUDA when there is any."""
+    json: Path | None = None
+    """File for the rows of the table."""
+
+    def __post_init__(self) -> None:
+        """Raises a ConfigError that names the first bad value."""
+        task_names(tasks=self.tasks or None)
+        for name in ("rows", "width", "depth", "block", "rounds"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.method not in METHODS:
+            raise ConfigError(f"unknown method {self.method!r}; {suggestion(self.method, METHODS)}")
+        if not Variant(self.method).fits("shared"):
+            raise ConfigError(f"method {self.method} cannot balance the network shared")
+        if self.workers < -1 or self.threads < 0:
+            raise ConfigError("workers must be at least -1, and threads at least 0")
+        check_folder("json", self.json)
+
+    @property
+    def size(self) -> Size:
+        """How large an update is."""
+        tasks = len(self.tasks or BENCHMARKS["MT10"])
+        return Size(tasks=tasks, rows=self.rows, width=self.width, depth=self.depth)
+
+    @property
+    def round_numbers(self) -> range:
+        """Numbers of the rounds; those below zero do not count."""
+        return range(-1, self.rounds)
+
+    def run_config(self, run_dir: Path) -> RunConfig:
+        """The run whose loop is measured: as train_mt10 makes it, but with a short warm start."""
+        return RunConfig(
+            method=self.method,
+            device=self.device,
+            threads=self.threads,
+            run_dir=run_dir,
+            env=EnvConfig(tasks=self.tasks, workers=self.workers),
+            sac=SacConfig(batch_size=self.rows, width=self.width, depth=self.depth),
+            # A block more than is measured: the loop is left, and does not end.
+            loop=LoopConfig(
+                total_steps=self.rows + self.block * (len(self.round_numbers) + 1),
+                warmstart_steps=self.rows,
+            ),
+        )
+
+
+class LoopTimes(NamedTuple):
+    """Seconds of wall clock in one round."""
+
+    iteration: float
+    """Of an iteration of the loop."""
+    env: float
+    """Of a step of all environments alone."""
+    update: float
+    """Of an update alone."""
+
+
+class Rates(NamedTuple):
+    """Floating-point operations per second in one round."""
+
+    update: float
+    """Of a whole update."""
+    products: tuple[float, ...]
+    """Of each of its main matrix products."""
+
+
+class IterationRow(TypedDict):
+    """An iteration over the larger of its two parts."""
+
+    what: str
+    ratio: float
+    milliseconds: float
+    env_milliseconds: float
+    update_milliseconds: float
+    workers: int
+    threads: int
+    cores: int
+
+
+class GflopsRow(TypedDict):
+    """What an update achieves over what its matrix products do."""
+
+    what: str
+    ratio: float
+    gflops: float
+    ceiling_gflops: float
+    gflop_per_update: float
+
+
+class Measured(Exception):
+    """Enough was measured; the loop is left."""
+
+
+class TimedRun(Run):
+    """A run whose loop pauses between blocks of iterations to time the parts of one alone.
+
+    Args:
+        config: The run's configuration.
+        run_dir: Where logs go.
+        stack: Closes what the run opens.
+        block: Iterations, steps or updates that are timed together.
+        numbers: Numbers of the rounds; those below zero do not count.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run_dir: Path,
+        stack: ExitStack,
+        block: int,
+        numbers: Iterator[int],
+    ) -> None:
+        super().__init__(config, run_dir, resolve_device(config.device), stack)
+        self.rounds: list[LoopTimes] = []
+        self._block, self._numbers = block, numbers
+        self._begun = self._now()
+
+    def measure(self) -> list[LoopTimes]:
+        """Trains until all rounds are measured."""
+        try:
+            self.train()
+        except Measured:
+            return self.rounds
+        raise AssertionError("the loop has ended before it was measured")
+
+    def _take_step(self) -> None:
+        super()._take_step()
+        since_warmstart = self.step - self.loop.warmstart_steps
+        if since_warmstart < 0 or since_warmstart % self._block:
+            return
+        if since_warmstart > 0:
+            self._end_block()
+        self._number = next(self._numbers, None)
+        if self._number is None:
+            raise Measured
+        self._begun = self._now()
+
+    def _end_block(self) -> None:
+        iteration = (self._now() - self._begun) / self._block
+        times = LoopTimes(iteration, self._mean(self._step_envs), self._mean(self._repeat_update))
+        if self._number is not None and self._number >= 0:
+            self.rounds.append(times)
+
+    def _mean(self, seconds: Callable[[], float]) -> float:
+        return sum(seconds() for _ in range(self._block)) / self._block
+
+    def _step_envs(self) -> float:
+        """Seconds of a step of the environments, with the policy's actions and no learner."""
+        actions = self._choose_actions(self.observations)
+        begun = self._now()
+        self.envs.step_async(actions)
+        results = self.envs.step_wait()
+        seconds = self._now() - begun
+        self.observations = results[0]
+        return seconds
+
+    def _repeat_update(self) -> float:
+        """Seconds of an update on a new batch, while the environments wait."""
+        self.updates -= 1  # the last one is due again
+        begun = self._now()
+        self._update_agent()
+        return self._now() - begun
+
+    def _now(self) -> float:
+        """The wall clock, once the device is done."""
+        if self.agent.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def measure_loop(chosen: BenchOptions, deadline: float) -> tuple[list[LoopTimes], int]:
+    """Times the loop of a run in a folder of its own; also tells PyTorch's threads."""
+    threads_before = torch.get_num_threads()
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        config = chosen.run_config(Path(folder))
+        threads = config.threads or free_cores(resolved_workers(config.env))
+        torch.set_num_threads(threads)
+        stack.callback(torch.set_num_threads, threads_before)
+        numbers = paced(chosen.round_numbers, deadline)
+        rounds = TimedRun(config, Path(folder), stack, chosen.block, numbers).measure()
+    return rounds, threads
+
+
+def iteration_row(rounds: Sequence[LoopTimes], workers: int, threads: int) -> IterationRow:
+    """The loop in one row."""
+    return IterationRow(
+        what="iteration",
+        ratio=median(times.iteration / max(times.env, times.update) for times in rounds),
+        milliseconds=1e3 * median(times.iteration for times in rounds),
+        env_milliseconds=1e3 * median(times.env for times in rounds),
+        update_milliseconds=1e3 * median(times.update for times in rounds),
+        workers=workers,
+        threads=threads,
+        cores=usable_cores(),
+    )
+
+
+def measure_gflops(chosen: BenchOptions, deadline: float) -> tuple[list[Rates], int]:
+    """Rates of an update and of its products, in turns; and the operations of an update.
+
+    One thread computes on the CPU: its own time is known whatever else the machine does.
+    """
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    agent = make_agent(Variant(chosen.method), chosen.size, "shared", resolve_device(chosen.device))
+    batch = make_batch(chosen.size, agent.device)
+    products = main_products(agent, chosen.size)
+    with FlopCounterMode(display=False) as counter:
+        agent.update(batch)
+    flops = counter.get_total_flops()
+    rounds = []
+    for number in paced(chosen.round_numbers, deadline):
+        of_products = tuple(product_rate(product, agent, flops) for product in products)
+        agent.update(batch)
+        rates = Rates(1e3 * flops / agent.stopwatch.read()["update"], of_products)
+        if number >= 0:
+            rounds.append(rates)
+    torch.set_num_threads(threads_before)
+    return rounds, flops
+
+
+def gflops_row(rounds: Sequence[Rates], flops: int) -> GflopsRow:
+    """The update's speed in one row."""
+    # The fastest product overall: the fastest of each round would count luck as speed.
+    candidates = range(len(rounds[0].products))
+    return GflopsRow(
+        what="gflops",
+        ratio=min(median(r.update / r.products[index] for r in rounds) for index in candidates),
+        gflops=1e-9 * median(r.update for r in rounds),
+        ceiling_gflops=1e-9 * max(median(r.products[i] for r in rounds) for i in candidates),
+        gflop_per_update=1e-9 * flops,
+    )
+
+
+def table(loop: IterationRow, speed: GflopsRow) -> Table:
+    """The rows for people."""
+    shown = Table("what", "ratio", "of")
+    shown.add_row(
+        loop["what"],
+        f"{loop['ratio']:.3f}",
+        f"{loop['milliseconds']:.2f} ms; alone: environments {loop['env_milliseconds']:.2f} ms, "
+        f"update {loop['update_milliseconds']:.2f} ms",
+    )
+    shown.add_row(
+        speed["what"],
+        f"{speed['ratio']:.3f}",
+        f"{speed['gflops']:.1f} GFLOP/s; ceiling {speed['ceiling_gflops']:.1f} GFLOP/s",
+    )
+    return shown
+
+
+def run(argv: Sequence[str]) -> None:
+    """Measures and reports as the arguments say.
+
+    Raises:
+        UserError: If the arguments cannot be used.
+    """
+    started = time.monotonic()
+    chosen = parse(PROG, __doc__, BenchOptions(), argv)
+    deadlines = {
+        what: started + seconds if chosen.quick else math.inf
+        for what, seconds in _QUICK_SECONDS.items()
+    }
+    times, threads = measure_loop(chosen, deadlines["iteration"])
+    workers = resolved_workers(EnvConfig(tasks=chosen.tasks, workers=chosen.workers))
+    loop = iteration_row(times, workers, threads)
+    rates, flops = measure_gflops(chosen, deadlines["gflops"])
+    speed = gflops_row(rates, flops)
+    Console().print(
+        f"{workers} workers, {threads} threads on {loop['cores']} cores; "
+        f"medians of {len(times)} and {len(rates)} rounds",
+        table(loop, speed),
+    )
+    write_rows(chosen.json, [loop, speed])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; a mistake of the user is one line and the exit code 2."""
+    return run_command(PROG, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

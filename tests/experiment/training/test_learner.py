@@ -1,0 +1,241 @@
+"""Recorded and compiled updates are those that an agent takes operation by operation."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.logs.metrics import MetricMeans
+from mtrl_ntk.experiment.training.learner import Learner, compile_whole, recorder_for
+from mtrl_ntk.rl.cuda_graph import CudaRecorder
+from mtrl_ntk.rl.networks import NetworkKind
+from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
+from mtrl_ntk.rl.sac import MultiTaskSAC, Noise, SacConfig
+from tests.device import (
+    GeneratorForAnyDevice,
+    forbid_host_synchronisation,
+    forbid_stray_tensors,
+)
+from tests.recorder import OperationRecorder
+from tests.rl.agents import COMBINATIONS, TASKS, make_weighting
+
+OBSERVATION, ACTION, ROWS = 5, 2, 8
+FEW = [("ntkmtl", "shared"), ("famo", "multi_head"), ("equal", "independent")]
+every_few = pytest.mark.parametrize(("method", "network"), FEW)
+
+
+def make_replay(device: str = "cpu") -> MultiTaskReplayBuffer:
+    replay = MultiTaskReplayBuffer(
+        TASKS,
+        32,
+        OBSERVATION,
+        ACTION,
+        device=torch.device(device),
+        generator=torch.Generator("cpu").manual_seed(0),
+    )
+    add_transitions(replay, 20)
+    return replay
+
+
+def add_transitions(replay: MultiTaskReplayBuffer, copies: int) -> None:
+    random = np.random.default_rng(int(replay.inserted.sum()))
+
+    def draw(*shape: int) -> Any:  # noqa: ANN401
+        return random.normal(size=(TASKS, copies, *shape)).astype(np.float32)
+
+    ended = np.zeros((TASKS, copies), np.bool_)
+    replay.add(draw(OBSERVATION), draw(ACTION), draw(), draw(OBSERVATION), ended)
+
+
+def make_learner(
+    method: str,
+    network: NetworkKind,
+    recorder: OperationRecorder | None = None,
+    device: str = "cpu",
+    *,
+    joined: bool = False,
+    **settings: Any,  # noqa: ANN401
+) -> Learner:
+    settings = {"batch_size": ROWS, "width": 8, "depth": 2, **settings}
+    config = SacConfig(network=network, **settings)
+    agent = MultiTaskSAC(
+        TASKS,
+        OBSERVATION,
+        ACTION,
+        config=config,
+        make_weighting=partial(make_weighting, method),
+        seed=0,
+        device=device,
+    )
+    if joined:
+        agent.join_critics()
+    return Learner(agent, make_replay(device), MetricMeans(), recorder=recorder)
+
+
+def everything(learner: Learner) -> dict[str, Tensor]:
+    agent = learner.agent
+    streams = {"agent": agent.generator, "replay": learner.replay.generator}
+    return {
+        **{name: tensor.clone() for name, tensor in agent.state_dict().items()},
+        **{name: tensor.clone() for name, tensor in agent.optimizer_state().items()},
+        **{name: generator.get_state() for name, generator in streams.items()},
+    }
+
+
+def assert_same(one: Learner, other: Learner) -> None:
+    own, others = everything(one), everything(other)
+    assert own.keys() == others.keys()
+    assert [name for name in own if not torch.equal(own[name], others[name])] == []
+
+
+def train(learner: Learner, intervals: int, updates: int = 6) -> list[dict[str, Any]]:
+    """Updates while transitions come in; the metrics of each interval."""
+    rows = []
+    for _ in range(intervals):
+        for _ in range(updates):
+            learner.update()
+            add_transitions(learner.replay, 1)
+        rows.append({name: mean.tolist() for name, mean in learner.metrics.fetch().items()})
+    return rows
+
+
+def check_recording(
+    method: str,
+    network: NetworkKind,
+    updates: int = 5,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    # What is recorded on CUDA has joined critics.
+    recorder = OperationRecorder()
+    plain = make_learner(method, network, joined=True, **settings)
+    recorded = make_learner(method, network, recorder, joined=True, **settings)
+    assert train(plain, 2, updates) == train(recorded, 2, updates)
+    assert_same(plain, recorded)
+    assert len(recorder.recordings) == 1
+
+
+@every_few
+def test_a_recorded_update_is_the_same_update(method: str, network: NetworkKind) -> None:
+    check_recording(method, network, policy_tau=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "network"), dict(reversed(COMBINATIONS)).items())
+def test_every_method_can_be_recorded(method: str, network: NetworkKind) -> None:
+    check_recording(method, network, updates=4)
+
+
+def test_a_recording_sees_what_is_loaded() -> None:
+    source = make_learner("ntkmtl", "shared")
+    train(source, 1, updates=3)
+    plain = make_learner("ntkmtl", "shared")
+    recorded = make_learner("ntkmtl", "shared", OperationRecorder())
+    for learner in (plain, recorded):
+        train(learner, 2)
+        learner.agent.load_state_dict(source.agent.state_dict())
+        learner.agent.load_optimizer_state(source.agent.optimizer_state())
+        learner.agent.generator.set_state(source.agent.generator.get_state())
+        learner.replay.generator.set_state(source.replay.generator.get_state())
+    assert train(plain, 2) == train(recorded, 2)
+    assert_same(plain, recorded)
+
+
+def test_the_first_update_of_an_interval_is_diagnosed() -> None:
+    learner = make_learner("ntkmtl", "shared", OperationRecorder())
+    for row in train(learner, 3):
+        assert "minimum_cosine/critic" in row
+
+
+@pytest.mark.parametrize("recorder", [None, OperationRecorder()])
+def test_an_update_never_waits_for_the_device(recorder: OperationRecorder | None) -> None:
+    learner = make_learner("ntkmtl", "shared", recorder)
+    with forbid_host_synchronisation():
+        for _ in range(6):
+            learner.update()
+
+
+@every_few
+def test_an_update_keeps_to_its_device(
+    method: str, network: NetworkKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The meta device has no random streams: what is drawn is passed in.
+    noise = make_learner(method, network).agent.draw_noise()
+    monkeypatch.setattr(torch, "Generator", GeneratorForAnyDevice)
+    learner = make_learner(method, network, device="meta")
+    with forbid_stray_tensors():
+        for _ in range(2):
+            uniform = torch.empty(TASKS, ROWS, device="meta")
+            learner.metrics.count(
+                learner._learn_from(uniform, Noise(*(part.to("meta") for part in noise)))
+            )
+    assert {tensor.device.type for tensor in learner.metrics.state()["sums"].values()} == {"meta"}
+
+
+def test_only_cuda_records() -> None:
+    assert recorder_for(torch.device("cpu"), cuda_graph=True) is None
+    assert recorder_for(torch.device("cuda"), cuda_graph=False) is None
+    assert isinstance(recorder_for(torch.device("cuda"), cuda_graph=True), CudaRecorder)
+
+
+def test_what_cannot_be_compiled_is_one_line() -> None:
+    def refuse(*_: object) -> object:
+        raise RuntimeError("no compiler here")
+
+    learner = make_learner("equal", "shared")
+
+    def learn(uniform: Tensor, _: Noise) -> tuple[str, ...]:
+        uniform.add_(1)
+        return ()
+
+    compiled = compile_whole(learn, refuse)
+    with pytest.raises(UserError, match=r"--no-compile .*no compiler here"):
+        compiled(torch.zeros(2), learner.agent.draw_noise())
+
+
+def check_compiled(
+    method: str,
+    network: NetworkKind,
+    backend: str,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    torch._dynamo.reset()
+    plain, compiled = (make_learner(method, network, **settings) for _ in range(2))
+    for learner in (plain, compiled):
+        learner.update()
+    graphs = CompileCounterWithBackend(backend)
+    compiled._learn = compile_whole(compiled._learn, graphs)
+    assert train(plain, 2, 3) == train(compiled, 2, 3)
+    assert_same(plain, compiled)
+    assert graphs.frame_count == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "network", "backend", "joined"),
+    [
+        ("ntkmtl", "shared", "aot_eager", True),
+        ("famo", "task_embedding", "eager", True),
+        ("ntkmtl_sr", "multi_head", "eager", False),
+        ("equal", "independent", "eager", False),
+    ],
+)
+def test_the_whole_update_compiles_as_one_graph(
+    method: str, network: NetworkKind, backend: str, *, joined: bool
+) -> None:
+    check_compiled(method, network, backend, joined=joined)
+
+
+def test_an_update_in_bf16_can_be_recorded() -> None:
+    check_recording("ntkmtl", "shared", precision="bf16", critic_layer_norm=True)
+
+
+@pytest.mark.slow
+def test_an_update_in_bf16_compiles_as_one_graph() -> None:
+    check_compiled("ntkmtl", "shared", "aot_eager", precision="bf16", depth=1)

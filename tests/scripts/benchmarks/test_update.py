@@ -1,0 +1,284 @@
+"""The benchmark of an update: what it writes, what it compares with, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.experiment.config import defaults
+from mtrl_ntk.rl.networks import NetworkKind
+from mtrl_ntk.rl.sac import Part, make_weighting
+from scripts.benchmarks import figures as bench_figures, update as bench_update
+from scripts.benchmarks.agents import PlainSAC, Size, Variant, make_agent, make_batch
+from scripts.benchmarks.update import (
+    NETWORKS,
+    PARTS,
+    BenchOptions,
+    Row,
+    Setting,
+    main,
+    paced,
+    summarize,
+)
+
+TINY = ["--tasks", "2", "--rows", "8", "--width", "16", "--rounds", "1"]
+SIZE = Size(tasks=2, rows=8, width=16)
+ON_SHARED = [
+    name for name, method in METHODS.items() if name != "equal" and not method.needs_representation
+]
+
+
+def rows_of(path: Path, *argv: str) -> list[Row]:
+    assert main([*TINY, "--json", str(path / "bench.json"), *argv]) == 0
+    rows: list[Row] = json.loads((path / "bench.json").read_text())
+    return rows
+
+
+def a_row(method: str, n: int = 1, **changes: Any) -> Row:  # noqa: ANN401
+    row: Row = {
+        "method": method,
+        "network": "shared",
+        "tasks": 2,
+        "rows": 8,
+        "n": n,
+        "precision": "float32",
+        "part": "update",
+        "ratio": 1.0,
+        "ratio_to_equal": 1.0,
+        "milliseconds": 5.0,
+    }
+    return row | changes  # type: ignore[return-value]
+
+
+def test_writes_one_row_per_method_and_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = rows_of(tmp_path)
+    for row in rows:
+        constant = {"network": "shared", "tasks": 2, "rows": 8, "n": 1, "precision": "float32"}
+        measured = {"method", "part", "ratio", "ratio_to_equal", "milliseconds"}
+        assert set(row) == measured | set(constant)
+        assert constant.items() <= row.items()
+        assert min(row["ratio"], row["ratio_to_equal"], row["milliseconds"]) > 0
+        assert row["ratio"] == 1.0 or row["method"] != "plain"
+        assert row["ratio_to_equal"] == 1.0 or row["method"] != "equal"
+    names = ["plain", "equal", *ON_SHARED, "sequential"]
+    assert [(row["method"], row["part"]) for row in rows] == [
+        (method, part) for method in names for part in ("critic", "actor", "update")
+    ]
+    lines = capsys.readouterr().out
+    assert all(name in lines for name in names)
+
+
+def test_measures_on_every_network_what_fits_it(tmp_path: Path) -> None:
+    methods = "ntkmtl_sr,ntkmtl,sequential"
+    rows = rows_of(tmp_path, "--networks", ",".join(NETWORKS), "--methods", methods)
+    found: dict[str, list[str]] = {network: [] for network in NETWORKS}
+    for row in rows[:: len(PARTS)]:
+        found[row["network"]].append(row["method"])
+    assert found == {
+        "shared": ["plain", "equal", "ntkmtl", "sequential"],
+        "task_embedding": ["plain", "equal", "ntkmtl"],
+        "multi_head": ["plain", "equal", "ntkmtl_sr", "ntkmtl"],
+        "independent": ["plain", "equal"],
+    }
+
+
+def test_a_ratio_compares_within_rounds() -> None:
+    plain, equal, ntkmtl = Variant("plain"), Variant("equal"), Variant("ntkmtl")
+    rounds = [
+        {
+            plain: dict.fromkeys(PARTS, base),
+            equal: dict.fromkeys(PARTS, 2 * base),
+            ntkmtl: dict.fromkeys(PARTS, base) | {"critic": cost * base},
+        }
+        for base, cost in [(1.0, 2.0), (100.0, 1.0), (10.0, 3.0)]
+    ]
+    rounds.append({plain: dict.fromkeys(PARTS, 1e6), equal: dict.fromkeys(PARTS, 2e6)})
+    rows = summarize({Setting("shared", SIZE): rounds}, BenchOptions(methods=("ntkmtl",)))
+    found = {
+        (row["method"], row["part"]): (row["ratio"], row["ratio_to_equal"], row["milliseconds"])
+        for row in rows
+    }
+    assert found["ntkmtl", "critic"] == (2.0, 1.0, 30.0)
+    assert found["ntkmtl", "actor"] == (1.0, 0.5, 10.0)
+    assert found["plain", "critic"] == (1.0, 0.5, 55.0)
+
+
+def test_only_methods_with_mini_batches_are_measured_for_each_number(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, "--methods", "ntkmtl,sequential,dwa", "--minibatches", "2,4,2")
+    assert [(row["method"], row["n"]) for row in rows[:: len(PARTS)]] == [
+        *[("plain", 1), ("equal", 1), ("ntkmtl", 2), ("ntkmtl", 4)],
+        *[("sequential", 2), ("sequential", 4), ("dwa", 1)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "labels"),
+    [
+        (("loss",), ["ntkmtl", "ntkmtl", "sequential", "sequential"]),
+        (("output",), ["ntkmtl_output"]),
+        (("loss", "output"), ["ntkmtl", "ntkmtl", "ntkmtl_output", "sequential", "sequential"]),
+    ],
+)
+def test_kernels_of_outputs_have_a_name_and_no_mini_batches(
+    kernel: tuple[str, ...], labels: list[str]
+) -> None:
+    chosen = BenchOptions(
+        methods=("ntkmtl", "sequential"), kernel=kernel, minibatches=(1, 4), size=SIZE
+    )
+    found = chosen.variants("shared")[2:]
+    assert [variant.label for variant in found] == labels
+    assert all(variant.n == 1 for variant in found if variant.kernel == "output")
+
+
+def test_methods_get_the_options_that_they_have() -> None:
+    variants = [
+        *[Variant("ntkmtl", 4), Variant("sequential", 2), Variant("equal")],
+        Variant("ntkmtl", kernel="output"),
+    ]
+    weightings = [
+        make_agent(variant, SIZE, "shared", "cpu").critic_balancer.weighting for variant in variants
+    ]
+    found = [(weighting.num_minibatches, weighting.kernel_source) for weighting in weightings]
+    assert found == [(4, "loss"), (2, "loss"), (1, "loss"), (1, "output")]
+
+
+@pytest.mark.parametrize("part", ["critic", "actor"])
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_balance_the_networks_that_they_balance_in_a_run(method: str, part: Part) -> None:
+    in_a_run = make_weighting(METHODS[method], defaults(method).weighting, 2, part, 5)
+    assert type(Variant(method).weighting(2, part, 5)) is type(in_a_run)
+
+
+@pytest.mark.parametrize("network", ["shared", "task_embedding", "multi_head"])
+def test_plain_learns_what_equal_weights_learn(network: NetworkKind) -> None:
+    batch = make_batch(SIZE, "cpu")
+    plain, equal = (make_agent(Variant(name), SIZE, network, "cpu") for name in ("plain", "equal"))
+    before = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
+    for _ in range(3):
+        plain.update(batch)
+        equal.update(batch)
+    after = plain.state_dict()
+    assert not any(torch.equal(tensor, before[name]) for name, tensor in after.items())
+    assert_close(after, equal.state_dict(), atol=2e-5, rtol=1e-3)
+
+
+def test_plain_refuses_to_run_through_a_tape() -> None:
+    agent = make_agent(Variant("plain"), SIZE, "shared", "cpu")
+    assert isinstance(agent, PlainSAC)
+    agent.critic._forward_pre_hooks.clear()
+    with pytest.raises(RuntimeError, match="tape"):
+        agent.update(make_batch(SIZE, "cpu"))
+
+
+def test_cuda_is_refused_where_there_is_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["--device", "cuda"]) == 2
+    assert "not available" in capsys.readouterr().err
+
+
+def test_rounds_end_before_the_deadline_but_one_is_counted() -> None:
+    assert list(paced(range(-1, 3), math.inf)) == [-1, 0, 1, 2]
+    assert list(paced(range(-1, 3), time.monotonic())) == [-1, 0]
+    started = []
+    for number in paced(range(-1, 3), time.monotonic() + 0.5):
+        started.append(number)
+        time.sleep(0.3)
+    assert started == [-1, 0]
+
+
+def test_sequential_takes_part_in_every_other_round() -> None:
+    chosen = BenchOptions(size=SIZE, methods=("sequential",), rounds=3)
+    rounds = bench_update.measure(chosen)[Setting("shared", SIZE)]
+    assert [Variant("sequential") in times for times in rounds] == [True, False, True]
+
+
+def test_a_quick_run_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_update, "_QUICK_SECONDS", 0.0)
+    chosen = BenchOptions(size=SIZE, quick=True)
+    (times,) = bench_update.measure(chosen)[Setting("shared", SIZE)]
+    assert set(times) == set(chosen.variants("shared"))
+
+
+def test_figures_are_small_pictures_of_each_network_and_of_mini_batches(tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    rows_of(
+        tmp_path,
+        *["--networks", "shared,multi_head,independent", "--methods", "ntkmtl"],
+        *["--minibatches", "1,4", "--figures", str(folder)],
+    )
+    names = ["by_method_multi_head", "by_method_shared", "by_minibatches"]
+    assert sorted(folder.iterdir()) == [folder / f"update_{name}.png" for name in names]
+    for path in folder.iterdir():
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert path.stat().st_size < 200_000
+
+
+def test_every_precision_is_compared_with_float32(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, "--methods", "ntkmtl", "--precision", "bf16")
+    assert [(row["method"], row["precision"]) for row in rows[:: len(PARTS)]] == [
+        *[("plain", "float32"), ("equal", "float32")],
+        *[("plain", "bf16"), ("equal", "bf16"), ("ntkmtl", "bf16")],
+    ]
+    assert rows[0]["ratio"] == rows[3]["ratio_to_equal"] == 1.0
+
+
+def test_the_cost_of_more_tasks_is_drawn(tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    options = ["--methods", "ntkmtl,sequential", "--scale", "1,3", "--figures", str(folder)]
+    rows = rows_of(tmp_path, *options)
+    assert [row["tasks"] for row in rows[:: len(PARTS)]] == [1] * 4 + [3] * 4
+    assert (folder / "update_by_tasks.png").stat().st_size < 200_000
+    figure = bench_figures.tasks_figure(rows)
+    assert figure is not None
+    low, high = figure.axes[0].get_xlim()
+    assert 0.5 < low < 1
+    assert 3 < high < 6
+    assert [line.get_label() for line in figure.axes[0].lines] == [
+        *["plain", "equal", "ntkmtl", "sequential"],
+    ]
+
+
+def test_a_picture_with_nothing_to_compare_is_left_out(tmp_path: Path) -> None:
+    rows = [a_row("plain"), a_row("equal")]
+    assert bench_figures.save_figures(rows, tmp_path) == []
+
+
+def test_a_method_is_drawn_once_with_its_own_number_of_mini_batches() -> None:
+    rows = [
+        *[a_row("plain"), a_row("ntkmtl", 2, ratio=1.3), a_row("ntkmtl", 1, ratio=1.1)],
+        *[a_row("ntkmtl_sr", 1, ratio=1.2), a_row("ntkmtl_sr", 4, ratio=1.4)],
+        *[a_row("sequential", 8, ratio=9.0), a_row("ntkmtl", 1, network="multi_head")],
+    ]
+    figure = bench_figures.methods_figure("shared", rows)
+    assert figure is not None
+    (axes,) = figure.axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["plain", "ntkmtl", "ntkmtl_sr, n = 4", "sequential, n = 8"]
+    assert {text.get_text() for text in axes.texts} == {"1.00", "1.10", "1.40", "9.00"}
+
+
+@pytest.mark.slow
+def test_it_runs_from_any_folder(tmp_path: Path) -> None:
+    path = Path(bench_update.__file__)
+    shown = subprocess.run(
+        [sys.executable, str(path), "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--minibatches" in shown.stdout
