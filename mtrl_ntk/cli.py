@@ -46,7 +46,7 @@ def report_mt10() -> None:
 
 def _train(argv: list[str], prog: str) -> None:
     drop_broken_backend()
-    from mtrl_ntk.experiment.config import DRY_RUN, load
+    from mtrl_ntk.experiment.training.command import DRY_RUN, load
 
     config = load(argv, prog)
     if DRY_RUN in argv:

@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.agents import load_trained
 from mtrl_ntk.experiment.options.fields import suggestion
-from mtrl_ntk.experiment.trained import load_trained
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
 from mtrl_ntk.rl.networks import Actor
 

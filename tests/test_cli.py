@@ -18,8 +18,8 @@ from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.evaluation import evaluate as scoring
 from mtrl_ntk.experiment.evaluation.options import ScoringOptions
 from mtrl_ntk.experiment.kernels import report as kernel_report
+from mtrl_ntk.experiment.options.sections import VideoConfig
 from mtrl_ntk.experiment.training import run as training
-from mtrl_ntk.experiment.videos.opengl import VideoConfig
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -1,47 +1,32 @@
-"""Agents, and their replay, as configurations and checkpoints describe them."""
+"""Agents: made as configured, found and loaded where they are trained, asked as policies."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.checkpoints.archive import Found
-from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError
+from mtrl_ntk.experiment.checkpoints.archive import Found, checkpoints, load_newest
+from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError
+from mtrl_ntk.experiment.config import RunConfig, from_dict
+from mtrl_ntk.experiment.devices import resolve_device, stream_seed
+from mtrl_ntk.experiment.types import FloatArray, PolicyFunction
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
+from mtrl_ntk.rl.envs.task_env import task_names
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer, free_memory
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig, make_weighting
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.config import RunConfig
-    from mtrl_ntk.experiment.evaluation.episodes import FloatArray, Policy
 
 CHECKPOINT = "checkpoint"
 """Folder of the checkpoints within a run's folder."""
 CONFIG = "config.yaml"
 """File of the settings within a run's folder."""
-
-
-def resolve_device(name: str) -> torch.device:
-    """Turns ``auto``, ``cpu`` or ``cuda`` into a device that is there.
-
-    Raises:
-        UserError: If CUDA was asked for and is missing.
-    """
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise UserError("device cuda is not available here; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and available else "cpu")
-
-
-def stream_seed(seed: int, stream: str) -> int:
-    """Seed of one of a run's random streams; streams of different names are independent."""
-    entropy = [seed, *stream.encode()]
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
 def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:
@@ -122,7 +107,7 @@ def load_agent(
     return agent
 
 
-def policy_of(agent: MultiTaskSAC, *, deterministic: bool) -> Policy:
+def policy_of(agent: MultiTaskSAC, *, deterministic: bool) -> PolicyFunction:
     """The agent as a function from observations to actions, NumPy in and out."""
 
     def policy(observations: FloatArray) -> FloatArray:
@@ -133,3 +118,131 @@ def policy_of(agent: MultiTaskSAC, *, deterministic: bool) -> Policy:
         return result
 
     return policy
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained agent and where it comes from."""
+
+    folder: Path
+    """Folder of the checkpoint."""
+    config: RunConfig
+    """Settings of its run."""
+    task_names: tuple[str, ...]
+    """Tasks it was trained on, in the order of its task axis."""
+    agent: MultiTaskSAC
+    """The agent."""
+    metadata: dict[str, Any]
+    """What the checkpoint says about itself."""
+
+    @property
+    def home(self) -> Path:
+        """The folder of its run, or what the checkpoint lies in."""
+        parent = self.folder.resolve().parent
+        return parent.parent if parent.name == CHECKPOINT else parent
+
+
+def load_trained(path: Path, device: str = "cpu") -> Trained:
+    """Loads the agent of a run, or of one of its checkpoints.
+
+    Args:
+        path: Folder of a run, whose newest checkpoint is taken; of a checkpoint; or a file in one.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: If there is no agent that can be loaded.
+    """
+    found = load_newest(_checkpoint_in(path))
+    metadata = found.checkpoint.metadata
+    if not isinstance(metadata.get("config"), dict):
+        raise CheckpointError(f"{found.folder} does not say what kind of agent it holds")
+    counters = metadata.get("counters")
+    if not isinstance(counters, dict) or type(counters.get("vector_steps")) is not int:
+        raise CheckpointError(f"{found.folder} does not say how far its run was")
+    config = from_dict(metadata["config"], str(found.folder))
+    names = task_names(config.env.benchmark, config.env.tasks or None)
+    agent = load_agent(config, found, len(names), resolve_device(device))
+    return Trained(found.folder, config, names, agent, metadata)
+
+
+def _checkpoint_in(path: Path) -> Path:
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give the folder of a run or of a checkpoint")
+    if path.is_file():
+        return path.parent
+    inside = path / CHECKPOINT
+    folder = inside if inside.is_dir() else path
+    if not (folder / MANIFEST).exists() and not checkpoints(folder):
+        raise UserError(f"{path} is neither a run with checkpoints nor a checkpoint")
+    return folder
+
+
+def sampled_policy(agent: MultiTaskSAC, seed: int) -> PolicyFunction:
+    """A policy that draws its actions, from the network whose mode is usually evaluated.
+
+    Args:
+        agent: The agent.
+        seed: Seed of the draws, which share no stream with training.
+    """
+    generator = torch.Generator(agent.device).manual_seed(stream_seed(seed, "evaluation"))
+
+    @torch.no_grad()
+    def policy(observations: FloatArray) -> FloatArray:
+        rows = torch.from_numpy(observations).to(agent.device)
+        shape = (*observations.shape[:2], ACTION_DIM)
+        noise = torch.randn(shape, generator=generator, device=agent.device)
+        actions: FloatArray = agent.average_actor.sample(rows, noise).actions.cpu().numpy()
+        return actions
+
+    return policy
+
+
+def policy_on(
+    trained: Trained, tasks: Sequence[str], *, sampled: bool, seed: int
+) -> PolicyFunction:
+    """The policy of a trained agent on tasks that it may not have been trained on in this order.
+
+    Args:
+        trained: The agent.
+        tasks: Tasks to act in; the policy's first axis.
+        sampled: Whether actions are drawn rather than the policy's mode.
+        seed: Seed of the draws.
+
+    Raises:
+        UserError: If the agent cannot be asked about these tasks.
+    """
+    places = places_of(tasks, trained.task_names)
+    policy = (
+        sampled_policy(trained.agent, seed)
+        if sampled
+        else policy_of(trained.agent, deterministic=True)
+    )
+    if places == list(range(len(trained.task_names))):
+        return policy
+
+    def policy_of_some(observations: FloatArray) -> FloatArray:
+        of_all = np.zeros((len(trained.task_names), *observations.shape[1:]), np.float32)
+        of_all[places] = observations
+        return policy(of_all)[places]
+
+    return policy_of_some
+
+
+def places_of(tasks: Sequence[str], trained: Sequence[str]) -> list[int]:
+    """Which of an agent's tasks each of some tasks is taken for.
+
+    Tasks that the agent was trained on are found by their names. As many others as it has tasks
+    take the places of these, in order.
+
+    Raises:
+        UserError: If they are neither.
+    """
+    if set(tasks) <= set(trained):
+        return [list(trained).index(task) for task in tasks]
+    if len(tasks) == len(trained):
+        return list(range(len(trained)))
+    unknown = next(task for task in tasks if task not in trained)
+    raise UserError(
+        f"the agent was not trained on {unknown}; give some of its tasks, {', '.join(trained)}, "
+        f"or {len(trained)} tasks to take their places, not {len(tasks)}"
+    )

@@ -11,13 +11,14 @@ import shtab
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.config import DRY_RUN, all_options
+from mtrl_ntk.experiment.config import all_options
 from mtrl_ntk.experiment.evaluation.options import ScoringOptions
 from mtrl_ntk.experiment.options.fields import Option, options, suggestion
 from mtrl_ntk.experiment.options.parser import PRINT_COMPLETION, SHELLS, Parser
 from mtrl_ntk.experiment.options.values import without_none
 from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.sweeps.options import FIXED, SweepOptions
+from mtrl_ntk.experiment.training.command import DRY_RUN
 from mtrl_ntk.rl.envs.task_env import BENCHMARKS
 
 _VALUES: Mapping[str, Sequence[str]] = {

@@ -1,11 +1,11 @@
-"""The configuration of a run: what each module owns, composed, checked, and read from the user."""
+"""The configuration of a run: what each module owns, composed and checked."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,10 +15,7 @@ import yaml
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.checkpoints.resume import NEWEST, settings_of
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationConfig
 from mtrl_ntk.experiment.options.fields import (
-    Device,
     Option,
     convert_values,
     leaves,
@@ -26,16 +23,51 @@ from mtrl_ntk.experiment.options.fields import (
     suggestion,
     updated,
 )
-from mtrl_ntk.experiment.options.parser import Parser
 from mtrl_ntk.experiment.options.ranges import check_ranges
-from mtrl_ntk.experiment.options.values import convert, shown
+from mtrl_ntk.experiment.options.sections import Device, EvaluationConfig, LoopConfig, VideoConfig
+from mtrl_ntk.experiment.options.values import shown
 from mtrl_ntk.experiment.options.yaml_files import read_values
-from mtrl_ntk.experiment.training.loop import LoopConfig
-from mtrl_ntk.experiment.videos.opengl import VideoConfig
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.envs.task_env import task_names
 from mtrl_ntk.rl.networks import why_not
 from mtrl_ntk.rl.sac import SacConfig
+
+NEWEST = Path("newest")
+"""What stands for the newest checkpoint of the run's folder."""
+
+CHANGEABLE = frozenset(
+    {
+        "checkpoint_every",
+        "compile",
+        "cuda_graph",
+        "device",
+        "evaluate_every",
+        "keep_checkpoints",
+        "kernel_every",
+        "kernel_minibatches",
+        "lean",
+        "log_every",
+        "preset",
+        "restart_window",
+        "resume",
+        "run_dir",
+        "threads",
+        "total_steps",
+        "video_camera",
+        "video_episodes",
+        "video_every",
+        "video_size",
+        "video_stride",
+        "wandb",
+        "worker_restarts",
+        "worker_timeout",
+        "workers",
+    }
+)
+"""Settings that a resumed run may change: they decide neither what is learnt nor what is measured.
+
+All others decide what the saved state means, or what the numbers of the run mean.
+"""
 
 
 @dataclass(frozen=True)
@@ -151,8 +183,10 @@ def from_dict(values: Mapping[Any, Any], source: str = "config") -> RunConfig:
     Raises:
         ConfigError: A name is unknown, or a value is not possible.
     """
-    method = _method(values)
-    return _build(method, convert_values(_known(method), values, source, _elsewhere(method)))
+    method = method_of(values)
+    return build(
+        method, convert_values(known_options(method), values, source, options_elsewhere(method))
+    )
 
 
 def save(config: RunConfig, path: Path) -> None:
@@ -175,92 +209,12 @@ def read(path: Path) -> RunConfig:
     return from_dict(read_values(path), str(path))
 
 
-def load(argv: Sequence[str], prog: str) -> RunConfig:
-    """Makes the configuration of a command: defaults, then ``--config``, then the command line.
-
-    A run that is resumed has its own settings for defaults.
-
-    Args:
-        argv: Arguments without the program's name.
-        prog: Name of the program, for its help.
+def method_of(values: Mapping[Any, Any]) -> str:
+    """The balancing method that values by name ask for.
 
     Raises:
-        ConfigError: The command line or the config file is not possible.
-        SystemExit: Help was asked for, and printed.
+        ConfigError: There is no such method.
     """
-    first = Parser(prog, add_help=False)
-    first.add_argument("--config")
-    first.add_argument("--method")
-    first.add_argument("--run-dir")
-    first.add_argument("--resume", nargs="?", const=str(NEWEST))
-    given = vars(first.parse_known_args(argv)[0])
-    file = convert(Path | None, given.pop("config", None), "--config")
-    assert file is None or isinstance(file, Path)
-    values = (read_values(file) | given) if file else given
-    resumed_from, resumed = _resumed_settings(values)
-    method, source = _method({**resumed, **values}), str(file or "command line")
-    known = _known(method)
-    names = {option.name for option in known}
-    kept = {name: value for name, value in resumed.items() if name in names}
-    chosen = convert_values(known, kept, resumed_from, {})
-    chosen |= convert_values(known, values, source, _elsewhere(method))
-    if file:
-        chosen.setdefault("preset", file.stem)
-    parser = _parser(prog, [_with_default(option, chosen) for option in _known(method)])
-    return _build(method, chosen | parser.parse(argv, _elsewhere(method)))
-
-
-def _resumed_settings(values: Mapping[Any, Any]) -> tuple[str, Mapping[str, object]]:
-    """The settings of the run that is to be resumed, and where they stand; none for a new run."""
-    resume, run_dir = (
-        convert(Path | None, values.get(name), name) for name in ("resume", "run_dir")
-    )
-    if not isinstance(resume, Path):
-        return "", {}
-    return settings_of(resume, run_dir if isinstance(run_dir, Path) else None)
-
-
-DRY_RUN = "--dry-run"
-"""A flag that is no setting: it asks what a run would be."""
-
-_DESCRIPTION = """\
-Trains one multi-task SAC agent on Meta-World tasks, balanced by a method.
-
-Settings are taken from the defaults, then from the config file, then from the command line; of a
-flag given twice the last counts. The defaults are the Meta-World+ protocol. A vector step steps
-every environment once. Switches that are on are turned off by --no-NAME."""
-
-_EPILOG = """\
-examples:
-  {prog} --config configs/mt10_quick.yaml --seed 3
-  {prog} --method equal --tasks reach-v3,push-v3 --total-steps 50000
-  {prog} --config my.yaml --dry-run  # what would be trained, and the time and memory it takes
-  {prog} --method ntkmtl --help     # shows the options of that method
-
-methods: {methods}"""
-
-
-def _parser(prog: str, known: Sequence[Option]) -> Parser:
-    epilog = _EPILOG.format(prog=prog, methods=", ".join(METHODS))
-    parser = Parser(
-        prog, usage="%(prog)s [--config FILE] [options]", description=_DESCRIPTION, epilog=epilog
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings, by option name")
-    parser.add_argument(
-        DRY_RUN,
-        action="store_true",
-        help="show all settings, where the run would write and what it would take: time, memory, "
-        "disk; write nothing",
-    )
-    parser.add_options(known)
-    return parser
-
-
-def _with_default(option: Option, chosen: Mapping[str, object]) -> Option:
-    return replace(option, default=chosen.get(option.name, option.default))
-
-
-def _method(values: Mapping[Any, Any]) -> str:
     method = values.get("method", RunConfig.method)
     if not isinstance(method, str) or method not in METHODS:
         raise ConfigError(f"unknown method {shown(method)}; {suggestion(str(method), METHODS)}")
@@ -275,18 +229,19 @@ def defaults(method: str) -> RunConfig:
     )
 
 
-def _known(method: str) -> list[Option]:
+def known_options(method: str) -> list[Option]:
+    """The options of a run with a method."""
     return options(defaults(method), section="Run")
 
 
 def all_options() -> list[Option]:
     """The options of a run, those of every method included, each once."""
-    found = {option.name: option for method in METHODS for option in _known(method)}
+    found = {option.name: option for method in METHODS for option in known_options(method)}
     return [*found.values()]
 
 
-def _elsewhere(method: str) -> dict[str, str]:
-    """Options of the other methods, with what to say about them."""
+def options_elsewhere(method: str) -> dict[str, str]:
+    """The options of the other methods, with what to say about them."""
     owners: dict[str, list[str]] = defaultdict(list)
     for other, weighting in METHODS.items():
         for option in options(weighting.config_class()):
@@ -297,7 +252,12 @@ def _elsewhere(method: str) -> dict[str, str]:
     }
 
 
-def _build(method: str, values: Mapping[str, object]) -> RunConfig:
+def build(method: str, values: Mapping[str, object]) -> RunConfig:
+    """Makes the configuration of a method's defaults and converted leaf values.
+
+    Raises:
+        ConfigError: A value is out of its range, or two do not fit together.
+    """
     try:
         return updated(defaults(method), values)
     except ConfigError:

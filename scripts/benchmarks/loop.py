@@ -32,11 +32,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.agents import resolve_device
 from mtrl_ntk.experiment.config import RunConfig
-from mtrl_ntk.experiment.options.fields import Device, suggestion
-from mtrl_ntk.experiment.training.loop import LoopConfig, Run
-from mtrl_ntk.experiment.training.run import free_cores
+from mtrl_ntk.experiment.devices import free_cores, resolve_device
+from mtrl_ntk.experiment.options.fields import suggestion
+from mtrl_ntk.experiment.options.sections import Device, LoopConfig
+from mtrl_ntk.experiment.training.loop import Run
 from mtrl_ntk.rl.envs import BENCHMARKS, EnvConfig, resolved_workers, task_names, usable_cores
 from mtrl_ntk.rl.sac import SacConfig
 from scripts.benchmarks.agents import Size, Variant, make_agent, make_batch

@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mtrl_ntk.errors import ConfigError, UserError
-from mtrl_ntk.experiment.config import RunConfig, load
+from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, task_names
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from scripts.benchmarks.command import check_folder, parse, run_command, write_rows

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.options.fields import Device
+from mtrl_ntk.experiment.options.sections import Device
 from mtrl_ntk.rl.networks import NetworkKind
 from mtrl_ntk.rl.precision import Precision
 from mtrl_ntk.rl.types import Batch

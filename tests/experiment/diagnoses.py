@@ -9,7 +9,7 @@ import torch
 
 from mtrl_ntk.balancing import Jacobian
 from mtrl_ntk.experiment.kernels.diagnosis import PARTS, Diagnosis, diagnose, save_diagnosis
-from mtrl_ntk.experiment.logs.logger import Counters
+from mtrl_ntk.experiment.types import Counters
 
 MINIBATCHES = 3
 

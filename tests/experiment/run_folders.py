@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl_ntk.experiment.config import RunConfig, from_dict, save
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult, protocol
-from mtrl_ntk.experiment.logs.logger import Counters, RunLogger
+from mtrl_ntk.experiment.evaluation.episodes import protocol
+from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.run_info import write_run_info
+from mtrl_ntk.experiment.types import Counters, EvaluationResult
 
 TASKS = ("reach-v3", "drawer-close-v3", "window-open-v3")
 TOTAL = 1000

@@ -14,16 +14,11 @@ from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.balancing.methods.equal import Equal
 from mtrl_ntk.balancing.methods.ntkmtl import NTKMTL
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.agents import (
-    load_agent,
-    make_agent,
-    policy_of,
-    resolve_device,
-    stream_seed,
-)
+from mtrl_ntk.experiment.agents import load_agent, make_agent, policy_of
 from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError, save_checkpoint
 from mtrl_ntk.experiment.config import RunConfig, defaults
+from mtrl_ntk.experiment.devices import resolve_device, stream_seed
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
 

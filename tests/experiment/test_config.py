@@ -19,7 +19,6 @@ from mtrl_ntk.experiment.config import (
     RunConfig,
     defaults,
     from_dict,
-    load,
     read,
     run_folder,
     save,
@@ -27,6 +26,7 @@ from mtrl_ntk.experiment.config import (
 )
 from mtrl_ntk.experiment.options.fields import Option, field_docs, leaves, options, updated
 from mtrl_ntk.experiment.options.ranges import RANGES, Range
+from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.sac import SacConfig
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.experiment.agents import load_trained
 from mtrl_ntk.experiment.checkpoints import segments
 from mtrl_ntk.experiment.checkpoints.archive import Archive, checkpoints, load_newest, segments_of
 from mtrl_ntk.experiment.checkpoints.checkpoint import (
@@ -26,7 +27,7 @@ from mtrl_ntk.experiment.checkpoints.checkpoint import (
     load_checkpoint,
     read_metadata,
 )
-from mtrl_ntk.experiment.config import defaults, load, read, save
+from mtrl_ntk.experiment.config import defaults, read, save
 from mtrl_ntk.experiment.files.csv_files import read_rows
 from mtrl_ntk.experiment.kernels.diagnosis import Diagnosis, load_diagnoses, save_diagnosis
 from mtrl_ntk.experiment.logs.logger import success_rates
@@ -36,7 +37,7 @@ from mtrl_ntk.experiment.plots import run_plots as plots
 from mtrl_ntk.experiment.reports.data import read_run
 from mtrl_ntk.experiment.sweeps.options import read_sweep
 from mtrl_ntk.experiment.sweeps.runs import last_logged_step, saved_step
-from mtrl_ntk.experiment.trained import load_trained
+from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from tests.experiment.run_folders import make_config, write_run_folder
 from tests.robustness.mutations import ODD, altered, as_json, damaged

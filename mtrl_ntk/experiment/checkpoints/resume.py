@@ -5,52 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.agents import CHECKPOINT
 from mtrl_ntk.experiment.checkpoints.archive import Found, checkpoints, load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError, read_metadata
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.config import RunConfig
-
-NEWEST = Path("newest")
-"""What stands for the newest checkpoint of the run's folder."""
-
-CHANGEABLE = frozenset(
-    {
-        "checkpoint_every",
-        "compile",
-        "cuda_graph",
-        "device",
-        "evaluate_every",
-        "keep_checkpoints",
-        "kernel_every",
-        "kernel_minibatches",
-        "lean",
-        "log_every",
-        "preset",
-        "restart_window",
-        "resume",
-        "run_dir",
-        "threads",
-        "total_steps",
-        "video_camera",
-        "video_episodes",
-        "video_every",
-        "video_size",
-        "video_stride",
-        "wandb",
-        "worker_restarts",
-        "worker_timeout",
-        "workers",
-    }
-)
-"""Settings that a resumed run may change: they decide neither what is learnt nor what is measured.
-
-All others decide what the saved state means, or what the numbers of the run mean.
-"""
+from mtrl_ntk.experiment.config import CHANGEABLE, NEWEST, RunConfig, from_dict, to_dict
 
 
 @dataclass(frozen=True)
@@ -163,7 +124,6 @@ def _allowed_changes(config: RunConfig, found: Found) -> tuple[str, ...]:
 
 
 def _changes(config: RunConfig, found: Found) -> dict[str, str]:
-    from mtrl_ntk.experiment.config import from_dict, to_dict
 
     settings = found.checkpoint.metadata.get("config")
     if not isinstance(settings, dict):

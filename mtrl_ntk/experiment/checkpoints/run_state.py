@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mtrl_ntk.experiment.agents import CHECKPOINT, stream_seed
+from mtrl_ntk.experiment.agents import CHECKPOINT
 from mtrl_ntk.experiment.checkpoints import segments
 from mtrl_ntk.experiment.checkpoints.archive import (
     SCORE,
@@ -24,9 +24,10 @@ from mtrl_ntk.experiment.checkpoints.archive import (
 from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError
 from mtrl_ntk.experiment.checkpoints.nested_state import merge
 from mtrl_ntk.experiment.checkpoints.resume import Start
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult
-from mtrl_ntk.experiment.logs.logger import Counters, LogPosition
+from mtrl_ntk.experiment.config import to_dict
+from mtrl_ntk.experiment.devices import stream_seed
 from mtrl_ntk.experiment.logs.run_info import versions
+from mtrl_ntk.experiment.types import Counters, EvaluationResult, LogPosition
 
 if TYPE_CHECKING:
     from mtrl_ntk.experiment.training.loop import Run
@@ -69,8 +70,6 @@ def describe(run: Run, state: Mapping[str, Any], *, finished: bool) -> dict[str,
         state: What JSON keeps of its state.
         finished: Whether it has come to its end.
     """
-    from mtrl_ntk.experiment.config import to_dict
-
     evaluation = run.evaluations.last if run.evaluations.at == run.step else None
     return {
         "task_names": list(run.envs.task_names),

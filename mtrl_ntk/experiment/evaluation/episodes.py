@@ -10,6 +10,8 @@ from importlib import metadata
 import numpy as np
 import numpy.typing as npt
 
+from mtrl_ntk.experiment.options.sections import EvaluationConfig
+from mtrl_ntk.experiment.types import EvaluationResult, PolicyFunction
 from mtrl_ntk.rl.envs import (
     EnvConfig,
     EpisodeRules,
@@ -18,23 +20,7 @@ from mtrl_ntk.rl.envs import (
     resolved_workers,
 )
 
-FloatArray = npt.NDArray[np.float32]
-Policy = Callable[[FloatArray], FloatArray]
-"""Maps observations ``[tasks, copies, observation]`` to actions ``[tasks, copies, action]``."""
-
 _COPIES = 5
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How often and how thoroughly the policy is evaluated."""
-
-    evaluate_every: int = 20_000
-    """Vector steps between evaluations; the last step is always evaluated."""
-    evaluation_episodes: int = 50
-    """Episodes per task in each evaluation, over the task's goals in turn."""
-    video_every: int = 0
-    """Vector steps from one video to the next, each made at an evaluation; 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +33,6 @@ class Episodes:
     """Undiscounted return up to the episode's end."""
     lengths: npt.NDArray[np.int64]
     """Environment steps."""
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Success and return per task."""
-
-    task_names: tuple[str, ...]
-    """Names in the order of the arrays."""
-    success_rates: npt.NDArray[np.float64]
-    """Share of successful episodes, ``[tasks]``."""
-    mean_returns: npt.NDArray[np.float64]
-    """Mean undiscounted return up to the episode's end, ``[tasks]``."""
-    episodes: int
-    """Episodes per task."""
-
-    @property
-    def mean_success_rate(self) -> float:
-        """Mean success rate over the tasks."""
-        return float(self.success_rates.mean())
 
 
 def protocol(env: EnvConfig, evaluation: EvaluationConfig) -> dict[str, object]:
@@ -126,7 +93,7 @@ def make_evaluation_envs(
 
 
 def evaluate(
-    policy: Policy, envs: MultiTaskVectorEnv, *, episodes: int, seed: int
+    policy: PolicyFunction, envs: MultiTaskVectorEnv, *, episodes: int, seed: int
 ) -> EvaluationResult:
     """Runs a fixed number of episodes of every task; see :func:`run_episodes`."""
     outcome = run_episodes(policy, envs, episodes=episodes, seed=seed)
@@ -139,7 +106,7 @@ def evaluate(
 
 
 def run_episodes(
-    policy: Policy,
+    policy: PolicyFunction,
     envs: MultiTaskVectorEnv,
     *,
     episodes: int,

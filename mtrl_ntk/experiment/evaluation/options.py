@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.options.fields import Device
 from mtrl_ntk.experiment.options.ranges import check_ranges
-from mtrl_ntk.experiment.videos.opengl import VideoConfig
+from mtrl_ntk.experiment.options.sections import Device, VideoConfig
 
 UNSEEN_SEED = 1_000_000
 """Seed of the goals of an evaluation, the same for all runs, so that they can be compared."""

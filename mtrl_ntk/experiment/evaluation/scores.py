@@ -7,15 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from mtrl_ntk.experiment.agents import Trained
+from mtrl_ntk.experiment.evaluation.episodes import Episodes
+from mtrl_ntk.experiment.evaluation.plan import Plan
 from mtrl_ntk.experiment.logs.logger import MEAN_TASK
 from mtrl_ntk.experiment.logs.run_info import versions
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.evaluation.episodes import Episodes
-    from mtrl_ntk.experiment.evaluation.evaluate import Plan
-    from mtrl_ntk.experiment.trained import Trained
 
 RESULT_JSON = "evaluation.json"
 RESULT_CSV = "evaluation.csv"

@@ -25,7 +25,7 @@ from mtrl_ntk.balancing.affinity import (
     spectrum,
 )
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.logs.logger import Counters
+from mtrl_ntk.experiment.types import Counters
 from mtrl_ntk.rl.sac import Part
 
 KERNELS = "kernels"

@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import summary as summaries
 
-from mtrl_ntk.experiment.checkpoints.resume import CHANGEABLE
+from mtrl_ntk.experiment.config import CHANGEABLE
 from mtrl_ntk.experiment.logs.events import EventFile
-from mtrl_ntk.experiment.reports.options import ReportOptions
-
-_LAST = ReportOptions.last
-"""Evaluations that the mean of the last ones is over, as in reports."""
+from mtrl_ntk.experiment.options.sections import LAST_EVALUATIONS
 
 
 def final_metrics(success_rates: Sequence[float]) -> dict[str, float]:
@@ -24,7 +21,7 @@ def final_metrics(success_rates: Sequence[float]) -> dict[str, float]:
     """
     return {
         "final/success_rate": success_rates[-1],
-        f"final/mean_of_last_{_LAST}": float(np.mean(success_rates[-_LAST:])),
+        f"final/mean_of_last_{LAST_EVALUATIONS}": float(np.mean(success_rates[-LAST_EVALUATIONS:])),
         "final/max_success_rate": max(success_rates),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,44 +19,16 @@ from mtrl_ntk.experiment.files.growing_file import CsvFile
 from mtrl_ntk.experiment.files.outages import Outages
 from mtrl_ntk.experiment.logs.events import EventFile, cut_events, event_files
 from mtrl_ntk.experiment.logs.hyper_parameters import add_hyper_parameters, final_metrics
+from mtrl_ntk.experiment.types import Counters, EvaluationResult, LogPosition
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult
     from mtrl_ntk.experiment.logs.wandb_mirror import WandbMirror
 
 TRAINING_CSV = "training.csv"
 EVALUATION_CSV = "evaluation.csv"
 MEAN_TASK = "mean"
-
-
-@dataclass(frozen=True)
-class Counters:
-    """How far a run has come."""
-
-    vector_steps: int
-    """Steps of the vector environment; the step axis of TensorBoard."""
-    env_steps: int
-    """Steps of all environments together."""
-    updates: int
-    """Gradient updates."""
-    seconds: float
-    """Wall-clock time since the start of the run."""
-
-
-@dataclass(frozen=True)
-class LogPosition:
-    """How far the logs of a run go: what is beyond is cut off when a run goes on from there."""
-
-    vector_steps: int = 0
-    """Steps of the vector environment so far."""
-    training: int = 0
-    """Bytes of ``training.csv``."""
-    evaluation: int = 0
-    """Bytes of ``evaluation.csv``."""
-    events: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of each file of TensorBoard events, by name."""
 
 
 class RunLogger:

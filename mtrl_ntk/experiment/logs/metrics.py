@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mtrl_ntk.experiment.logs.logger import Counters
+from mtrl_ntk.experiment.types import Counters
 from mtrl_ntk.rl.types import Metrics
 
 _RECENT_EPISODES = 20

@@ -21,10 +21,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mtrl_ntk.experiment.types import EvaluationResult
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult
 
 TASKS_WITH_BARS = 15
 RATE_WINDOW = 20

@@ -9,16 +9,15 @@ import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.logs.logger import LogPosition, refuse_taken
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.config import RunConfig, to_dict
+from mtrl_ntk.experiment.logs.logger import refuse_taken
+from mtrl_ntk.experiment.types import LogPosition
 
 RUN_ID = "wandb_id.txt"
 """File in a run's folder that names its run there."""
@@ -104,7 +103,6 @@ def make_mirror(
         return None
     if position is None:
         refuse_taken(run_dir)
-    from mtrl_ntk.experiment.config import to_dict
 
     run_dir.mkdir(parents=True, exist_ok=True)
     return WandbMirror(run_dir, to_dict(config))

@@ -13,13 +13,12 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.options.values import convert, shown
 
 T = TypeVar("T")
-Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.options.ranges import check_ranges
+from mtrl_ntk.experiment.options.sections import LAST_EVALUATIONS
 
 METRICS = ("success", "iqm", "median", "gap", "delta_m", "rank")
 
@@ -24,7 +25,7 @@ class ReportOptions:
     """Methods to report, as ntkmtl,equal; by default all that the folders hold."""
     metrics: tuple[str, ...] = field(default=METRICS, metadata={"one_value": True})
     """Columns of the first table, and panels of its picture."""
-    last: int = 5
+    last: int = LAST_EVALUATIONS
     """Evaluations at the end of a run that the mean of the last ones is over."""
     anchors: tuple[str, ...] = field(default=(), metadata={"one_value": True})
     """Published MT10 numbers shown beside the runs, with their protocol: table4 (of the NTKMTL

@@ -13,13 +13,14 @@ from typing import Literal, NamedTuple
 import torch
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.agents import CHECKPOINT, CONFIG, resolve_device
+from mtrl_ntk.experiment.agents import CHECKPOINT, CONFIG
 from mtrl_ntk.experiment.checkpoints.archive import checkpoints
 from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError, read_metadata
-from mtrl_ntk.experiment.checkpoints.resume import CHANGEABLE
-from mtrl_ntk.experiment.config import RunConfig, load, read, to_dict
+from mtrl_ntk.experiment.config import CHANGEABLE, RunConfig, read, to_dict
+from mtrl_ntk.experiment.devices import resolve_device
 from mtrl_ntk.experiment.logs.logger import EVALUATION_CSV, TRAINING_CSV, success_rates
 from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions, as_flag
+from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.rl.envs import resolved_workers
 
 Found = Literal["new", "interrupted", "finished"]

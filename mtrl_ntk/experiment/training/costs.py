@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 import torch
 
-from mtrl_ntk.experiment.agents import make_agent, policy_of, resolve_device
+from mtrl_ntk.experiment.agents import make_agent, policy_of
+from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.devices import learner_threads, resolve_device
 from mtrl_ntk.experiment.evaluation.episodes import make_evaluation_envs
 from mtrl_ntk.experiment.training.disk_space import disk_need
 from mtrl_ntk.experiment.training.eta import evaluation_seconds
-from mtrl_ntk.experiment.training.run import learner_threads
 from mtrl_ntk.rl.envs import (
     ACTION_DIM,
     OBSERVATION_DIM,
@@ -27,9 +27,6 @@ from mtrl_ntk.rl.envs import (
 )
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.config import RunConfig
 
 _TIMED_S = 2.0
 """Time for which the steps of each kind are repeated."""

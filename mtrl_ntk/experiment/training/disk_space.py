@@ -5,15 +5,13 @@ from __future__ import annotations
 import shutil
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.agents import CHECKPOINT
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.config import RunConfig
-    from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
-    from mtrl_ntk.rl.sac import MultiTaskSAC
+from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
+from mtrl_ntk.rl.sac import MultiTaskSAC
 
 _ROW_BYTES_PER_TASK = 2_000
 """Of a row of training.csv and its TensorBoard events, which name every number."""

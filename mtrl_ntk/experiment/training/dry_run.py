@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import torch
@@ -12,16 +11,13 @@ import yaml
 
 from mtrl_ntk.experiment.checkpoints.resume import find_start
 from mtrl_ntk.experiment.checkpoints.run_state import counters_of
-from mtrl_ntk.experiment.config import defaults, to_dict
+from mtrl_ntk.experiment.config import RunConfig, defaults, to_dict
 from mtrl_ntk.experiment.evaluation.episodes import protocol
 from mtrl_ntk.experiment.logs.logger import refuse_taken
 from mtrl_ntk.experiment.logs.progress import format_duration
 from mtrl_ntk.experiment.training.costs import Costs, rehearse
 from mtrl_ntk.experiment.training.disk_space import free_space, size_text
 from mtrl_ntk.experiment.training.run import folder_of
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.config import RunConfig
 
 
 def show_what_a_run_would_be(config: RunConfig) -> None:

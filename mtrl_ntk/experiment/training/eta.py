@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from mtrl_ntk.experiment.logs.logger import Counters
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.types import Counters
 
 _TIMED_STEPS = 50
 """Steps with updates that are timed."""

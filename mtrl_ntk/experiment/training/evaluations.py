@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult, FloatArray, Policy, evaluate
-from mtrl_ntk.experiment.logs.logger import Counters, RunLogger
+from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.evaluation.episodes import evaluate
+from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.progress import Progress
 from mtrl_ntk.experiment.training.signals import StopRequest
 from mtrl_ntk.experiment.training.videos import VIDEOS, TrainingVideos
+from mtrl_ntk.experiment.types import Counters, EvaluationResult, FloatArray, PolicyFunction
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.config import RunConfig
 
 
 class EvaluationStopped(Exception):
@@ -48,7 +45,7 @@ class TrainingEvaluations:
         self._envs, self._logger, self._progress, self._stop = envs, logger, progress, stop
         self._videos = TrainingVideos(config, envs.task_names, logger.run_dir, progress.message)
 
-    def evaluate(self, policy: Policy, counters: Counters) -> EvaluationResult:
+    def evaluate(self, policy: PolicyFunction, counters: Counters) -> EvaluationResult:
         """Evaluates a policy, and films it if that is due.
 
         Raises:
@@ -65,7 +62,7 @@ class TrainingEvaluations:
             self._film(policy, counters)
         return self.last
 
-    def _film(self, policy: Policy, counters: Counters) -> None:
+    def _film(self, policy: PolicyFunction, counters: Counters) -> None:
         def film() -> None:
             recording = self._videos.record(policy, counters.vector_steps)
             if recording is not None:
@@ -75,7 +72,7 @@ class TrainingEvaluations:
         folder = self._logger.run_dir / VIDEOS
         self._logger.outages.attempt(str(folder), film, "this video is left out")
 
-    def _until_stopped(self, policy: Policy) -> Policy:
+    def _until_stopped(self, policy: PolicyFunction) -> PolicyFunction:
         """The policy, but a stop that is asked for need not wait for the evaluation's end."""
 
         def act(observations: FloatArray) -> FloatArray:

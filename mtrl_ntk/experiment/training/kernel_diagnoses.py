@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 
-from mtrl_ntk.experiment.agents import stream_seed
+from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.devices import stream_seed
 from mtrl_ntk.experiment.kernels.diagnosis import KERNELS, PARTS, diagnose, save_diagnosis
 from mtrl_ntk.experiment.kernels.figures import affinity_image
-from mtrl_ntk.experiment.logs.logger import Counters, RunLogger
+from mtrl_ntk.experiment.logs.logger import RunLogger
+from mtrl_ntk.experiment.types import Counters
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.config import RunConfig
 
 
 def diagnose_kernels(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,14 +16,10 @@ from mtrl_ntk.errors import Interrupted, RunFailed
 from mtrl_ntk.experiment.agents import make_agent, make_replay, policy_of
 from mtrl_ntk.experiment.checkpoints.resume import Start
 from mtrl_ntk.experiment.checkpoints.run_state import capture, log_position, make_archive, restore
-from mtrl_ntk.experiment.evaluation.episodes import (
-    EvaluationResult,
-    FloatArray,
-    make_evaluation_envs,
-    protocol,
-)
+from mtrl_ntk.experiment.config import RunConfig, to_dict
+from mtrl_ntk.experiment.evaluation.episodes import make_evaluation_envs, protocol
 from mtrl_ntk.experiment.files.lock import RunLock
-from mtrl_ntk.experiment.logs.logger import Counters, RunLogger
+from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.metrics import (
     EpisodeStatistics,
     MetricMeans,
@@ -47,6 +43,7 @@ from mtrl_ntk.experiment.training.messages import (
 )
 from mtrl_ntk.experiment.training.saver import Saver
 from mtrl_ntk.experiment.training.signals import StopRequest
+from mtrl_ntk.experiment.types import Counters, EvaluationResult, FloatArray
 from mtrl_ntk.rl.envs import (
     SimulationError,
     StepResults,
@@ -55,34 +52,7 @@ from mtrl_ntk.rl.envs import (
     task_names,
 )
 
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.config import RunConfig
-
 Scalar = TypeVar("Scalar", bound=np.generic)
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """How long the loop runs and what it does when; steps are vector steps."""
-
-    total_steps: int = 2_000_000
-    """Vector steps of the whole run; one steps every environment once."""
-    warmstart_steps: int = 4_000
-    """Vector steps of uniformly random actions before the first update."""
-    updates_per_step: float = 1.0
-    """Gradient updates per vector step; below 1, an update every so many steps."""
-    replay_capacity: int = 100_000
-    """Transitions kept per task."""
-    log_every: int = 1_000
-    """Vector steps between rows of training.csv and TensorBoard scalars."""
-    checkpoint_every: int = 0
-    """Vector steps between checkpoints besides the one after each evaluation; 0 for no others."""
-    keep_checkpoints: int = 3
-    """Newest checkpoints that are kept; the one with the best evaluation is kept as well."""
-    kernel_every: int = 0
-    """Updates between diagnoses of the extended NTK, which are kept in kernels/; 0 for none."""
-    kernel_minibatches: int = 8
-    """Mini-batches per task of a diagnosis, and so rows of each task's kernel."""
 
 
 class Run:
@@ -248,8 +218,6 @@ class Run:
         The state that is saved is the one before: a longer run can go on from it as if it had never
         ended, and takes what only the end has brought out of the logs.
         """
-        from mtrl_ntk.experiment.config import to_dict
-
         position = self.logger.position(self.step)
         result = self.evaluations.last
         if result is None or self.evaluations.at != self.step:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from mtrl_ntk.errors import ConfigError, RunFailed, UserError
-from mtrl_ntk.experiment.agents import CHECKPOINT, CONFIG, resolve_device
+from mtrl_ntk.experiment.agents import CHECKPOINT, CONFIG
 from mtrl_ntk.experiment.checkpoints.archive import checkpoints
 from mtrl_ntk.experiment.checkpoints.resume import Start, find_start, resumed_folder
 from mtrl_ntk.experiment.checkpoints.run_state import counters_of, evaluation_of
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult
+from mtrl_ntk.experiment.config import RunConfig, run_folder, save
+from mtrl_ntk.experiment.devices import learner_threads, resolve_device
 from mtrl_ntk.experiment.files.lock import RunLock
 from mtrl_ntk.experiment.files.outages import Outages
 from mtrl_ntk.experiment.logs.progress import Progress
@@ -22,12 +22,9 @@ from mtrl_ntk.experiment.logs.run_info import RUN_INFO, add_resumption, write_ru
 from mtrl_ntk.experiment.plots.run_plots import plot_run
 from mtrl_ntk.experiment.training.loop import Run
 from mtrl_ntk.experiment.training.messages import what_is_unsaved
-from mtrl_ntk.rl.envs import resolved_workers, usable_cores
+from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.envs.heap import keep_freed_memory
 from mtrl_ntk.rl.precision import set_products
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.config import RunConfig
 
 
 def train(config: RunConfig) -> EvaluationResult:
@@ -64,8 +61,6 @@ def train(config: RunConfig) -> EvaluationResult:
 
 def _describe(run: Run, start: Start | None) -> bool:
     """Writes the run's settings and what it runs with; returns whether that worked."""
-    from mtrl_ntk.experiment.config import save
-
     run_dir = run.logger.run_dir
 
     def write() -> None:
@@ -81,8 +76,6 @@ def _describe(run: Run, start: Start | None) -> bool:
 
 def folder_of(config: RunConfig) -> Path:
     """Where a run writes."""
-    from mtrl_ntk.experiment.config import run_folder
-
     if config.resume is None:
         folder = run_folder(config, datetime.now().astimezone())
         if checkpoints(folder / CHECKPOINT):
@@ -131,13 +124,3 @@ def _show_results(
         plots=plots,
         seconds=seconds,
     )
-
-
-def learner_threads(config: RunConfig) -> int:
-    """Threads of PyTorch that a configuration means on this machine."""
-    return config.threads or free_cores(resolved_workers(config.env))
-
-
-def free_cores(workers: int) -> int:
-    """Threads that do not compete with the workers; two busy teams on a core stall each other."""
-    return max(1, usable_cores() - workers)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from mtrl_ntk.experiment.evaluation.episodes import Policy, evaluation_rules
+from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.evaluation.episodes import evaluation_rules
+from mtrl_ntk.experiment.types import PolicyFunction
 from mtrl_ntk.experiment.videos.encoding import write_gif
 from mtrl_ntk.experiment.videos.filming import Scene, film, require_video
 from mtrl_ntk.experiment.videos.opengl import RenderingError
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.config import RunConfig
 
 VIDEOS = "videos"
 """Folder within a run's folder."""
@@ -63,7 +62,7 @@ class TrainingVideos:
             return False
         return step == self._last or step // self._every > max(before, 0) // self._every
 
-    def record(self, policy: Policy, step: int) -> Recording | None:
+    def record(self, policy: PolicyFunction, step: int) -> Recording | None:
         """Films the first episodes of an evaluation; None if that fails."""
         if self._backend is None:
             return None

@@ -14,10 +14,11 @@ import numpy as np
 from gymnasium.envs.mujoco.mujoco_rendering import OffScreenViewer
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
-from mtrl_ntk.experiment.evaluation.episodes import FloatArray, Policy
+from mtrl_ntk.experiment.options.sections import VideoConfig
+from mtrl_ntk.experiment.types import FloatArray, PolicyFunction
 from mtrl_ntk.experiment.videos.encoding import WriteFrame, mp4_writer
 from mtrl_ntk.experiment.videos.frames import Caption, Frame, Mosaic, Picture, captioned, even
-from mtrl_ntk.experiment.videos.opengl import RenderingError, VideoConfig, find_backend, using
+from mtrl_ntk.experiment.videos.opengl import RenderingError, find_backend, using
 from mtrl_ntk.rl.envs.task_env import OBSERVATION_DIM, EpisodeRules, TaskEnv
 
 STEPS_PER_SECOND = 80
@@ -53,7 +54,7 @@ def require_video() -> str:
 
 
 def film(
-    policy: Policy,
+    policy: PolicyFunction,
     scene: Scene,
     config: VideoConfig,
     mosaic: Path,
@@ -104,7 +105,7 @@ def _rate(config: VideoConfig) -> float:
 
 
 def _frames(
-    policy: Policy, scene: Scene, index: int, config: VideoConfig, backend: str
+    policy: PolicyFunction, scene: Scene, index: int, config: VideoConfig, backend: str
 ) -> Generator[Frame, None, None]:
     """The frames of one task's episodes, with a pause on the last of each."""
     env = TaskEnv(scene.tasks[index], scene.rules, seed=scene.seed)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mtrl_ntk.experiment.videos.opengl import VideoConfig
+from mtrl_ntk.experiment.options.sections import VideoConfig
 
 Picture = NDArray[np.uint8]
 """``[height, width, 3]``."""

@@ -11,14 +11,9 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from mtrl_ntk.errors import UserError
-
-Camera = Literal[
-    "corner", "corner2", "corner3", "corner4", "topview", "behindGripper", "gripperPOV"
-]
 
 VARIABLE = "MUJOCO_GL"
 """Environment variable by which MuJoCo and Gymnasium choose an OpenGL."""
@@ -34,20 +29,6 @@ _BALL = """
 <mujoco>
   <worldbody><light pos="0 0 3"/><geom type="sphere" size="1" rgba="1 0 0 1"/></worldbody>
 </mujoco>"""
-
-
-@dataclass(frozen=True)
-class VideoConfig:
-    """What videos show."""
-
-    video_camera: Camera = "corner4"
-    """Camera of the simulation that videos are taken with; topview looks down from above."""
-    video_size: int = 480
-    """Width and height of a task's picture, in pixels; each panel of a mosaic has half of it."""
-    video_stride: int = 4
-    """Simulation steps from one frame to the next; any plays at the pace of the simulation."""
-    video_episodes: int = 1
-    """Episodes of each task in a video, on its goals in turn."""
 
 
 class RenderingError(UserError):

@@ -11,15 +11,14 @@ import pytest
 
 from mtrl_ntk.experiment.evaluation import episodes as evaluation
 from mtrl_ntk.experiment.evaluation.episodes import (
-    EvaluationConfig,
-    EvaluationResult,
-    FloatArray,
     evaluate,
     evaluation_rules,
     make_evaluation_envs,
     protocol,
     run_episodes,
 )
+from mtrl_ntk.experiment.options.sections import EvaluationConfig
+from mtrl_ntk.experiment.types import EvaluationResult, FloatArray
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, EnvConfig, MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.envs.bundle import EnvBundle
 from mtrl_ntk.rl.envs.task_env import EpisodeRules

@@ -12,19 +12,16 @@ import numpy as np
 import pytest
 
 from mtrl_ntk.errors import ConfigError, UserError
-from mtrl_ntk.experiment.agents import policy_of
+from mtrl_ntk.experiment.agents import Trained, load_trained, policy_of
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.evaluation import evaluate as scoring
-from mtrl_ntk.experiment.evaluation.episodes import (
-    EvaluationConfig,
-    EvaluationResult,
-    evaluate,
-    make_evaluation_envs,
-)
-from mtrl_ntk.experiment.evaluation.evaluate import Plan, make_plan, score
+from mtrl_ntk.experiment.evaluation.episodes import evaluate, make_evaluation_envs
+from mtrl_ntk.experiment.evaluation.evaluate import score
 from mtrl_ntk.experiment.evaluation.options import UNSEEN_SEED, ScoringOptions
-from mtrl_ntk.experiment.trained import Trained, load_trained
-from mtrl_ntk.experiment.videos.opengl import RenderingError, VideoConfig
+from mtrl_ntk.experiment.evaluation.plan import Plan, make_plan
+from mtrl_ntk.experiment.options.sections import EvaluationConfig, VideoConfig
+from mtrl_ntk.experiment.types import EvaluationResult
+from mtrl_ntk.experiment.videos.opengl import RenderingError
 from mtrl_ntk.rl.envs import BENCHMARKS
 from mtrl_ntk.rl.envs.task_env import TaskEnv
 from tests.saved import CONFIG, STEPS, TASKS, save_run, with_env

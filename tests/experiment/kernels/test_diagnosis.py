@@ -17,16 +17,16 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 from mtrl_ntk.balancing import Jacobian
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.config import RunConfig, from_dict
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationConfig
 from mtrl_ntk.experiment.kernels.diagnosis import (
     PARTS,
     diagnose,
     load_diagnoses,
     save_diagnosis,
 )
-from mtrl_ntk.experiment.logs.logger import Counters
+from mtrl_ntk.experiment.options.sections import EvaluationConfig, LoopConfig
 from mtrl_ntk.experiment.training import kernel_diagnoses as training_kernels
-from mtrl_ntk.experiment.training.loop import LoopConfig, Run
+from mtrl_ntk.experiment.training.loop import Run
+from mtrl_ntk.experiment.types import Counters
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.sac import SacConfig
 from tests.experiment.diagnoses import MINIBATCHES, make_diagnosis

@@ -19,12 +19,8 @@ from tensorboard.backend.event_processing.event_file_loader import (  # type: ig
 )
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult
-from mtrl_ntk.experiment.logs.logger import (
-    Counters,
-    LogPosition,
-    RunLogger,
-)
+from mtrl_ntk.experiment.logs.logger import RunLogger
+from mtrl_ntk.experiment.types import Counters, EvaluationResult, LogPosition
 
 TASKS = ("reach-v3", "push-v3")
 

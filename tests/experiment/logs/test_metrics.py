@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.experiment.logs import metrics as monitor
-from mtrl_ntk.experiment.logs.logger import Counters
 from mtrl_ntk.experiment.logs.metrics import EpisodeStatistics, MetricMeans, Rates, scalars
+from mtrl_ntk.experiment.types import Counters
 from tests.device import forbid_host_synchronisation
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult
 from mtrl_ntk.experiment.logs.progress import Progress, format_duration, print_result
+from mtrl_ntk.experiment.types import EvaluationResult
 
 TASKS = ("reach-v3", "push-v3", "button-press-topdown-wall-v3")
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

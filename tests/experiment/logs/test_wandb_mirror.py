@@ -13,9 +13,9 @@ import pytest
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.config import from_dict, to_dict
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult
-from mtrl_ntk.experiment.logs.logger import Counters, RunLogger
+from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.wandb_mirror import RUN_ID, make_mirror
+from mtrl_ntk.experiment.types import Counters, EvaluationResult
 
 CONFIG = from_dict({"tasks": ["reach-v3"], "wandb": True, "seed": 7})
 

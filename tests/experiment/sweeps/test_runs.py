@@ -12,7 +12,7 @@ import torch
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.config import RunConfig, save
-from mtrl_ntk.experiment.logs.logger import Counters, RunLogger, success_rates
+from mtrl_ntk.experiment.logs.logger import RunLogger, success_rates
 from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions
 from mtrl_ntk.experiment.sweeps.runs import (
     JobsPlan,
@@ -22,6 +22,7 @@ from mtrl_ntk.experiment.sweeps.runs import (
     plan_runs,
     usable_gpus,
 )
+from mtrl_ntk.experiment.types import Counters
 from mtrl_ntk.rl.envs import EnvConfig
 from tests.experiment.sweeps.made_sweeps import SETTINGS, STEPS, write_finished_run
 
@@ -47,7 +48,7 @@ def test_every_method_has_every_seed_and_variant(tmp_path: Path) -> None:
 
 
 def test_arguments_say_what_the_configuration_does(tmp_path: Path) -> None:
-    from mtrl_ntk.experiment.config import load
+    from mtrl_ntk.experiment.training.command import load
 
     for run in plan_runs(sweep(tmp_path, vary=("tau=0.01,0.02",))):
         assert load(run.arguments, "train_mt10") == run.config

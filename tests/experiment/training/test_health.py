@@ -14,11 +14,11 @@ from mtrl_ntk.errors import RunFailed
 from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from mtrl_ntk.experiment.config import RunConfig
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult
 from mtrl_ntk.experiment.training import evaluations as training_evaluation, loop, run as training
 from mtrl_ntk.experiment.training.health import PATIENCE, Health
 from mtrl_ntk.experiment.training.loop import Run
 from mtrl_ntk.experiment.training.run import train
+from mtrl_ntk.experiment.types import EvaluationResult
 from scripts.soak.comparison import replay_of
 from tests.experiment.outcomes import rows
 from tests.experiment.training.test_run import TASKS, StubEnvs, tiny

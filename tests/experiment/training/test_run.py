@@ -22,11 +22,12 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import Checkpoint
 from mtrl_ntk.experiment.config import RunConfig, read, to_dict
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationConfig, EvaluationResult, protocol
+from mtrl_ntk.experiment.evaluation.episodes import protocol
 from mtrl_ntk.experiment.logs.hyper_parameters import final_metrics
+from mtrl_ntk.experiment.options.sections import EvaluationConfig, LoopConfig
 from mtrl_ntk.experiment.training import evaluations as training_evaluation, loop, run as training
-from mtrl_ntk.experiment.training.loop import LoopConfig
 from mtrl_ntk.experiment.training.run import train
+from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, EnvConfig, MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC, Noise, SacConfig

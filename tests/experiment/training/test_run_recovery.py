@@ -13,8 +13,7 @@ import pytest
 
 from mtrl_ntk.errors import RunFailed
 from mtrl_ntk.experiment.checkpoints.archive import load_newest
-from mtrl_ntk.experiment.checkpoints.resume import NEWEST
-from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.config import NEWEST, RunConfig
 from mtrl_ntk.experiment.training.loop import Run
 from mtrl_ntk.experiment.training.run import train
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv, TaskEnv

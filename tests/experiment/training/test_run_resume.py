@@ -21,12 +21,13 @@ import torch
 from mtrl_ntk.errors import ConfigError, Interrupted, UserError
 from mtrl_ntk.experiment.checkpoints.archive import best_checkpoint, checkpoints, load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import WEIGHTS, CheckpointError, save_checkpoint
-from mtrl_ntk.experiment.checkpoints.resume import CHANGEABLE, NEWEST
-from mtrl_ntk.experiment.config import RunConfig, load, to_dict
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult, evaluate
+from mtrl_ntk.experiment.config import CHANGEABLE, NEWEST, RunConfig, to_dict
+from mtrl_ntk.experiment.evaluation.episodes import evaluate
 from mtrl_ntk.experiment.training import evaluations as training_evaluation, loop
+from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.experiment.training.loop import Run
 from mtrl_ntk.experiment.training.run import train
+from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.envs import BENCHMARKS, make_envs
 from tests.experiment.outcomes import assert_same, outcome, rows
 from tests.experiment.training.test_run import HORIZON, STEPS, TASKS, StubEnvs, tiny

@@ -21,12 +21,12 @@ from mtrl_ntk.experiment.agents import make_agent
 from mtrl_ntk.experiment.checkpoints.archive import Archive, checkpoints, load_newest
 from mtrl_ntk.experiment.checkpoints.resume import Start
 from mtrl_ntk.experiment.config import RunConfig
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationResult
 from mtrl_ntk.experiment.files.outages import OutageWarning
 from mtrl_ntk.experiment.training import evaluations as training_evaluation, loop, run as training
 from mtrl_ntk.experiment.training.disk_space import disk_need
 from mtrl_ntk.experiment.training.loop import Run
 from mtrl_ntk.experiment.training.run import train
+from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from tests.experiment.full_disks import no_file_larger_than

@@ -15,14 +15,14 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 
 from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.config import RunConfig
-from mtrl_ntk.experiment.evaluation.episodes import EvaluationConfig, FloatArray, Policy
+from mtrl_ntk.experiment.options.sections import EvaluationConfig, LoopConfig, VideoConfig
 from mtrl_ntk.experiment.training import videos as training_video
-from mtrl_ntk.experiment.training.loop import LoopConfig
 from mtrl_ntk.experiment.training.run import train
 from mtrl_ntk.experiment.training.videos import TrainingVideos
+from mtrl_ntk.experiment.types import FloatArray, PolicyFunction
 from mtrl_ntk.experiment.videos.encoding import mp4_writer
 from mtrl_ntk.experiment.videos.filming import Scene
-from mtrl_ntk.experiment.videos.opengl import RenderingError, VideoConfig
+from mtrl_ntk.experiment.videos.opengl import RenderingError
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.sac import SacConfig
 
@@ -44,7 +44,9 @@ def drawing(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Scene, Path]]:
     """Films that are grey; what they were asked to show."""
     filmed: list[tuple[Scene, Path]] = []
 
-    def film(policy: Policy, scene: Scene, _: VideoConfig, path: Path, *, backend: str) -> None:
+    def film(
+        policy: PolicyFunction, scene: Scene, _: VideoConfig, path: Path, *, backend: str
+    ) -> None:
         assert backend == "none"
         assert callable(policy)
         filmed.append((scene, path))

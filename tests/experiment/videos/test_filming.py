@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from mtrl_ntk.experiment.evaluation.episodes import (
-    EvaluationConfig,
-    FloatArray,
     evaluation_rules,
     make_evaluation_envs,
     run_episodes,
 )
+from mtrl_ntk.experiment.options.sections import Camera, EvaluationConfig, VideoConfig
+from mtrl_ntk.experiment.types import FloatArray
 from mtrl_ntk.experiment.videos import filming as video
 from mtrl_ntk.experiment.videos.filming import Scene, TaskCamera, episode_frames, film
 from mtrl_ntk.experiment.videos.frames import Frame, Mosaic, Picture
-from mtrl_ntk.experiment.videos.opengl import Camera, RenderingError, VideoConfig
+from mtrl_ntk.experiment.videos.opengl import RenderingError
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.envs.task_env import EpisodeRules, TaskEnv
 from tests.videos import decode

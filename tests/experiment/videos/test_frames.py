@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from mtrl_ntk.experiment.options.sections import VideoConfig
 from mtrl_ntk.experiment.videos.frames import (
     GAP,
     MAX_MOSAIC_WIDTH,
@@ -19,7 +20,6 @@ from mtrl_ntk.experiment.videos.frames import (
     caption_height,
     captioned,
 )
-from mtrl_ntk.experiment.videos.opengl import VideoConfig
 
 CAPTION = Caption("reach-v3", 0, 12, 500, 34.5, success=False, over=False)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtrl_ntk.experiment.config import RunConfig
-from mtrl_ntk.experiment.training.loop import LoopConfig
+from mtrl_ntk.experiment.options.sections import LoopConfig
 from mtrl_ntk.rl.sac import SacConfig
 from scripts.benchmarks.checkpoints import measure
 

@@ -10,20 +10,20 @@ import pytest
 import torch
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.agents import policy_of
+from mtrl_ntk.experiment.agents import (
+    Trained,
+    load_trained,
+    places_of,
+    policy_of,
+    policy_on,
+    sampled_policy,
+)
 from mtrl_ntk.experiment.checkpoints.checkpoint import (
     CheckpointError,
     load_checkpoint,
     save_checkpoint,
 )
-from mtrl_ntk.experiment.evaluation.episodes import FloatArray
-from mtrl_ntk.experiment.trained import (
-    Trained,
-    load_trained,
-    places_of,
-    policy_on,
-    sampled_policy,
-)
+from mtrl_ntk.experiment.types import FloatArray
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
 from tests.saved import CONFIG, STEPS, TASKS, save_run
 

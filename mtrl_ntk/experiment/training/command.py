@@ -1,0 +1,108 @@
+"""The command line of ``train_mt10``: defaults, a resumed run's settings, a file, flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.experiment.checkpoints.resume import settings_of
+from mtrl_ntk.experiment.config import (
+    NEWEST,
+    RunConfig,
+    build,
+    known_options,
+    method_of,
+    options_elsewhere,
+)
+from mtrl_ntk.experiment.options.fields import Option, convert_values
+from mtrl_ntk.experiment.options.parser import Parser
+from mtrl_ntk.experiment.options.values import convert
+from mtrl_ntk.experiment.options.yaml_files import read_values
+
+
+def load(argv: Sequence[str], prog: str) -> RunConfig:
+    """Makes the configuration of a command: defaults, then ``--config``, then the command line.
+
+    A run that is resumed has its own settings for defaults.
+
+    Args:
+        argv: Arguments without the program's name.
+        prog: Name of the program, for its help.
+
+    Raises:
+        ConfigError: The command line or the config file is not possible.
+        SystemExit: Help was asked for, and printed.
+    """
+    first = Parser(prog, add_help=False)
+    first.add_argument("--config")
+    first.add_argument("--method")
+    first.add_argument("--run-dir")
+    first.add_argument("--resume", nargs="?", const=str(NEWEST))
+    given = vars(first.parse_known_args(argv)[0])
+    file = convert(Path | None, given.pop("config", None), "--config")
+    assert file is None or isinstance(file, Path)
+    values = (read_values(file) | given) if file else given
+    resumed_from, resumed = _resumed_settings(values)
+    method, source = method_of({**resumed, **values}), str(file or "command line")
+    known = known_options(method)
+    names = {option.name for option in known}
+    kept = {name: value for name, value in resumed.items() if name in names}
+    chosen = convert_values(known, kept, resumed_from, {})
+    chosen |= convert_values(known, values, source, options_elsewhere(method))
+    if file:
+        chosen.setdefault("preset", file.stem)
+    parser = _parser(prog, [_with_default(option, chosen) for option in known_options(method)])
+    return build(method, chosen | parser.parse(argv, options_elsewhere(method)))
+
+
+def _resumed_settings(values: Mapping[Any, Any]) -> tuple[str, Mapping[str, object]]:
+    """The settings of the run that is to be resumed, and where they stand; none for a new run."""
+    resume, run_dir = (
+        convert(Path | None, values.get(name), name) for name in ("resume", "run_dir")
+    )
+    if not isinstance(resume, Path):
+        return "", {}
+    return settings_of(resume, run_dir if isinstance(run_dir, Path) else None)
+
+
+DRY_RUN = "--dry-run"
+"""A flag that is no setting: it asks what a run would be."""
+
+_DESCRIPTION = """\
+Trains one multi-task SAC agent on Meta-World tasks, balanced by a method.
+
+Settings are taken from the defaults, then from the config file, then from the command line; of a
+flag given twice the last counts. The defaults are the Meta-World+ protocol. A vector step steps
+every environment once. Switches that are on are turned off by --no-NAME."""
+
+_EPILOG = """\
+examples:
+  {prog} --config configs/mt10_quick.yaml --seed 3
+  {prog} --method equal --tasks reach-v3,push-v3 --total-steps 50000
+  {prog} --config my.yaml --dry-run  # what would be trained, and the time and memory it takes
+  {prog} --method ntkmtl --help     # shows the options of that method
+
+methods: {methods}"""
+
+
+def _parser(prog: str, known: Sequence[Option]) -> Parser:
+    epilog = _EPILOG.format(prog=prog, methods=", ".join(METHODS))
+    parser = Parser(
+        prog, usage="%(prog)s [--config FILE] [options]", description=_DESCRIPTION, epilog=epilog
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings, by option name")
+    parser.add_argument(
+        DRY_RUN,
+        action="store_true",
+        help="show all settings, where the run would write and what it would take: time, memory, "
+        "disk; write nothing",
+    )
+    parser.add_options(known)
+    return parser
+
+
+def _with_default(option: Option, chosen: Mapping[str, object]) -> Option:
+    return replace(option, default=chosen.get(option.name, option.default))
