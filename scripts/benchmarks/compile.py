@@ -71,7 +71,7 @@ class BenchOptions:
         return sorted({*powers, self.updates})
 
 
-class Row(TypedDict):
+class CompileRow(TypedDict):
     """By how much an agent differs from one whose updates run operation by operation."""
 
     method: str
@@ -120,7 +120,7 @@ def changed_by_rounding(learner: Learner) -> Learner:
     return learner
 
 
-def compare(method: str, chosen: BenchOptions) -> list[Row]:
+def compare(method: str, chosen: BenchOptions) -> list[CompileRow]:
     """Rows of a method: what a compiled agent and a slightly changed one differ by."""
 
     def make(way: str) -> Learner:
@@ -132,7 +132,7 @@ def compare(method: str, chosen: BenchOptions) -> list[Row]:
     found = {name: list(snapshots(other, chosen.counts)) for name, other in others.items()}
     times = {name: ratio(other, eager, chosen.rounds) for name, other in others.items()}
     return [
-        Row(
+        CompileRow(
             method=method,
             agent=name,
             updates=count,
@@ -154,7 +154,7 @@ def ratio(learner: Learner, other: Learner, rounds: int) -> float:
     )
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[CompileRow]) -> Table:
     """The rows for people."""
     shown = Table("method", "agent", "updates", "parameters", "losses", "weights", "time")
     for row in rows:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypedDict
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mtrl_ntk.experiment.plots.run_plots import COLORS, DPI, INK, dress, legend, save, style
 from scripts.benchmarks.agents import EQUAL, PLAIN, SEQUENTIAL, Variant
-
-if TYPE_CHECKING:
-    from scripts.benchmarks.update import Row
 
 KINDS = {
     "reference": "#94a4a2",
@@ -27,7 +24,24 @@ KINDS = {
 """Colours of the methods by what they ask of the tasks' gradients."""
 
 
-def save_figures(rows: Sequence[Row], folder: Path) -> list[Path]:
+class UpdateRow(TypedDict):
+    """The cost of one part of a method's update."""
+
+    method: str
+    network: str
+    tasks: int
+    rows: int
+    n: int
+    precision: str
+    part: str
+    ratio: float
+    """To the ordinary update of the same network in float32."""
+    ratio_to_equal: float
+    """To the balanced update of the same network with equal weights in float32."""
+    milliseconds: float
+
+
+def save_figures(rows: Sequence[UpdateRow], folder: Path) -> list[Path]:
     """Draws the cost of an update by method, for every network, by mini-batches and by tasks.
 
     Pictures with nothing to compare are left out.
@@ -54,7 +68,7 @@ def save_figures(rows: Sequence[Row], folder: Path) -> list[Path]:
     return list(drawn)
 
 
-def methods_figure(network: str, rows: Sequence[Row]) -> Figure | None:
+def methods_figure(network: str, rows: Sequence[UpdateRow]) -> Figure | None:
     """One bar per method of a network, the cheapest first; see the paper's Figure 1."""
     chosen = sorted(_default_rows(network, rows), key=lambda row: row["ratio"])
     if len(chosen) <= len((PLAIN, EQUAL)):
@@ -74,7 +88,7 @@ def methods_figure(network: str, rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def _draw_bars(axes: Axes, rows: Sequence[Row]) -> None:
+def _draw_bars(axes: Axes, rows: Sequence[UpdateRow]) -> None:
     for kind, color in KINDS.items():
         own = [place for place, row in enumerate(rows) if _kind(row) == kind]
         if own:
@@ -85,7 +99,7 @@ def _draw_bars(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_ylim(len(rows) - 0.4, -0.6)
 
 
-def minibatches_figure(rows: Sequence[Row]) -> Figure | None:
+def minibatches_figure(rows: Sequence[UpdateRow]) -> Figure | None:
     """Cost over the number of mini-batches; see the paper's Figure 4.
 
     The sequential reference, whose cost grows with their number, would leave the others no room.
@@ -111,7 +125,7 @@ def minibatches_figure(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def tasks_figure(rows: Sequence[Row]) -> Figure | None:
+def tasks_figure(rows: Sequence[UpdateRow]) -> Figure | None:
     """Time of an update over the number of tasks, on the network measured first."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
@@ -138,41 +152,41 @@ def tasks_figure(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def _default_rows(network: str, rows: Sequence[Row]) -> list[Row]:
+def _default_rows(network: str, rows: Sequence[UpdateRow]) -> list[UpdateRow]:
     """The whole update of each method, with its default number of mini-batches if measured."""
-    chosen: dict[str, Row] = {}
+    chosen: dict[str, UpdateRow] = {}
     for row in sorted(rows, key=lambda row: (row["n"] != _default_number(row), row["n"])):
         if row["network"] == network and row["part"] == "update":
             chosen.setdefault(row["method"], row)
     return list(chosen.values())
 
 
-def _curves(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def _curves(rows: Iterable[UpdateRow]) -> dict[str, list[UpdateRow]]:
     """Rows by method and network, where there is more than one number of mini-batches."""
-    curves: dict[str, list[Row]] = {}
+    curves: dict[str, list[UpdateRow]] = {}
     for row in rows:
         curves.setdefault(f"{row['method']}, {row['network']}", []).append(row)
     return {name: curve for name, curve in curves.items() if len({row["n"] for row in curve}) > 1}
 
 
-def _variant(row: Row) -> Variant:
+def _variant(row: UpdateRow) -> Variant:
     return Variant(row["method"].removesuffix("_output"))
 
 
-def _default_number(row: Row) -> int:
+def _default_number(row: UpdateRow) -> int:
     return getattr(_variant(row).method.config_class(), "num_minibatches", 1)
 
 
-def _kind(row: Row) -> str:
+def _kind(row: UpdateRow) -> str:
     if row["method"] in (PLAIN, SEQUENTIAL):
         return "reference"
     kinds = list(KINDS)
     return kinds[2] if _variant(row).method.needs_rows else kinds[1]
 
 
-def _label(row: Row) -> str:
+def _label(row: UpdateRow) -> str:
     return row["method"] if row["n"] == 1 else f"{row['method']}, n = {row['n']}"
 
 
-def _setting(row: Row) -> str:
+def _setting(row: UpdateRow) -> str:
     return f"{row['tasks']} tasks, {row['rows']} rows each"

@@ -97,7 +97,7 @@ class BenchOptions:
         )
 
 
-class Row(TypedDict):
+class GpuRow(TypedDict):
     """What updates of one method cost in one way of running."""
 
     method: str
@@ -143,7 +143,7 @@ def measure(
 
 def rows_of(
     setting: Setting, costs: Mapping[str, Cost], chosen: BenchOptions, rate: float, device: str
-) -> list[Row]:
+) -> list[GpuRow]:
     """One row per method of a setting.
 
     Args:
@@ -155,7 +155,7 @@ def rows_of(
     """
     launch = _LAUNCH_SECONDS[setting.graphed]
     return [
-        Row(
+        GpuRow(
             method=name,
             network=chosen.network,
             tasks=chosen.size.tasks,
@@ -183,9 +183,9 @@ def _ratio(cost: Cost, other: Cost) -> float:
 
 def measure_all(
     chosen: BenchOptions, device: torch.device, recorder: Recorder, show: Callable[[str], None]
-) -> list[Row]:
+) -> list[GpuRow]:
     """Measures every precision and way; one that fails is named and left out."""
-    rows: list[Row] = []
+    rows: list[GpuRow] = []
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     for precision in (known for known in PRECISIONS if known in chosen.precision):
         set_products(precision, device)
@@ -203,7 +203,7 @@ def measure_all(
     return rows
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[GpuRow]) -> Table:
     """The rows for people."""
     names = ("precision", "way", "method", "updates/s", "ms", "/ plain", "/ equal", "kernels")
     shown = Table(*names, "/ launches", "/ arithmetic", "MB")

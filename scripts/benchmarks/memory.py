@@ -74,7 +74,7 @@ class Peak(NamedTuple):
     num_workers: int = 0
 
 
-class Row(TypedDict):
+class MemoryRow(TypedDict):
     """Memory of one part of a run."""
 
     what: str
@@ -128,7 +128,7 @@ def _resident(process: psutil.Process) -> int:
         return 0
 
 
-def replay_row(config: RunConfig) -> Row:
+def replay_row(config: RunConfig) -> MemoryRow:
     """Memory of the replay of a run, measured on one of a few transitions."""
     num_tasks, capacity = len(task_names(config.env.benchmark, config.env.tasks or None)), 10
     replay = MultiTaskReplayBuffer(
@@ -141,22 +141,22 @@ def replay_row(config: RunConfig) -> Row:
     )
     each = replay.nbytes / (num_tasks * capacity)
     megabytes = 1e-6 * each * num_tasks * config.loop.replay_capacity
-    return Row(what="replay", megabytes=megabytes, processes=0, bytes_per_transition=each)
+    return MemoryRow(what="replay", megabytes=megabytes, processes=0, bytes_per_transition=each)
 
 
-def rows_of(chosen: BenchOptions) -> list[Row]:
+def rows_of(chosen: BenchOptions) -> list[MemoryRow]:
     """One row for each part of a run."""
     config = load(chosen.arguments, "train_mt10")
     peak = measure(chosen)
     parts = {"main": (peak.main, 1), "workers": (peak.workers, peak.num_workers)}
     rows = [
-        Row(what=what, megabytes=1e-6 * size, processes=number, bytes_per_transition=0.0)
+        MemoryRow(what=what, megabytes=1e-6 * size, processes=number, bytes_per_transition=0.0)
         for what, (size, number) in parts.items()
     ]
     return [*rows, replay_row(config)]
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[MemoryRow]) -> Table:
     """The rows for people."""
     shown = Table("what", "MB", "processes", "bytes per transition")
     for row in rows:

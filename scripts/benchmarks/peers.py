@@ -149,7 +149,7 @@ def _check_count(name: str, value: int) -> None:
         raise ConfigError(f"{name} is {value}; it must be at least 1")
 
 
-class Row(TypedDict):
+class PeerRow(TypedDict):
     """One peer."""
 
     what: str
@@ -271,10 +271,10 @@ def measure(members: Mapping[str, Seconds], numbers: range, deadline: float) -> 
     return rounds
 
 
-def summarize(rounds: Rounds) -> list[Row]:
+def summarize(rounds: Rounds) -> list[PeerRow]:
     """One row per peer."""
     return [
-        Row(
+        PeerRow(
             what=name,
             contest=PEERS[name].contest,
             ratio=median(seconds[name] / seconds[OURS] for seconds in rounds),
@@ -286,7 +286,7 @@ def summarize(rounds: Rounds) -> list[Row]:
     ]
 
 
-def bench(chosen: BenchOptions, started: float, console: Console) -> list[Row]:
+def bench(chosen: BenchOptions, started: float, console: Console) -> list[PeerRow]:
     """Measures every contest that has a peer."""
     peers = installed(chosen.peers or tuple(PEERS), console)
     rows = []
@@ -299,7 +299,7 @@ def bench(chosen: BenchOptions, started: float, console: Console) -> list[Row]:
     return rows
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[PeerRow]) -> Table:
     """The rows for people: one line per peer."""
     shown = Table("contest", "peer", "ratio", "ms", "ours ms", title="peer's time over ours")
     for row in rows:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple, TypedDict, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from rich.console import Console
@@ -42,7 +42,7 @@ from scripts.benchmarks.agents import (
     make_batch,
 )
 from scripts.benchmarks.command import check_folder, check_names, parse, run_command, write_rows
-from scripts.benchmarks.figures import save_figures
+from scripts.benchmarks.figures import UpdateRow, save_figures
 
 PROG = "scripts.benchmarks.update"
 PARTS = ("critic", "actor", "update")
@@ -173,23 +173,6 @@ def _check_names(name: str, values: Sequence[str], possible: Sequence[str]) -> N
     check_names(name, values, possible)
 
 
-class Row(TypedDict):
-    """The cost of one part of a method's update."""
-
-    method: str
-    network: str
-    tasks: int
-    rows: int
-    n: int
-    precision: str
-    part: str
-    ratio: float
-    """To the ordinary update of the same network in float32."""
-    ratio_to_equal: float
-    """To the balanced update of the same network with equal weights in float32."""
-    milliseconds: float
-
-
 def measure(chosen: BenchOptions) -> dict[Setting, Times]:
     """Times every variant, one setting after the other: agents take 60 to 120 MB each."""
     seconds = _QUICK_SECONDS / len(chosen.settings) if chosen.quick else math.inf
@@ -237,10 +220,10 @@ def timed_update(agent: TimedSAC, batch: Batch) -> dict[str, float]:
     return agent.stopwatch.read()
 
 
-def summarize(measured: Mapping[Setting, Times], chosen: BenchOptions) -> list[Row]:
+def summarize(measured: Mapping[Setting, Times], chosen: BenchOptions) -> list[UpdateRow]:
     """One row per setting, variant and part."""
     return [
-        Row(
+        UpdateRow(
             method=variant.label,
             network=setting.network,
             tasks=setting.size.tasks,
@@ -265,11 +248,11 @@ def _ratio(rounds: Times, variant: Variant, other: str, part: str) -> float:
     )
 
 
-def table(setting: Setting, rows: Sequence[Row]) -> Table:
+def table(setting: Setting, rows: Sequence[UpdateRow]) -> Table:
     """A setting's rows for people: one line per variant."""
     title = f"network {setting.network}, {setting.size.tasks} tasks"
     shown = Table("method", "n", "precision", *PARTS, "update / equal", "ms", title=title)
-    lines: dict[tuple[str, int, str], dict[str, Row]] = {}
+    lines: dict[tuple[str, int, str], dict[str, UpdateRow]] = {}
     for row in rows:
         if (row["network"], row["tasks"]) == (setting.network, setting.size.tasks):
             key = (row["method"], row["n"], row["precision"])

@@ -10,7 +10,7 @@ import torch
 from mtrl_ntk.errors import ConfigError
 from scripts.benchmarks import gpu as bench_gpu, gpu_updates as bench_gpu_updates
 from scripts.benchmarks.agents import Size
-from scripts.benchmarks.gpu import BenchOptions, Row, main, measure_all, rows_of, table
+from scripts.benchmarks.gpu import BenchOptions, GpuRow, main, measure_all, rows_of, table
 from scripts.benchmarks.gpu_updates import Cost, Setting, best_rate, count_kernels
 from tests.recorder import OperationRecorder
 
@@ -26,7 +26,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def measured(
     messages: list[str], ways: tuple[str, ...], methods: tuple[str, ...] = ("ntkmtl",)
-) -> list[Row]:
+) -> list[GpuRow]:
     chosen = BenchOptions(
         SIZE, methods=methods, ways=ways, precision=("float32",), updates=2, rounds=2
     )

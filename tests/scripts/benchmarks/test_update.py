@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,13 +17,13 @@ from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.experiment.config import defaults
 from mtrl_ntk.rl.networks import NetworkKind
 from mtrl_ntk.rl.sac import Part, make_weighting
-from scripts.benchmarks import figures as bench_figures, update as bench_update
+from scripts.benchmarks import update as bench_update
 from scripts.benchmarks.agents import PlainSAC, Size, Variant, make_agent, make_batch
+from scripts.benchmarks.figures import UpdateRow
 from scripts.benchmarks.update import (
     NETWORKS,
     PARTS,
     BenchOptions,
-    Row,
     Setting,
     main,
     paced,
@@ -38,26 +37,10 @@ ON_SHARED = [
 ]
 
 
-def rows_of(path: Path, *argv: str) -> list[Row]:
+def rows_of(path: Path, *argv: str) -> list[UpdateRow]:
     assert main([*TINY, "--json", str(path / "bench.json"), *argv]) == 0
-    rows: list[Row] = json.loads((path / "bench.json").read_text())
+    rows: list[UpdateRow] = json.loads((path / "bench.json").read_text())
     return rows
-
-
-def a_row(method: str, n: int = 1, **changes: Any) -> Row:  # noqa: ANN401
-    row: Row = {
-        "method": method,
-        "network": "shared",
-        "tasks": 2,
-        "rows": 8,
-        "n": n,
-        "precision": "float32",
-        "part": "update",
-        "ratio": 1.0,
-        "ratio_to_equal": 1.0,
-        "milliseconds": 5.0,
-    }
-    return row | changes  # type: ignore[return-value]
 
 
 def test_writes_one_row_per_method_and_part(
@@ -242,33 +225,6 @@ def test_the_cost_of_more_tasks_is_drawn(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, *options)
     assert [row["tasks"] for row in rows[:: len(PARTS)]] == [1] * 4 + [3] * 4
     assert (folder / "update_by_tasks.png").stat().st_size < 200_000
-    figure = bench_figures.tasks_figure(rows)
-    assert figure is not None
-    low, high = figure.axes[0].get_xlim()
-    assert 0.5 < low < 1
-    assert 3 < high < 6
-    assert [line.get_label() for line in figure.axes[0].lines] == [
-        *["plain", "equal", "ntkmtl", "sequential"],
-    ]
-
-
-def test_a_picture_with_nothing_to_compare_is_left_out(tmp_path: Path) -> None:
-    rows = [a_row("plain"), a_row("equal")]
-    assert bench_figures.save_figures(rows, tmp_path) == []
-
-
-def test_a_method_is_drawn_once_with_its_own_number_of_mini_batches() -> None:
-    rows = [
-        *[a_row("plain"), a_row("ntkmtl", 2, ratio=1.3), a_row("ntkmtl", 1, ratio=1.1)],
-        *[a_row("ntkmtl_sr", 1, ratio=1.2), a_row("ntkmtl_sr", 4, ratio=1.4)],
-        *[a_row("sequential", 8, ratio=9.0), a_row("ntkmtl", 1, network="multi_head")],
-    ]
-    figure = bench_figures.methods_figure("shared", rows)
-    assert figure is not None
-    (axes,) = figure.axes
-    labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels == ["plain", "ntkmtl", "ntkmtl_sr, n = 4", "sequential, n = 8"]
-    assert {text.get_text() for text in axes.texts} == {"1.00", "1.10", "1.40", "9.00"}
 
 
 @pytest.mark.slow
