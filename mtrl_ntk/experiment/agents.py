@@ -52,10 +52,10 @@ def _require_memory(config: SacConfig, num_tasks: int, device: torch.device) -> 
 
     Counts what there is at least: hidden layers, with a copy that follows and Adam's two moments.
     """
-    embedding_dim = config.embedding_dim if config.network == "task_embedding" else 0
-    copies = num_tasks if config.network == "independent" else 1
-    inputs = OBSERVATION_DIM + embedding_dim + (config.depth - 1) * config.width
-    weights = copies * config.width * inputs + num_tasks * embedding_dim
+    architecture = config.architecture(num_tasks)
+    inputs = OBSERVATION_DIM + architecture.vector_dim + (config.depth - 1) * config.width
+    hidden = max(architecture.hidden_copies, 1) * config.width * inputs
+    weights = hidden + num_tasks * architecture.vector_dim
     needed = _NETWORKS * weights * 4 * torch.float32.itemsize
     available = free_memory(device)
     if needed > available:

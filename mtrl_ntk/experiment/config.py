@@ -29,7 +29,7 @@ from mtrl_ntk.experiment.options.values import shown
 from mtrl_ntk.experiment.options.yaml_files import read_values
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.envs.task_env import task_names
-from mtrl_ntk.rl.networks import why_not
+from mtrl_ntk.rl.networks import NETWORK_KINDS, why_not
 from mtrl_ntk.rl.sac import SacConfig
 
 NEWEST = Path("newest")
@@ -146,8 +146,8 @@ def _check_together(config: RunConfig) -> None:
         f"kernel_minibatches is {loop.kernel_minibatches}; it must divide batch_size, "
         f"{sac.batch_size}": not diagnosed or sac.batch_size % loop.kernel_minibatches == 0,
         f"kernel_every is {loop.kernel_every}; it must be 0, since the network "
-        "independent shares nothing that a kernel could compare": (
-            not diagnosed or sac.network != "independent"
+        f"{sac.network} shares nothing that a kernel could compare": (
+            not diagnosed or not sac.shares.shares_nothing
         ),
     }
     for message, holds in rules.items():
@@ -223,10 +223,8 @@ def method_of(values: Mapping[Any, Any]) -> str:
 
 def defaults(method: str) -> RunConfig:
     """The defaults of a method: those of all, on a network that it can balance."""
-    needs_heads = METHODS[method].needs_representation
-    return RunConfig(
-        method=method, sac=SacConfig(network="multi_head" if needs_heads else "shared")
-    )
+    network = next(kind for kind in NETWORK_KINDS if why_not(METHODS[method], kind) is None)
+    return RunConfig(method=method, sac=SacConfig(network=network))
 
 
 def known_options(method: str) -> list[Option]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,6 @@ from mtrl_ntk.balancing.ensemble import lay_side_by_side, together
 from mtrl_ntk.balancing.layers import TaskEmbedding, TaskLayerNorm, TaskLinear
 from mtrl_ntk.balancing.tape import ApplyLayer
 
-NetworkKind = Literal["shared", "task_embedding", "multi_head", "independent"]
-"""What the tasks share: see :class:`Architecture`."""
-
 
 @dataclass(frozen=True)
 class Architecture:
@@ -27,32 +24,45 @@ class Architecture:
 
     num_tasks: int
     """Number of tasks."""
-    kind: NetworkKind = "shared"
-    """``shared``: everything is shared, the inputs hold a one-hot task id. ``task_embedding``: the
-    same with a learned vector in place of the id. ``multi_head``: ``shared`` with a last layer per
-    task. ``independent``: a network per task, which needs no id."""
+    kind: str = "shared"
+    """What the tasks share: a name in :data:`NETWORK_KINDS`."""
     width: int = 400
     """Units of each hidden layer."""
     depth: int = 3
     """Hidden layers."""
     embedding_dim: int = 50
-    """Features of a task's vector."""
+    """Features of a task's vector, in the kinds that have one."""
     layer_norm: bool = False
     """Normalise each hidden layer before its activation."""
 
     @property
+    def shares(self) -> NetworkKind:
+        """What the tasks share."""
+        return NETWORK_KINDS[self.kind]
+
+    @property
     def id_dim(self) -> int:
         """Input features that name the task by a constant."""
-        return self.num_tasks if self.kind in ("shared", "multi_head") else 0
+        return self.num_tasks if self.shares.one_hot_id else 0
 
+    @property
+    def vector_dim(self) -> int:
+        """Input features that name the task by a learned vector."""
+        return self.embedding_dim if self.shares.vectors else 0
 
-def why_not(method: type[Weighting], kind: NetworkKind) -> str | None:
-    """Says in a line why a balancing method cannot balance a kind of network, or None if it can."""
-    if kind == "independent" and method.balances:
-        return "the network independent shares nothing to balance; use --method equal"
-    if kind != "multi_head" and method.needs_representation:
-        return "it needs shared features that heads read; use --network multi_head"
-    return None
+    @property
+    def hidden_copies(self) -> int:
+        """Copies of each hidden layer, one per task; zero for one that all tasks share."""
+        return self.num_tasks if self.shares.own_hidden_layers else 0
+
+    @property
+    def head_copies(self) -> int:
+        """Copies of the last layer, one per task; zero for one that all tasks share."""
+        return self.num_tasks if self.shares.own_heads else 0
+
+    def network(self, input_dim: int, output_dim: int) -> nn.Module:
+        """Makes a network of this shape; ``input_dim`` includes the one-hot task id."""
+        return self.shares.network(input_dim, output_dim, self)
 
 
 class MLP(nn.Module):
@@ -69,19 +79,16 @@ class MLP(nn.Module):
 
     def __init__(self, input_dim: int, output_dim: int, architecture: Architecture) -> None:
         super().__init__()
-        kind, num_tasks = architecture.kind, architecture.num_tasks
-        embedding_dim = architecture.embedding_dim if kind == "task_embedding" else 0
-        self.embedding = TaskEmbedding(num_tasks, embedding_dim) if embedding_dim else None
-        dims = [input_dim + embedding_dim] + [architecture.width] * architecture.depth
-        hidden_copies = num_tasks if kind == "independent" else 0
+        vector_dim, copies = architecture.vector_dim, architecture.hidden_copies
+        self.embedding = TaskEmbedding(architecture.num_tasks, vector_dim) if vector_dim else None
+        dims = [input_dim + vector_dim] + [architecture.width] * architecture.depth
         self.layers = nn.Sequential()
         for fan_in, fan_out in pairwise(dims):
-            self.layers.append(_linear(fan_in, fan_out, hidden_copies))
+            self.layers.append(_linear(fan_in, fan_out, copies))
             if architecture.layer_norm:
-                self.layers.append(_layer_norm(fan_out, hidden_copies))
+                self.layers.append(_layer_norm(fan_out, copies))
             self.layers.append(nn.ReLU())
-        head_copies = num_tasks if kind in ("multi_head", "independent") else 0
-        self.layers.append(_linear(dims[-1], output_dim, head_copies))
+        self.layers.append(_linear(dims[-1], output_dim, architecture.head_copies))
 
     def forward(self, inputs: Tensor, apply: ApplyLayer = apply_layer) -> Tensor:
         """Maps ``[tasks, batch, input_dim]`` to ``[tasks, batch, output_dim]``.
@@ -126,6 +133,47 @@ def _linear(input_dim: int, output_dim: int, num_copies: int) -> nn.Module:
 
 def _layer_norm(dim: int, num_copies: int) -> nn.Module:
     return TaskLayerNorm(num_copies, dim) if num_copies else nn.LayerNorm(dim)
+
+
+@dataclass(frozen=True)
+class NetworkKind:
+    """What the tasks share of a network: all that a row does not give each task for its own."""
+
+    one_hot_id: bool = False
+    """The inputs hold a one-hot task id."""
+    vectors: bool = False
+    """The inputs hold a learned vector of each task's own."""
+    own_hidden_layers: bool = False
+    """Each task has hidden layers of its own."""
+    own_heads: bool = False
+    """Each task has a last layer of its own."""
+    network: type[nn.Module] = MLP
+    """The class, made and called as an MLP is: its layers in the order of its parameters, through
+    ``apply``. Twin critics of another class are never joined."""
+
+    @property
+    def shares_nothing(self) -> bool:
+        """Whether it is as many networks as there are tasks."""
+        return self.own_hidden_layers and self.own_heads
+
+
+NETWORK_KINDS: dict[str, NetworkKind] = {
+    "shared": NetworkKind(one_hot_id=True),
+    "task_embedding": NetworkKind(vectors=True),
+    "multi_head": NetworkKind(one_hot_id=True, own_heads=True),
+    "independent": NetworkKind(own_hidden_layers=True, own_heads=True),
+}
+"""The kinds of network by name."""
+
+
+def why_not(method: type[Weighting], kind: str) -> str | None:
+    """Says in a line why a balancing method cannot balance a kind of network, or None if it can."""
+    shares = NETWORK_KINDS[kind]
+    if shares.shares_nothing and method.balances:
+        return f"the network {kind} shares nothing to balance; use --method equal"
+    if method.needs_representation and (shares.own_hidden_layers or not shares.own_heads):
+        return "it needs shared features that heads read; use --network multi_head"
+    return None
 
 
 class TaskConditioning(nn.Module):
@@ -181,7 +229,7 @@ class Actor(nn.Module):
         super().__init__()
         self.log_std_bounds = log_std_bounds
         self.condition = TaskConditioning(architecture.num_tasks, architecture.id_dim)
-        self.mlp = MLP(observation_dim + architecture.id_dim, 2 * action_dim, architecture)
+        self.mlp = architecture.network(observation_dim + architecture.id_dim, 2 * action_dim)
 
     def forward(
         self, observations: Tensor, apply: ApplyLayer = apply_layer
@@ -239,17 +287,18 @@ class TwinCritic(nn.Module):
         super().__init__()
         self.condition = TaskConditioning(architecture.num_tasks, architecture.id_dim)
         input_dim = observation_dim + action_dim + architecture.id_dim
-        self.mlps = nn.ModuleList(MLP(input_dim, 1, architecture) for _ in range(2))
+        self.mlps = nn.ModuleList(architecture.network(input_dim, 1) for _ in range(2))
         self._joint: JointLayers | None = None
 
     def join(self) -> None:
-        """Applies both networks as one from now on: every layer is one batched product.
+        """Applies both networks, if they are MLPs, as one: every layer is one batched product.
 
         On a GPU, which one of these products does not fill, two take the time of one. On a CPU
         nothing is gained.
         """
-        lay_side_by_side(self.mlps)
-        self._joint = _joint_layers(list(self.mlps))
+        if all(type(mlp) is MLP for mlp in self.mlps):
+            lay_side_by_side(self.mlps)
+            self._joint = _joint_layers(list(self.mlps))
 
     def forward(
         self, observations: Tensor, actions: Tensor, apply: ApplyLayer = apply_layer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,7 +28,14 @@ from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.balancing.tape import ApplyLayer
 from mtrl_ntk.rl import losses
 from mtrl_ntk.rl.adam import Adam
-from mtrl_ntk.rl.networks import Actor, Architecture, NetworkKind, PolicySample, TwinCritic
+from mtrl_ntk.rl.networks import (
+    NETWORK_KINDS,
+    Actor,
+    Architecture,
+    NetworkKind,
+    PolicySample,
+    TwinCritic,
+)
 from mtrl_ntk.rl.precision import Precision, layers_in
 from mtrl_ntk.rl.types import Batch, Metrics
 
@@ -53,7 +60,7 @@ class SacConfig:
     """Adam's denominator term."""
     max_grad_norm: float = 1.0
     """Global gradient norm to which actor and critic are clipped; 0 turns clipping off."""
-    network: NetworkKind = "shared"
+    network: str = field(default="shared", metadata={"choices": NETWORK_KINDS})
     """What tasks share: all (shared: one-hot id; task_embedding), the trunk, or nothing."""
     embedding_dim: int = 50
     """Features of each task's vector with the network task_embedding."""
@@ -77,6 +84,15 @@ class SacConfig:
     """Of the layers' products while learning: bf16 is inexact and fast, tf32 the same on CUDA."""
     reward_scale: float = 1.0
     """Factor on the rewards that the critic learns from; logged returns stay unscaled."""
+
+    @property
+    def shares(self) -> NetworkKind:
+        """What the tasks share of the networks."""
+        return NETWORK_KINDS[self.network]
+
+    def architecture(self, num_tasks: int) -> Architecture:
+        """Shape of the actor's network, and of the critics' but for their layer normalisation."""
+        return Architecture(num_tasks, self.network, self.width, self.depth, self.embedding_dim)
 
 
 Part = Literal["critic", "actor"]
@@ -160,9 +176,7 @@ class MultiTaskSAC:
         self, num_tasks: int, observation_dim: int, action_dim: int, seed: int
     ) -> None:
         config = self.config
-        architecture = Architecture(
-            num_tasks, config.network, config.width, config.depth, config.embedding_dim
-        )
+        architecture = config.architecture(num_tasks)
         # The initialisers draw from the global stream: it is forked so as to leave no trace.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -377,8 +391,8 @@ class MultiTaskSAC:
         log_temperature = self.log_temperature.expand(self._noise_dims[0])
         task_losses = losses.temperature_loss(log_temperature, log_probs, self.target_entropy)
         # As for the networks: where nothing is shared, each task has a loss, not a share in a mean.
-        independent = self.config.network == "independent"
-        loss = task_losses.sum() if independent else task_losses.mean()
+        apart = self.config.shares.shares_nothing
+        loss = task_losses.sum() if apart else task_losses.mean()
         (gradient,) = torch.autograd.grad(loss, [self.log_temperature])
         assert self.log_temperature.grad is not None
         self.log_temperature.grad.copy_(gradient)

@@ -26,7 +26,7 @@ from mtrl_ntk.balancing import (
 )
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.rl.envs.heap import keep_freed_memory
-from mtrl_ntk.rl.networks import NetworkKind, why_not
+from mtrl_ntk.rl.networks import why_not
 from mtrl_ntk.rl.precision import Precision
 from mtrl_ntk.rl.sac import MultiTaskSAC, Part, SacConfig, make_weighting
 from mtrl_ntk.rl.types import Batch, Metrics
@@ -78,7 +78,7 @@ class Variant(NamedTuple):
         """Names of the method's options."""
         return {field.name for field in fields(self.method.config_class)}
 
-    def fits(self, network: NetworkKind) -> bool:
+    def fits(self, network: str) -> bool:
         """Whether it can be measured on a kind of network."""
         if self.name == SEQUENTIAL:
             return network == "shared"
@@ -204,9 +204,7 @@ def _without_tape(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(argument for argument in arguments if not isinstance(argument, Tape))
 
 
-def make_agent(
-    variant: Variant, size: Size, network: NetworkKind, device: torch.device | str
-) -> TimedSAC:
+def make_agent(variant: Variant, size: Size, network: str, device: torch.device | str) -> TimedSAC:
     """Makes an untrained agent, in a process that keeps memory as train_mt10's does."""
     keep_freed_memory()
     return (PlainSAC if variant.name == PLAIN else TimedSAC)(

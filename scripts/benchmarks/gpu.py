@@ -26,7 +26,7 @@ from rich.table import Table
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.rl.cuda_graph import CudaRecorder, Recorder
-from mtrl_ntk.rl.networks import NetworkKind
+from mtrl_ntk.rl.networks import NETWORK_KINDS
 from mtrl_ntk.rl.precision import Precision, set_products
 from scripts.benchmarks.agents import EQUAL, PLAIN, Size, Variant
 from scripts.benchmarks.command import check_folder, check_names, parse, run_command, write_rows
@@ -46,7 +46,7 @@ class BenchOptions:
 
     size: Size = field(default_factory=Size)
     """Size"""
-    network: NetworkKind = "shared"
+    network: str = field(default="shared", metadata={"choices": NETWORK_KINDS})
     """What the tasks share."""
     methods: tuple[str, ...] = ("ntkmtl",)
     """Methods besides plain and equal."""

@@ -16,7 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtrl_ntk.experiment.logs.metrics import MetricMeans
 from mtrl_ntk.experiment.training.learner import Learner
 from mtrl_ntk.rl.cuda_graph import Recorder
-from mtrl_ntk.rl.networks import NetworkKind
 from mtrl_ntk.rl.precision import Precision
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from scripts.benchmarks.agents import ACTION_DIM, OBSERVATION_DIM, Size, Variant, make_agent
@@ -69,7 +68,7 @@ def make_learner(
     name: str,
     setting: Setting,
     size: Size,
-    network: NetworkKind,
+    network: str,
     device: torch.device,
     recorder: Recorder | None = None,
 ) -> Learner:

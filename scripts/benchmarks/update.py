@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -28,7 +28,7 @@ from rich.table import Table
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.options.sections import Device
-from mtrl_ntk.rl.networks import NetworkKind
+from mtrl_ntk.rl.networks import NETWORK_KINDS
 from mtrl_ntk.rl.precision import Precision
 from mtrl_ntk.rl.types import Batch
 from scripts.benchmarks.agents import (
@@ -46,7 +46,7 @@ from scripts.benchmarks.figures import UpdateRow, save_figures
 
 PROG = "scripts.benchmarks.update"
 PARTS = ("critic", "actor", "update")
-NETWORKS: tuple[NetworkKind, ...] = get_args(NetworkKind)
+NETWORKS: tuple[str, ...] = tuple(NETWORK_KINDS)
 NAMES = (*METHODS, SEQUENTIAL)
 KERNELS = ("loss", "output")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
@@ -58,7 +58,7 @@ _QUICK_SECONDS = 36.0
 class Setting(NamedTuple):
     """What all variants have in common that are compared with one another."""
 
-    network: NetworkKind
+    network: str
     size: Size
 
 
@@ -127,7 +127,7 @@ class BenchOptions:
         return [Setting(kind, size) for size in sizes for kind in self.kinds]
 
     @property
-    def kinds(self) -> list[NetworkKind]:
+    def kinds(self) -> list[str]:
         """The kinds of network."""
         return [kind for kind in NETWORKS if kind in self.networks]
 
@@ -136,7 +136,7 @@ class BenchOptions:
         """Numbers of the rounds; those below zero do not count."""
         return range(-1 if self.quick else -2, self.rounds)
 
-    def variants(self, network: NetworkKind) -> list[Variant]:
+    def variants(self, network: str) -> list[Variant]:
         """What is measured on a kind of network, plain and equal first."""
         names = dict.fromkeys((PLAIN, EQUAL, *(self.methods or NAMES)))
         found = {Variant(name): None for name in (PLAIN, EQUAL)} | dict.fromkeys(

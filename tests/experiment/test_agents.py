@@ -13,14 +13,17 @@ import torch
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.balancing.methods.equal import Equal
 from mtrl_ntk.balancing.methods.ntkmtl import NTKMTL
-from mtrl_ntk.errors import UserError
+from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.experiment.agents import load_agent, make_agent, policy_of
 from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError, save_checkpoint
-from mtrl_ntk.experiment.config import RunConfig, defaults
+from mtrl_ntk.experiment.config import RunConfig, defaults, from_dict
 from mtrl_ntk.experiment.devices import resolve_device, stream_seed
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
+from mtrl_ntk.rl.networks import NETWORK_KINDS
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
+from mtrl_ntk.rl.types import Batch
+from tests.rl.network_kinds import MORE_KINDS
 
 TASKS, COPIES = 2, 3
 CPU = torch.device("cpu")
@@ -127,6 +130,28 @@ def test_a_policy_maps_arrays_to_actions() -> None:
     first, second = noisy(observations), noisy(observations)
     assert (first != second).any()
     assert np.abs([first, second]).max() <= 1
+
+
+@pytest.mark.parametrize("kind", MORE_KINDS)
+def test_a_new_kind_of_network_is_a_row_of_the_table(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"method": "ntkmtl", "network": kind, "batch_size": 4, "width": 8, "depth": 2}
+    with pytest.raises(ConfigError, match="it must be one of shared, task_embedding,"):
+        from_dict(settings)
+    monkeypatch.setitem(NETWORK_KINDS, kind, MORE_KINDS[kind])
+    agent = make_agent(from_dict(settings), TASKS, CPU)
+    agent.join_critics()
+    before = {name: tensor.clone() for name, tensor in agent.state_dict().items()}
+    observations = torch.randn(TASKS, 4, OBSERVATION_DIM)
+    actions, rewards = torch.rand(TASKS, 4, ACTION_DIM), torch.randn(TASKS, 4)
+    batch = Batch(observations, actions, rewards, -observations, torch.zeros(TASKS, 4))
+    metrics = agent.update(batch)
+    assert not metrics["skipped/critic"].any()
+    assert not metrics["skipped/actor"].any()
+    after = agent.state_dict()
+    same = [name for name, tensor in before.items() if torch.equal(tensor, after[name])]
+    assert [name for name in same if name.startswith(("actor.", "critic."))] == []
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from mtrl_ntk.balancing import Weighting
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.rl import sac
-from mtrl_ntk.rl.networks import NetworkKind, why_not
+from mtrl_ntk.rl.networks import NETWORK_KINDS, why_not
 from mtrl_ntk.rl.sac import Part
 
 TASKS = 3
-COMBINATIONS: list[tuple[str, NetworkKind]] = [
+COMBINATIONS: list[tuple[str, str]] = [
     (method, network)
     for method in METHODS
-    for network in get_args(NetworkKind)
+    for network in NETWORK_KINDS
     if why_not(METHODS[method], network) is None
 ]
 """Every method with every network that it can balance."""

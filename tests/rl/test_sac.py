@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from mtrl_ntk.balancing import apply_layer, sequential_jacobian
 from mtrl_ntk.balancing.ensemble import Ensemble
 from mtrl_ntk.balancing.methods import METHODS
-from mtrl_ntk.rl.networks import NetworkKind, tanh_gaussian_log_prob
+from mtrl_ntk.rl.networks import tanh_gaussian_log_prob
 from mtrl_ntk.rl.sac import MultiTaskSAC, Noise, Part, SacConfig
 from mtrl_ntk.rl.types import Batch
 from tests.device import (
@@ -42,7 +42,7 @@ every_method = pytest.mark.parametrize(
 
 def make_agent(
     method: str = "equal",
-    network: NetworkKind = "shared",
+    network: str = "shared",
     *,
     dtype: torch.dtype = torch.float64,
     **kwargs: Any,  # noqa: ANN401
@@ -173,7 +173,7 @@ sequential_combinations = [pair for pair in COMBINATIONS if pair[0] != "ntkmtl_s
 @pytest.mark.parametrize(("method", "network"), sequential_combinations)
 @pytest.mark.parametrize("critic_layer_norm", [False, True])
 def test_one_backward_pass_gives_the_parameters_of_many(
-    method: str, network: NetworkKind, *, critic_layer_norm: bool
+    method: str, network: str, *, critic_layer_norm: bool
 ) -> None:
     factored = make_agent(method, network, critic_layer_norm=critic_layer_norm)
     reference = make_agent(
@@ -188,7 +188,7 @@ def test_one_backward_pass_gives_the_parameters_of_many(
 
 
 @every_method
-def test_same_seed_same_agent(method: str, network: NetworkKind) -> None:
+def test_same_seed_same_agent(method: str, network: str) -> None:
     first, second = make_agent(method, network), make_agent(method, network)
     for _ in range(3):
         batch = make_batch()
@@ -205,9 +205,7 @@ def test_making_an_agent_leaves_the_global_stream_alone() -> None:
 
 @every_method
 @pytest.mark.parametrize("field", range(5))
-def test_a_broken_task_leaves_the_others_learning(
-    method: str, network: NetworkKind, field: int
-) -> None:
+def test_a_broken_task_leaves_the_others_learning(method: str, network: str, field: int) -> None:
     agent, batch = make_agent(method, network), make_batch()
     batch[field][1, 0] = torch.nan
     before = deepcopy(agent.state_dict())
@@ -280,7 +278,7 @@ def test_the_jacobian_is_that_of_the_update(num_minibatches: int) -> None:
 
 
 @every_method
-def test_a_jacobian_leaves_the_agent_as_it_is(method: str, network: NetworkKind) -> None:
+def test_a_jacobian_leaves_the_agent_as_it_is(method: str, network: str) -> None:
     inspected, plain = make_agent(method, network), make_agent(method, network)
     for _ in range(3):
         batch = make_batch()
@@ -344,7 +342,7 @@ def test_state_goes_round_and_foreign_state_is_refused() -> None:
 )
 @pytest.mark.parametrize("critic_layer_norm", [False, True])
 def test_joined_critics_learn_the_same(
-    method: str, network: NetworkKind, *, critic_layer_norm: bool
+    method: str, network: str, *, critic_layer_norm: bool
 ) -> None:
     apart, joined = (
         make_agent(method, network, critic_layer_norm=critic_layer_norm) for _ in range(2)
@@ -421,7 +419,7 @@ def test_averaging_the_policy_does_not_change_what_is_learnt() -> None:
 
 
 @every_method
-def test_an_update_never_waits_for_the_device(method: str, network: NetworkKind) -> None:
+def test_an_update_never_waits_for_the_device(method: str, network: str) -> None:
     agent, batch = make_agent(method, network, dtype=torch.float32), make_batch(torch.float32)
     agent.join_critics()
     agent.update(batch)
@@ -451,7 +449,7 @@ def test_the_device_checks_can_fail() -> None:
 
 @every_method
 def test_an_update_keeps_to_its_device(
-    method: str, network: NetworkKind, monkeypatch: pytest.MonkeyPatch
+    method: str, network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The meta device has no random streams, and needs none: the noise is passed in.
     monkeypatch.setattr(torch, "Generator", GeneratorForAnyDevice)

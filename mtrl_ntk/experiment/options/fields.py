@@ -13,7 +13,8 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeVar, get_type_hints
+from operator import getitem
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.options.values import convert, shown
@@ -56,9 +57,12 @@ def options(config: object, section: str = "Options") -> list[Option]:
         if is_dataclass(value):
             found += options(value, section=doc.removesuffix("."))
             continue
+        # A table says what is possible, at the time that it is asked.
+        names = field.metadata.get("choices")
+        annotation = types[field.name] if names is None else getitem(Literal, tuple(names))
         flags = field.metadata.get("flags", ("--" + field.name.replace("_", "-"),))
         rest = {key: field.metadata[key] for key in ("alone", "one_value") if key in field.metadata}
-        found.append(Option(field.name, types[field.name], value, doc, section, flags, **rest))
+        found.append(Option(field.name, annotation, value, doc, section, flags, **rest))
     return found
 
 

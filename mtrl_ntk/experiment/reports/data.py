@@ -99,7 +99,7 @@ class Method:
     @property
     def is_single_task(self) -> bool:
         """Whether every task has networks of its own."""
-        return self.runs[0].config.sac.network == "independent"
+        return self.runs[0].config.sac.shares.shares_nothing
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -277,7 +277,7 @@ def _settings(run: Run) -> dict[str, object]:
 
 def base_name(run: Run) -> str:
     """The balancing method's name, or that of single-task runs."""
-    return SINGLE_TASK if run.config.sac.network == "independent" else run.config.method
+    return SINGLE_TASK if run.config.sac.shares.shares_nothing else run.config.method
 
 
 def _setting(name: str, value: object) -> str:

@@ -15,7 +15,6 @@ from torch.testing import assert_close
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.experiment.config import defaults
-from mtrl_ntk.rl.networks import NetworkKind
 from mtrl_ntk.rl.sac import Part, make_weighting
 from scripts.benchmarks import update as bench_update
 from scripts.benchmarks.agents import PlainSAC, Size, Variant, make_agent, make_batch
@@ -145,7 +144,7 @@ def test_methods_balance_the_networks_that_they_balance_in_a_run(method: str, pa
 
 
 @pytest.mark.parametrize("network", ["shared", "task_embedding", "multi_head"])
-def test_plain_learns_what_equal_weights_learn(network: NetworkKind) -> None:
+def test_plain_learns_what_equal_weights_learn(network: str) -> None:
     batch = make_batch(SIZE, "cpu")
     plain, equal = (make_agent(Variant(name), SIZE, network, "cpu") for name in ("plain", "equal"))
     before = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
