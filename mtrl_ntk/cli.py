@@ -10,11 +10,11 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
-from mtrl_ntk.errors import ConfigError, Interrupted, RunFailed, UserError
+from mtrl_ntk.errors import ConfigError, Interrupted, RunFailed, UserError, show_line
 from mtrl_ntk.experiment.evaluation.options import ScoringOptions
 from mtrl_ntk.experiment.files.outages import OutageWarning
 from mtrl_ntk.experiment.options.fields import options, updated
@@ -164,30 +164,41 @@ def _run(prog: str, command: Callable[[list[str], str], None]) -> None:
             else:
                 command(sys.argv[1:], prog)
     except Interrupted as stop:
-        print(f"{prog}: {stop}", file=sys.stderr)
+        show_line(f"{prog}: {stop}")
         sys.exit(stop.exit_code)
     except UserError as error:
-        print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
+        show_line(f"{prog}: error: {_one_line(error)}")
         sys.exit(2)
     except RunFailed as error:
-        print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
+        show_line(f"{prog}: error: {_one_line(error)}")
         sys.exit(1)
     except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
+        show_line(f"{prog}: interrupted")
         sys.exit(130)
+    finally:
+        _let_go_of(sys.stdout)
+        _let_go_of(sys.stderr)
+
+
+def _let_go_of(stream: TextIO) -> None:
+    """Drops what cannot be written any more; the exit code would else be that of the attempt."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _print_completion(argv: list[str], prog: str) -> None:
     from mtrl_ntk.experiment.completion import completion, completion_asked_for
+    from mtrl_ntk.experiment.logs.progress import print_lines
 
     if shell := completion_asked_for(argv):
-        print(completion(prog, shell))
+        print_lines([completion(prog, shell)])
 
 
 def _show_warning(prog: str, message: Warning | str, *_: object) -> None:
     """Shows a warning as one line, without the place in the code that it comes from."""
-    with suppress(OSError):  # the log of the output may be on the very disk that is full
-        print(f"{prog}: warning: {_one_line(message)}", file=sys.stderr)
+    show_line(f"{prog}: warning: {_one_line(message)}")
 
 
 def _one_line(message: object) -> str:

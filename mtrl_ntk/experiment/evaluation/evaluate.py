@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mtrl_ntk.errors import UserError
+from mtrl_ntk.errors import UserError, show_line
 from mtrl_ntk.experiment.agents import Trained, load_trained, policy_on
 from mtrl_ntk.experiment.evaluation.episodes import (
     Episodes,
@@ -71,7 +70,7 @@ def _no_video(options: ScoringOptions, error: RenderingError) -> None:
     """Goes on without a video, with a line that says why, unless that is not wanted."""
     if options.video_strict:
         raise error
-    print(f"no video: {' '.join(str(error).split())}", file=sys.stderr)
+    show_line(f"no video: {' '.join(str(error).split())}")
 
 
 def _make_folder(asked: Path | None, trained: Trained) -> Path:

@@ -9,10 +9,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TextIO, cast
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -21,6 +20,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.files.outages import Outages
 from mtrl_ntk.experiment.types import EvaluationResult
 
 if TYPE_CHECKING:
@@ -188,8 +189,7 @@ class Progress:
 
     def _print(self, text: str) -> None:
         # soft_wrap keeps a long path in one piece, to be copied; a path may hold [brackets].
-        with suppress(OSError):  # the output may go to a full disk
-            self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(text), soft_wrap=True)
 
     def _line(self) -> str:
         parts = [
@@ -267,9 +267,56 @@ class Progress:
 
 
 def standard_output() -> Console:
-    """Returns a console that animates and colours on a terminal only."""
+    """Returns a console that animates and colours on a terminal only, and that nothing can end."""
     # FORCE_COLOR, which many CI services set, would have rich animate a log file.
-    return Console(force_terminal=sys.stdout.isatty())
+    is_terminal = sys.stdout.isatty()
+    return Console(file=cast("IO[str]", _Undaunted(sys.stdout)), force_terminal=is_terminal)
+
+
+class _Undaunted:
+    """A stream whose end is no end of the work: what cannot be written to it is left out.
+
+    Its reader may have gone, as after ``| head`` or a Ctrl-C that ``| tee`` got as well, its
+    terminal may be closed, its disk full. Rich would end the process, with nothing saved.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._outages = stream, Outages()
+
+    def write(self, text: str) -> int:
+        def write() -> None:
+            self._stream.write(text)
+            self._stream.flush()
+
+        self._outages.attempt("the output", write, "the work goes on without showing it")
+        return len(text)
+
+    def flush(self) -> None:
+        """Has nothing to do: every text is written at once."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Prints lines, each at once, as long as anybody reads them: after ``| head`` nobody does.
+
+    Raises:
+        UserError: If they cannot be written, as on a full disk.
+    """
+    for line in lines:
+        if not _is_printed(line):
+            return
+
+
+def _is_printed(line: str) -> bool:
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        return False
+    except OSError as error:
+        raise UserError(f"cannot write the output: {error.strerror}") from error
+    return True
 
 
 def _result_table(result: EvaluationResult) -> Table:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
-from rich.text import Text
 
 from mtrl_ntk.experiment.config import to_dict
-from mtrl_ntk.experiment.logs.progress import format_duration, standard_output
+from mtrl_ntk.experiment.logs.progress import format_duration, print_lines
 from mtrl_ntk.experiment.options.fields import updated
 from mtrl_ntk.experiment.sweeps.runs import Found, JobsPlan, SweepRun, saved_step
 from mtrl_ntk.experiment.training.costs import rehearse
@@ -47,20 +46,21 @@ def count(number: int, thing: str) -> str:
 
 def show_plan(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Found]) -> None:
     """Prints the runs, their folders, settings and shares of the machine."""
-    console = standard_output()
+    print_lines(_description(runs, plan, states))
 
-    def say(text: str) -> None:
-        console.print(Text(text), soft_wrap=True)
 
-    say(sharing(runs, plan, states))
-    say(_estimate(runs, plan, states))
+def _description(
+    runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Found]
+) -> Iterator[str]:
+    yield sharing(runs, plan, states)
+    yield _estimate(runs, plan, states)
     width = max(len(run.name) for run in runs)
     for run in runs:
-        say(f"  {states[run.name]:<11}  {run.name:<{width}}  {run.folder}")
+        yield f"  {states[run.name]:<11}  {run.name:<{width}}  {run.folder}"
     common, own = _settings(runs, plan)
-    say(f"\nsettings of all runs:\n{_as_yaml(common)}")
+    yield f"\nsettings of all runs:\n{_as_yaml(common)}"
     for name, values in own.items():
-        say(f"also of {name}:\n{_as_yaml(values)}")
+        yield f"also of {name}:\n{_as_yaml(values)}"
 
 
 def _estimate(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Found]) -> str:

@@ -14,7 +14,7 @@ from mtrl_ntk.experiment.checkpoints.run_state import counters_of
 from mtrl_ntk.experiment.config import RunConfig, defaults, to_dict
 from mtrl_ntk.experiment.evaluation.episodes import protocol
 from mtrl_ntk.experiment.logs.logger import refuse_taken
-from mtrl_ntk.experiment.logs.progress import format_duration
+from mtrl_ntk.experiment.logs.progress import format_duration, print_lines
 from mtrl_ntk.experiment.training.costs import Costs, rehearse
 from mtrl_ntk.experiment.training.disk_space import free_space, size_text
 from mtrl_ntk.experiment.training.run import folder_of
@@ -31,17 +31,17 @@ def show_what_a_run_would_be(config: RunConfig) -> None:
     if start is None:
         refuse_taken(run_dir)
     done = counters_of(start.found).vector_steps if start and start.found else 0
-    print("\n".join(_settings(config)))
-    _comment(f"run folder: {run_dir}" + (f", going on after {done} steps" if done else ""))
-    _comment("protocol:")
+    print_lines(_description(config, run_dir, done))
+
+
+def _description(config: RunConfig, run_dir: Path, done: int) -> Iterator[str]:
+    yield from _settings(config)
+    yield f"# run folder: {run_dir}" + (f", going on after {done} steps" if done else "")
+    yield "# protocol:"
     for line in _lines(protocol(config.env, config.evaluation)):
-        _comment(f"  {line}")
+        yield f"#   {line}"
     for line in estimate(rehearse(config, done), run_dir):
-        _comment(line)
-
-
-def _comment(line: str) -> None:
-    print(f"# {line}", flush=True)
+        yield f"# {line}"
 
 
 def _settings(config: RunConfig) -> Iterator[str]:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 _SAME_REQUEST_S = 0.3
 
 
 class StopRequest:
-    """Takes the first SIGINT, SIGTERM or SIGUSR1 for a request; a second ends the process at once.
+    """Takes the first SIGINT, SIGTERM, SIGUSR1 or SIGHUP for a request; a second ends the process.
 
-    A context manager. Where signals cannot be handled, outside of the main thread, there never is
-    a request.
+    A context manager. A SIGHUP that is ignored, as under ``nohup``, goes on being ignored. Where
+    signals cannot be handled, outside of the main thread, there never is a request.
 
     Args:
         at_the_end: Called before a second signal ends the process.
@@ -41,7 +41,11 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             # Windows has no SIGUSR1.
             known = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-            self._before = {number: signal.signal(number, self._receive) for number in known}
+            self._before = {
+                number: signal.signal(number, self._receive)
+                for number in known
+                if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN
+            }
         return self
 
     def __exit__(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mtrl_ntk.errors import UserError
+from mtrl_ntk.errors import UserError, show_line
 
 VARIABLE = "MUJOCO_GL"
 """Environment variable by which MuJoCo and Gymnasium choose an OpenGL."""
@@ -47,7 +47,7 @@ def drop_broken_backend() -> None:
     reason = _why_not(named, _IMPORT)
     if reason is not None:
         del os.environ[VARIABLE]
-        print(f"{VARIABLE}={named} does not work here and is ignored: {reason}", file=sys.stderr)
+        show_line(f"{VARIABLE}={named} does not work here and is ignored: {reason}")
 
 
 def find_backend() -> str:

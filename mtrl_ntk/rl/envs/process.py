@@ -34,8 +34,8 @@ DONE, ALIVE, FAILED = b"d", b"a", b"f"
 _STEP, _RESET, _GO_TO, _CLOSE = b"s", b"r", b"g", b"c"
 _INTERRUPTS = {
     getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1")
-    if hasattr(signal, name)  # Windows has no SIGUSR1
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+    if hasattr(signal, name)  # Windows has neither of the last two
 }
 """Signals that a scheduler may send to all processes of a job; only the parent answers them."""
 

@@ -190,7 +190,7 @@ def test_no_signal_of_a_scheduler_ends_a_worker_at_any_time(
 ) -> None:
     pool = with_workers._stepper
     assert isinstance(pool, WorkerPool)
-    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP}
     processes = [worker.process for worker in pool._workers]
     for process in processes:
         assert process.pid is not None
