@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.agents import load_trained
+from mtrl_ntk.experiment.files.atomic import replacing
 from mtrl_ntk.experiment.options.fields import suggestion
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
 from mtrl_ntk.rl.networks import Actor
@@ -204,13 +204,8 @@ def export_policy(path: str | Path, out: str | Path) -> Path:
     num_rows = len(trained.task_names) + 2
     example = torch.zeros(num_rows, OBSERVATION_DIM), torch.zeros(num_rows, dtype=torch.int64)
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.stem}.unfinished{out.suffix}")
-    try:
-        with _without_chatter():
-            exporters[out.suffix](policy, example, json.dumps(trained.task_names), unfinished)
-        os.replace(unfinished, out)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(out) as unfinished, _without_chatter():
+        exporters[out.suffix](policy, example, json.dumps(trained.task_names), unfinished)
     return out
 
 

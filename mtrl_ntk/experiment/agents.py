@@ -17,16 +17,12 @@ from mtrl_ntk.experiment.checkpoints.archive import Found, checkpoints, load_new
 from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError
 from mtrl_ntk.experiment.config import RunConfig, from_dict
 from mtrl_ntk.experiment.devices import resolve_device, stream_seed
+from mtrl_ntk.experiment.files.layout import CHECKPOINT
 from mtrl_ntk.experiment.types import FloatArray, PolicyFunction
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
 from mtrl_ntk.rl.envs.task_env import task_names
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer, free_memory
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig, make_weighting
-
-CHECKPOINT = "checkpoint"
-"""Folder of the checkpoints within a run's folder."""
-CONFIG = "config.yaml"
-"""File of the settings within a run's folder."""
 
 
 def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:

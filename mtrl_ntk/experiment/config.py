@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import yaml
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.options.fields import (
     Option,
     convert_values,
@@ -195,9 +195,7 @@ def save(config: RunConfig, path: Path) -> None:
     The run's folder is left out, so that the file can start another run.
     """
     values = to_dict(replace(config, run_dir=None, resume=None))
-    unfinished = path.with_name(f".{path.name}.new")
-    unfinished.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    os.replace(unfinished, path)
+    atomic.write(path, yaml.safe_dump(values, sort_keys=False))
 
 
 def read(path: Path) -> RunConfig:

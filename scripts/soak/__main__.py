@@ -24,7 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.logs.logger import TRAINING_CSV
+from mtrl_ntk.experiment.files.layout import TRAINING_CSV
 from scripts.benchmarks.command import parse, run_command
 from scripts.soak.comparison import equal_parts
 from scripts.soak.faults import FAULTS, Unexpected, in_turn, train_to_the_end

@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mtrl_ntk.experiment.agents import CHECKPOINT
 from mtrl_ntk.experiment.checkpoints import segments
 from mtrl_ntk.experiment.checkpoints.archive import Found, load_newest, replay_folder, segments_of
-from mtrl_ntk.experiment.logs.logger import EVALUATION_CSV, TRAINING_CSV
+from mtrl_ntk.experiment.files.layout import CHECKPOINT, EVALUATION_CSV, TRAINING_CSV
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 

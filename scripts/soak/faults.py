@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from mtrl_ntk.experiment.agents import CHECKPOINT
 from mtrl_ntk.experiment.checkpoints.archive import checkpoints
+from mtrl_ntk.experiment.files.layout import CHECKPOINT
 from scripts.soak.training import Training
 
 Ended = frozenset[int]

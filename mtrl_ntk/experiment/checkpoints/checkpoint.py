@@ -25,9 +25,10 @@ from typing import Any
 import psutil
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.files.atomic import flush_to_disk
 from mtrl_ntk.experiment.options.values import shown
 
 FORMAT = "mtrl_ntk checkpoint"
@@ -127,11 +128,8 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     # Cloned: safetensors refuses tensors that share memory, as views of one parameter do.
     cpu = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    try:
-        save_file(cpu, path)
-    except SafetensorError as error:
-        # How safetensors reports a full disk.
-        raise OSError(str(error)) from error
+    # Not by save_file, whose files are their user's alone.
+    path.write_bytes(save(cpu))
 
 
 def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -256,18 +254,6 @@ def _digest(manifest: Mapping[str, object]) -> str:
     # Through JSON once, so that writer and reader hash the same thing: keys become strings.
     canonical = json.dumps(json.loads(json.dumps(manifest)), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def flush_to_disk(path: Path) -> None:
-    """Waits until a file, or the names in a folder, would survive a power cut."""
-    # Windows can neither open a folder nor flush a file that is open for reading only.
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def require_memory(path: Path, size: int) -> None:

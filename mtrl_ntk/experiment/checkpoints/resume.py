@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.agents import CHECKPOINT
 from mtrl_ntk.experiment.checkpoints.archive import Found, checkpoints, load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError, read_metadata
 from mtrl_ntk.experiment.config import CHANGEABLE, NEWEST, RunConfig, from_dict, to_dict
+from mtrl_ntk.experiment.files.layout import CHECKPOINT
 
 
 @dataclass(frozen=True)

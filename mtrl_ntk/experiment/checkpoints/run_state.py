@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mtrl_ntk.experiment.agents import CHECKPOINT
 from mtrl_ntk.experiment.checkpoints import segments
 from mtrl_ntk.experiment.checkpoints.archive import (
     SCORE,
@@ -26,6 +25,7 @@ from mtrl_ntk.experiment.checkpoints.nested_state import merge
 from mtrl_ntk.experiment.checkpoints.resume import Start
 from mtrl_ntk.experiment.config import to_dict
 from mtrl_ntk.experiment.devices import stream_seed
+from mtrl_ntk.experiment.files.layout import CHECKPOINT
 from mtrl_ntk.experiment.logs.run_info import versions
 from mtrl_ntk.experiment.types import Counters, EvaluationResult, LogPosition
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -21,11 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, numpy as safetensors
 
-from mtrl_ntk.experiment.checkpoints.checkpoint import (
-    CheckpointError,
-    flush_to_disk,
-    require_memory,
-)
+from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError, require_memory
+from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.options.values import shown
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 
@@ -100,17 +96,14 @@ class ReplaySegments:
         pieces = max(1, num_bytes // full)
         bounds = [first + (last - first) * piece // pieces for piece in range(pieces + 1)]
         written = [self._write(replay, *piece) for piece in pairwise(bounds)]
-        flush_to_disk(self._folder)
+        atomic.flush_to_disk(self._folder)
         return written
 
     def _write(self, replay: MultiTaskReplayBuffer, first: Numbers, last: Numbers) -> Segment:
         content = safetensors.save({_ROWS: replay.numbered(first, last)})
         digest = hashlib.sha256(content).hexdigest()
         path = self._folder / f"{last.sum():012d}-{digest[:16]}{_SUFFIX}"
-        unfinished = path.with_name(f".{path.name}")
-        unfinished.write_bytes(content)
-        flush_to_disk(unfinished)
-        os.replace(unfinished, path)
+        atomic.write(path, content)
         return Segment(path.name, len(content), digest, first.tolist(), last.tolist())
 
     def remove_others(self, wanted: Iterable[Segment]) -> None:

@@ -20,14 +20,13 @@ from mtrl_ntk.experiment.evaluation.episodes import (
 from mtrl_ntk.experiment.evaluation.options import ScoringOptions
 from mtrl_ntk.experiment.evaluation.plan import Plan, make_plan
 from mtrl_ntk.experiment.evaluation.scores import EPISODES_CSV, RESULT_CSV, RESULT_JSON, save_scores
+from mtrl_ntk.experiment.files.layout import EVALUATIONS, VIDEOS
 from mtrl_ntk.experiment.logs.progress import print_result, standard_output
 from mtrl_ntk.experiment.options.sections import EvaluationConfig
 from mtrl_ntk.experiment.types import EvaluationResult, PolicyFunction
 from mtrl_ntk.experiment.videos.encoding import write_gif
 from mtrl_ntk.experiment.videos.filming import Scene, film, require_video
 from mtrl_ntk.experiment.videos.opengl import RenderingError
-
-VIDEOS = "videos"
 
 
 def score(options: ScoringOptions) -> EvaluationResult:
@@ -75,7 +74,7 @@ def _no_video(options: ScoringOptions, error: RenderingError) -> None:
 
 def _make_folder(asked: Path | None, trained: Trained) -> Path:
     now = datetime.now().astimezone()
-    out = asked or trained.home / "evaluations" / f"{now:%Y%m%d-%H%M%S}"
+    out = asked or trained.home / EVALUATIONS / f"{now:%Y%m%d-%H%M%S}"
     if any((out / name).exists() for name in (RESULT_JSON, RESULT_CSV, EPISODES_CSV)):
         # A run's own evaluation.csv, too, is not overwritten.
         raise UserError(f"{out} already holds an evaluation; choose another --out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 from mtrl_ntk.experiment.agents import Trained
 from mtrl_ntk.experiment.evaluation.episodes import Episodes
 from mtrl_ntk.experiment.evaluation.plan import Plan
+from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.logs.logger import MEAN_TASK
 from mtrl_ntk.experiment.logs.run_info import versions
 
@@ -51,7 +53,7 @@ def save_scores(out: Path, plan: Plan, trained: Trained, episodes: Episodes) -> 
         "versions": versions(),
         "evaluated": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    (out / RESULT_JSON).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    atomic.write(out / RESULT_JSON, json.dumps(content, indent=2) + "\n")
 
 
 def _task_rows(plan: Plan, episodes: Episodes) -> list[Row]:
@@ -101,7 +103,8 @@ def _episode_rows(plan: Plan, episodes: Episodes) -> list[Row]:
 
 
 def _write_csv(path: Path, rows: Sequence[Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic.write(path, text.getvalue())

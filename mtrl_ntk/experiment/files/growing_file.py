@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtrl_ntk.experiment.checkpoints.checkpoint import flush_to_disk
+from mtrl_ntk.experiment.files.atomic import flush_to_disk
 
 
 class GrowingFile:

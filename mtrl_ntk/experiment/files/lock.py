@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.files.layout import LOCK
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-LOCK = ".lock"
-"""File within a run's folder that is there, and locked, while a process trains."""
 _PATIENCE_S = 0.3
 """How long a holder that is just about to end is waited for."""
 

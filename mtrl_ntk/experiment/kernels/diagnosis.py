@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zipfile
 import zlib
@@ -25,11 +24,11 @@ from mtrl_ntk.balancing.affinity import (
     spectrum,
 )
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.files.atomic import replacing
+from mtrl_ntk.experiment.files.layout import KERNELS
 from mtrl_ntk.experiment.types import Counters
 from mtrl_ntk.rl.sac import Part
 
-KERNELS = "kernels"
-"""Folder of the diagnoses within a run's folder."""
 PARTS: tuple[Part, ...] = get_args(Part)
 """The networks that have a kernel each."""
 
@@ -117,13 +116,8 @@ def save_diagnosis(run_dir: Path, part: Part, diagnosis: Diagnosis) -> Path:
     folder = run_dir / KERNELS
     folder.mkdir(exist_ok=True)
     path = folder / f"{part}-{diagnosis.updates:08d}.npz"
-    unfinished = path.with_suffix(".new")
-    try:
-        with unfinished.open("wb") as file:
-            np.savez_compressed(file, **asdict(diagnosis))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as unfinished:
+        np.savez_compressed(unfinished, **asdict(diagnosis))
     return path
 
 

@@ -17,10 +17,10 @@ from rich.text import Text
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.files.csv_files import read_rows
+from mtrl_ntk.experiment.files.layout import PLOTS, TRAINING_CSV
 from mtrl_ntk.experiment.kernels.diagnosis import PARTS, Diagnosis, load_diagnoses
 from mtrl_ntk.experiment.kernels.figures import HeatMap, affinity_figure, eigenvalue_figure
 from mtrl_ntk.experiment.kernels.grouping import Group, group_tasks, mean_affinity
-from mtrl_ntk.experiment.logs.logger import TRAINING_CSV
 from mtrl_ntk.experiment.logs.progress import standard_output
 from mtrl_ntk.experiment.plots.run_plots import Curve, save, task_curves
 from mtrl_ntk.rl.sac import Part
@@ -92,7 +92,7 @@ def report_kernels(
         raise UserError(
             f"nothing to draw: {TRAINING_CSV} needs two rows, and there are no diagnoses of kernels"
         )
-    for path in _write(figures, output or run_dirs[0] / "plots"):
+    for path in _write(figures, output or run_dirs[0] / PLOTS):
         console.print(Text(str(path)), soft_wrap=True)
     for part, of_runs in affinities.items():
         for one in of_runs:

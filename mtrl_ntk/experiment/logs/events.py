@@ -25,8 +25,8 @@ from tensorboard.summary.writer.record_writer import (  # type: ignore[import-un
 from torch.utils.tensorboard import summary as summaries
 
 from mtrl_ntk.experiment.files.growing_file import GrowingFile
+from mtrl_ntk.experiment.files.layout import EVENTS
 
-_PREFIX = "events.out.tfevents."
 _VERSION = "brain.Event:2"
 """Format of the records."""
 
@@ -83,7 +83,7 @@ class EventFile(GrowingFile):
 
 def event_files(run_dir: Path) -> list[Path]:
     """The files of events in a run's folder, by name."""
-    return sorted(run_dir.glob(f"{_PREFIX}*"))
+    return sorted(run_dir.glob(f"{EVENTS}*"))
 
 
 def cut_events(run_dir: Path, sizes: Mapping[str, int]) -> None:
@@ -99,7 +99,7 @@ def _new_path(run_dir: Path) -> Path:
     """A name that TensorBoard sorts by time."""
 
     def names() -> Iterator[str]:
-        start = f"{_PREFIX}{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        start = f"{EVENTS}{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
         return (f"{start}.{number}" for number in count())
 
     return next(path for name in names() if not (path := run_dir / name).exists())

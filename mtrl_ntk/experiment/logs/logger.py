@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.files.csv_files import read_rows
 from mtrl_ntk.experiment.files.growing_file import CsvFile
+from mtrl_ntk.experiment.files.layout import EVALUATION_CSV, TRAINING_CSV, refuse_run
 from mtrl_ntk.experiment.files.outages import Outages
 from mtrl_ntk.experiment.logs.events import EventFile, cut_events, event_files
 from mtrl_ntk.experiment.logs.hyper_parameters import add_hyper_parameters, final_metrics
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     from mtrl_ntk.experiment.logs.wandb_mirror import WandbMirror
 
-TRAINING_CSV = "training.csv"
-EVALUATION_CSV = "evaluation.csv"
 MEAN_TASK = "mean"
 
 
@@ -74,6 +73,7 @@ class RunLogger:
 
     def _open(self, position: LogPosition | None) -> None:
         if position is None:
+            refuse_run(self.run_dir)
             self._training = _create(self.run_dir / TRAINING_CSV)
             self._evaluation = _create(self.run_dir / EVALUATION_CSV)
             self._events = EventFile(self.run_dir)
@@ -205,10 +205,7 @@ _MEANWHILE = (
 
 
 def _create(path: Path) -> CsvFile:
-    try:
-        path.open("xb").close()
-    except FileExistsError:
-        raise _taken(path.parent) from None
+    path.touch()
     return CsvFile(path)
 
 
@@ -223,22 +220,6 @@ def success_rates(folder: Path) -> dict[int, float]:
         for row in rows
         if row["task"] == MEAN_TASK
     }
-
-
-def refuse_taken(run_dir: Path) -> None:
-    """Keeps a new run out of the folder of another.
-
-    Raises:
-        UserError: If the folder already holds the logs of a run.
-    """
-    if any((run_dir / name).exists() for name in (TRAINING_CSV, EVALUATION_CSV)):
-        raise _taken(run_dir)
-
-
-def _taken(run_dir: Path) -> UserError:
-    return UserError(
-        f"{run_dir} already holds a run; choose another folder, or add --resume to go on with it"
-    )
 
 
 def _continue(path: Path, size: int) -> CsvFile:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import mtrl_ntk
+from mtrl_ntk.experiment.files import atomic
+from mtrl_ntk.experiment.files.layout import RUN_INFO
 
-RUN_INFO = "run.json"
-"""File within a run's folder."""
 PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy")
 
 
@@ -47,9 +46,7 @@ def _read_info(run_dir: Path) -> dict[str, Any]:
 
 
 def _write_info(run_dir: Path, info: Mapping[str, object]) -> None:
-    unfinished = run_dir / f".{RUN_INFO}.new"
-    unfinished.write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, run_dir / RUN_INFO)
+    atomic.write(run_dir / RUN_INFO, json.dumps(info, indent=2) + "\n")
 
 
 def _now() -> str:

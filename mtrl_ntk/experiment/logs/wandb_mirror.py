@@ -16,11 +16,10 @@ import numpy.typing as npt
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.config import RunConfig, to_dict
-from mtrl_ntk.experiment.logs.logger import refuse_taken
+from mtrl_ntk.experiment.files import atomic
+from mtrl_ntk.experiment.files.layout import WANDB_ID, refuse_run
 from mtrl_ntk.experiment.types import LogPosition
 
-RUN_ID = "wandb_id.txt"
-"""File in a run's folder that names its run there."""
 STEP = "vector_steps"
 """The step axis of all charts."""
 
@@ -61,7 +60,7 @@ class WandbMirror:
                 f"Weights & Biases: {error}; `wandb login`, or set WANDB_MODE=offline, or leave "
                 "--wandb out"
             ) from None
-        (run_dir / RUN_ID).write_text(known_id, encoding="utf-8")
+        atomic.write(run_dir / WANDB_ID, known_id)
         # A run that goes on from a checkpoint repeats steps: wandb's own step may not.
         self._run.define_metric("*", step_metric=STEP)
 
@@ -82,7 +81,7 @@ class WandbMirror:
 
 
 def _id_of(run_dir: Path) -> str:
-    path = run_dir / RUN_ID
+    path = run_dir / WANDB_ID
     return path.read_text(encoding="utf-8").strip() if path.exists() else uuid.uuid4().hex[:12]
 
 
@@ -102,7 +101,7 @@ def make_mirror(
     if not config.wandb:
         return None
     if position is None:
-        refuse_taken(run_dir)
+        refuse_run(run_dir)
 
     run_dir.mkdir(parents=True, exist_ok=True)
     return WandbMirror(run_dir, to_dict(config))

@@ -24,8 +24,10 @@ from matplotlib.ticker import (
 )
 from PIL import Image
 
+from mtrl_ntk.experiment.files.atomic import replacing
 from mtrl_ntk.experiment.files.csv_files import read_rows
-from mtrl_ntk.experiment.logs.logger import EVALUATION_CSV, MEAN_TASK, TRAINING_CSV
+from mtrl_ntk.experiment.files.layout import EVALUATION_CSV, PLOTS, TRAINING_CSV
+from mtrl_ntk.experiment.logs.logger import MEAN_TASK
 
 # The ten colours of Petroff, *Accessible Color Sequences for Data Visualization* (2021), chosen to
 # stay apart for colour-blind readers; further tasks take them again in another line style.
@@ -66,7 +68,7 @@ def plot_run(run_dir: Path) -> list[Path]:
         "ntk.png": _network_figure(training, "ntk", "Largest NTK eigenvalues"),
         "losses.png": _network_figure(training, "losses", "Losses"),
     }
-    folder = run_dir / "plots"
+    folder = run_dir / PLOTS
     drawn = {folder / name: figure for name, figure in figures.items() if figure is not None}
     for path, figure in drawn.items():
         folder.mkdir(exist_ok=True)
@@ -196,7 +198,8 @@ def save(figure: Figure, path: Path, *, palette: bool = True) -> None:
     if palette:
         # Maximum coverage keeps colours of few pixels; the median cut paints one line as another.
         image = image.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    image.save(path, optimize=True)
+    with replacing(path) as unfinished:
+        image.save(unfinished, optimize=True)
 
 
 def save_both(figure: Figure, path: Path, *, palette: bool = True) -> None:
@@ -209,8 +212,9 @@ def save_both(figure: Figure, path: Path, *, palette: bool = True) -> None:
     """
     save(figure, path.with_name(f"{path.name}.png"), palette=palette)
     figure.set_layout_engine("none")  # laid out by now; once more would double the time
-    with rc_context({"svg.hashsalt": "mtrl_ntk"}):
-        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
+    svg = path.with_name(f"{path.name}.svg")
+    with rc_context({"svg.hashsalt": "mtrl_ntk"}), replacing(svg) as unfinished:
+        figure.savefig(unfinished, metadata={"Date": None})
 
 
 def style(index: int) -> dict[str, Any]:

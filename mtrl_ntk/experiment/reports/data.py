@@ -17,18 +17,17 @@ import numpy as np
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment import config as run_config
 from mtrl_ntk.experiment.files.csv_files import read_rows
+from mtrl_ntk.experiment.files.layout import CONFIG, EVALUATION_CSV, RUN_INFO, TRAINING_CSV
 from mtrl_ntk.experiment.kernels.diagnosis import PARTS
-from mtrl_ntk.experiment.logs.logger import EVALUATION_CSV, MEAN_TASK, TRAINING_CSV
-from mtrl_ntk.experiment.logs.run_info import RUN_INFO
+from mtrl_ntk.experiment.logs.logger import MEAN_TASK
 from mtrl_ntk.experiment.plots.run_plots import Curve, task_curves
 from mtrl_ntk.experiment.reports.statistics import FloatArray
 from mtrl_ntk.rl.envs.task_env import task_names
 from mtrl_ntk.rl.sac import Part
 
-CONFIG_YAML = "config.yaml"
 SINGLE_TASK = "STL"
 _LOGGED = ("weights", "ntk")
-_FILES = (CONFIG_YAML, RUN_INFO, EVALUATION_CSV)
+_FILES = (CONFIG, RUN_INFO, EVALUATION_CSV)
 _MOST_BYTES = 1_000_000
 """Far above any ``run.json``."""
 _MOST_SETTINGS = 3
@@ -146,7 +145,7 @@ def read_run(path: Path) -> Run:
     Raises:
         UserError: If one of them is damaged.
     """
-    config = run_config.read(path / CONFIG_YAML)
+    config = run_config.read(path / CONFIG)
     tasks = task_names(config.env.benchmark, config.env.tasks or None)
     info = _read_info(path / RUN_INFO)
     length = f"{config.loop.total_steps * len(tasks) * config.env.envs_per_task:,}"

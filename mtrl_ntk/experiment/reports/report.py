@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.logs.progress import standard_output
 from mtrl_ntk.experiment.plots.run_plots import save_both
 from mtrl_ntk.experiment.reports import plots, rows, tables
@@ -78,7 +79,7 @@ def _write(findings: Findings, contents: Document, folder: Path) -> None:
         ),
     }
     for name, text in pages.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        atomic.write(folder / name, text)
 
 
 def _figures(findings: Findings) -> dict[str, Figure]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.reports.data import Method, Run
 from mtrl_ntk.experiment.reports.summary import Comparison, Summary
 from mtrl_ntk.experiment.reports.traces import TRACED, traced
@@ -116,10 +118,11 @@ def improvement_rows(summaries: Sequence[Summary], comparison: Comparison) -> It
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Writes rows; a number that does not exist is an empty cell."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(rows[0])
-        writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    atomic.write(path, text.getvalue())
 
 
 def _cell(value: object) -> object:

@@ -13,12 +13,12 @@ from typing import Literal, NamedTuple
 import torch
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.agents import CHECKPOINT, CONFIG
 from mtrl_ntk.experiment.checkpoints.archive import checkpoints
 from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError, read_metadata
 from mtrl_ntk.experiment.config import CHANGEABLE, RunConfig, read, to_dict
 from mtrl_ntk.experiment.devices import resolve_device
-from mtrl_ntk.experiment.logs.logger import EVALUATION_CSV, TRAINING_CSV, success_rates
+from mtrl_ntk.experiment.files.layout import CHECKPOINT, CONFIG, TRAINING_CSV, holds_run
+from mtrl_ntk.experiment.logs.logger import success_rates
 from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions, as_flag
 from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.rl.envs import resolved_workers
@@ -105,7 +105,7 @@ def _check_folder(run: SweepRun) -> None:
 def find(run: SweepRun) -> Found:
     """What the folder of a run says: a finished one has saved and evaluated its last step."""
     folder, last = run.folder, run.config.loop.total_steps
-    if not any((folder / name).exists() for name in (TRAINING_CSV, EVALUATION_CSV, CHECKPOINT)):
+    if not holds_run(folder):
         return "new"
     metadata = _newest_metadata(folder)
     is_finished = (

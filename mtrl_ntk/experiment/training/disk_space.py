@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.agents import CHECKPOINT
 from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.files.layout import CHECKPOINT
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
 

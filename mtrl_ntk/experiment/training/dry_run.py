@@ -13,7 +13,6 @@ from mtrl_ntk.experiment.checkpoints.resume import find_start
 from mtrl_ntk.experiment.checkpoints.run_state import counters_of
 from mtrl_ntk.experiment.config import RunConfig, defaults, to_dict
 from mtrl_ntk.experiment.evaluation.episodes import protocol
-from mtrl_ntk.experiment.logs.logger import refuse_taken
 from mtrl_ntk.experiment.logs.progress import format_duration, print_lines
 from mtrl_ntk.experiment.training.costs import Costs, rehearse
 from mtrl_ntk.experiment.training.disk_space import free_space, size_text
@@ -28,8 +27,6 @@ def show_what_a_run_would_be(config: RunConfig) -> None:
     """
     start = find_start(config)
     run_dir = folder_of(config)
-    if start is None:
-        refuse_taken(run_dir)
     done = counters_of(start.found).vector_steps if start and start.found else 0
     print_lines(_description(config, run_dir, done))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.evaluation.episodes import evaluate
+from mtrl_ntk.experiment.files.layout import VIDEOS
 from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.progress import Progress
 from mtrl_ntk.experiment.training.signals import StopRequest
-from mtrl_ntk.experiment.training.videos import VIDEOS, TrainingVideos
+from mtrl_ntk.experiment.training.videos import TrainingVideos
 from mtrl_ntk.experiment.types import Counters, EvaluationResult, FloatArray, PolicyFunction
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv
 

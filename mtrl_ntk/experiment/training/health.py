@@ -16,13 +16,12 @@ from mtrl_ntk.errors import RunFailed
 from mtrl_ntk.experiment.checkpoints.checkpoint import save_checkpoint
 from mtrl_ntk.experiment.checkpoints.nested_state import split
 from mtrl_ntk.experiment.checkpoints.run_state import capture, describe
+from mtrl_ntk.experiment.files.layout import DIAGNOSIS
 from mtrl_ntk.rl.sac import MultiTaskSAC
 
 if TYPE_CHECKING:
     from mtrl_ntk.experiment.training.loop import Run
 
-DIAGNOSIS = "diagnosis"
-"""Folder within a run's folder of what led to its end."""
 PATIENCE = 3
 """Rows of the log in a row throughout which a task may be skipped."""
 

@@ -8,7 +8,8 @@ import torch
 
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.devices import stream_seed
-from mtrl_ntk.experiment.kernels.diagnosis import KERNELS, PARTS, diagnose, save_diagnosis
+from mtrl_ntk.experiment.files.layout import KERNELS
+from mtrl_ntk.experiment.kernels.diagnosis import PARTS, diagnose, save_diagnosis
 from mtrl_ntk.experiment.kernels.figures import affinity_image
 from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.types import Counters

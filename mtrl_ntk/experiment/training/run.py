@@ -8,17 +8,22 @@ from pathlib import Path
 
 import torch
 
-from mtrl_ntk.errors import ConfigError, RunFailed, UserError
-from mtrl_ntk.experiment.agents import CHECKPOINT, CONFIG
-from mtrl_ntk.experiment.checkpoints.archive import checkpoints
+from mtrl_ntk.errors import ConfigError, RunFailed
 from mtrl_ntk.experiment.checkpoints.resume import Start, find_start, resumed_folder
 from mtrl_ntk.experiment.checkpoints.run_state import counters_of, evaluation_of
 from mtrl_ntk.experiment.config import RunConfig, run_folder, save
 from mtrl_ntk.experiment.devices import learner_threads, resolve_device
+from mtrl_ntk.experiment.files.layout import (
+    CHECKPOINT,
+    CONFIG,
+    RUN_INFO,
+    refuse_run,
+    removing_failed_start,
+)
 from mtrl_ntk.experiment.files.lock import RunLock
 from mtrl_ntk.experiment.files.outages import Outages
 from mtrl_ntk.experiment.logs.progress import Progress
-from mtrl_ntk.experiment.logs.run_info import RUN_INFO, add_resumption, write_run_info
+from mtrl_ntk.experiment.logs.run_info import add_resumption, write_run_info
 from mtrl_ntk.experiment.plots.run_plots import plot_run
 from mtrl_ntk.experiment.training.loop import Run
 from mtrl_ntk.experiment.training.messages import what_is_unsaved
@@ -41,6 +46,7 @@ def train(config: RunConfig) -> EvaluationResult:
     run_dir = folder_of(config)
     with ExitStack() as stack:
         lock = stack.enter_context(RunLock(run_dir))
+        stack.enter_context(removing_failed_start(run_dir))
         start = find_start(config)
         if start and (result := _finished(config, start)):
             return result
@@ -78,11 +84,7 @@ def folder_of(config: RunConfig) -> Path:
     """Where a run writes."""
     if config.resume is None:
         folder = run_folder(config, datetime.now().astimezone())
-        if checkpoints(folder / CHECKPOINT):
-            raise UserError(
-                f"{folder} already holds a run; choose another folder, or add --resume to go on "
-                "with it"
-            )
+        refuse_run(folder)
         return folder
     return resumed_folder(config.resume, config.run_dir)
 

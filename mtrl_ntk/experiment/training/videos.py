@@ -9,13 +9,11 @@ from typing import NamedTuple
 
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.evaluation.episodes import evaluation_rules
+from mtrl_ntk.experiment.files.layout import VIDEOS
 from mtrl_ntk.experiment.types import PolicyFunction
 from mtrl_ntk.experiment.videos.encoding import write_gif
 from mtrl_ntk.experiment.videos.filming import Scene, film, require_video
 from mtrl_ntk.experiment.videos.opengl import RenderingError
-
-VIDEOS = "videos"
-"""Folder within a run's folder."""
 
 
 class Recording(NamedTuple):

@@ -6,7 +6,6 @@ What bears the name of a video is whole.
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from mtrl_ntk.experiment.files.atomic import replacing
 from mtrl_ntk.experiment.videos.opengl import RenderingError
 
 WriteFrame = Callable[[Image.Image], None]
@@ -91,13 +91,9 @@ def write_gif(video: Path, path: Path) -> None:
 @contextlib.contextmanager
 def _appearing(path: Path) -> Iterator[Path]:
     """A name to write under; what is there takes the place of ``path`` if all went well."""
-    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
-        os.replace(unfinished, path)
+        with replacing(path) as unfinished:
+            yield unfinished
     except OSError as error:
         raise RenderingError(f"cannot write {path}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtrl_ntk.experiment.checkpoints import archive, checkpoint, segments
+from mtrl_ntk.experiment.checkpoints import archive, segments
 from mtrl_ntk.experiment.checkpoints.archive import (
     Archive,
     best_checkpoint,
@@ -223,7 +223,7 @@ class Mortal:
             (Path, "write_text"),
             (Path, "write_bytes"),
             (Path, "unlink"),
-            (checkpoint, "save_file"),
+            (Path, "touch"),
         ]:
             patch.setattr(owner, name, self._mortal(getattr(owner, name)))
 

@@ -12,7 +12,8 @@ import pytest
 
 from mtrl_ntk.cli import train_mt10
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.files.lock import LOCK, RunLock
+from mtrl_ntk.experiment.files.layout import LOCK
+from mtrl_ntk.experiment.files.lock import RunLock
 
 ROOT = Path(__file__).parents[3]
 HOLDER = """

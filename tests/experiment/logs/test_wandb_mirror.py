@@ -13,8 +13,9 @@ import pytest
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.config import from_dict, to_dict
+from mtrl_ntk.experiment.files.layout import WANDB_ID
 from mtrl_ntk.experiment.logs.logger import RunLogger
-from mtrl_ntk.experiment.logs.wandb_mirror import RUN_ID, make_mirror
+from mtrl_ntk.experiment.logs.wandb_mirror import make_mirror
 from mtrl_ntk.experiment.types import Counters, EvaluationResult
 
 CONFIG = from_dict({"tasks": ["reach-v3"], "wandb": True, "seed": 7})
@@ -67,7 +68,7 @@ def test_scalars_settings_and_resumption_are_in_one_run(tmp_path: Path) -> None:
             logger.log_diagnosis(at(step), {"kernels/x": 2.0}, {"p": np.zeros((4, 4, 3), np.uint8)})
             position = logger.position(step)
     files = sorted((run_dir / "wandb").glob("offline-run-*/*.wandb"))
-    assert [file.name for file in files] == [f"run-{(run_dir / RUN_ID).read_text()}.wandb"] * 2
+    assert [file.name for file in files] == [f"run-{(run_dir / WANDB_ID).read_text()}.wandb"] * 2
     for step, file in zip((10, 20), files, strict=True):
         rows, config = records(file)
         assert all(row["vector_steps"] == step for row in rows)
@@ -96,7 +97,7 @@ def test_without_the_package_one_line_names_the_command(
 
 
 def test_a_folder_that_is_taken_is_refused_first(tmp_path: Path) -> None:
-    (tmp_path / "training.csv").touch()
+    (tmp_path / "training.csv").write_text("vector_steps\n")
     with pytest.raises(UserError, match="already holds a run"):
         make_mirror(CONFIG, tmp_path, None)
     assert [path.name for path in tmp_path.iterdir()] == ["training.csv"]

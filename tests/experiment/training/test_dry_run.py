@@ -81,7 +81,7 @@ def test_the_output_is_a_config_file_and_nothing_is_written(
 def test_a_folder_that_is_taken_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "training.csv").touch()
+    (tmp_path / "training.csv").write_text("vector_steps\n")
     assert dry_train(monkeypatch, f"--run-dir={tmp_path}") == 2
     assert "already holds a run" in capsys.readouterr().err
 

@@ -1,0 +1,73 @@
+"""A folder holds a run as soon as anything has come of training, and not before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.files.layout import (
+    CHECKPOINT,
+    CONFIG,
+    EVALUATION_CSV,
+    KERNELS,
+    RUN_INFO,
+    TRAINING_CSV,
+    VIDEOS,
+    holds_run,
+    refuse_run,
+    removing_failed_start,
+)
+
+RESULTS = (
+    *(TRAINING_CSV, EVALUATION_CSV),
+    *(f"{CHECKPOINT}/replay/part", f"{KERNELS}/critic.npz", f"{VIDEOS}/mosaic.mp4"),
+)
+
+
+def put(path: Path, content: str = "row\n") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_any_result_makes_a_run(name: str, tmp_path: Path) -> None:
+    put(tmp_path / name)
+    assert holds_run(tmp_path)
+    with pytest.raises(UserError, match="already holds a run; choose another folder"):
+        refuse_run(tmp_path)
+
+
+def test_what_a_start_writes_is_no_run_yet(tmp_path: Path) -> None:
+    refuse_run(tmp_path / "missing")
+    for name in (CONFIG, RUN_INFO, "events.out.tfevents.1", "notes.txt"):
+        put(tmp_path / name)
+    for name in (TRAINING_CSV, EVALUATION_CSV):
+        put(tmp_path / name, "")
+    (tmp_path / CHECKPOINT).mkdir()
+    refuse_run(tmp_path)
+
+
+def fail_to_start(folder: Path, result: str | None = None) -> None:
+    for name in (CONFIG, RUN_INFO, "events.out.tfevents.1", "wandb/log", "notes.txt"):
+        put(folder / name)
+    for name in (TRAINING_CSV, EVALUATION_CSV):
+        put(folder / name, "")
+    if result:
+        put(folder / result)
+    raise ZeroDivisionError
+
+
+def test_a_failed_start_takes_away_what_it_wrote_and_nothing_else(tmp_path: Path) -> None:
+    put(tmp_path / CONFIG, "seed: 1\n")
+    with pytest.raises(ZeroDivisionError), removing_failed_start(tmp_path):
+        fail_to_start(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CONFIG, "notes.txt"]
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_run_stays_however_it_ends(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), removing_failed_start(tmp_path):
+        fail_to_start(tmp_path, name)
+    assert {CONFIG, RUN_INFO, Path(name).parts[0]} <= {path.name for path in tmp_path.iterdir()}
