@@ -30,7 +30,7 @@ from mtrl_ntk.experiment.checkpoints.checkpoint import (
 from mtrl_ntk.experiment.config import defaults, read, save
 from mtrl_ntk.experiment.files.csv_files import read_rows
 from mtrl_ntk.experiment.kernels.diagnosis import Diagnosis, load_diagnoses, save_diagnosis
-from mtrl_ntk.experiment.logs.logger import success_rates
+from mtrl_ntk.experiment.logs.csv_sink import success_rates
 from mtrl_ntk.experiment.options.fields import Option, options
 from mtrl_ntk.experiment.options.values import convert
 from mtrl_ntk.experiment.plots import run_plots as plots

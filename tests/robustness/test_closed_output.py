@@ -15,7 +15,7 @@ import pytest
 
 from mtrl_ntk import cli
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.logs.logger import success_rates
+from mtrl_ntk.experiment.logs.csv_sink import success_rates
 from mtrl_ntk.experiment.logs.progress import print_lines, standard_output
 from mtrl_ntk.experiment.sweeps import sweep as sweep_module
 from mtrl_ntk.experiment.training import costs, signals

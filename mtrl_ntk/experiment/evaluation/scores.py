@@ -13,8 +13,8 @@ from mtrl_ntk.experiment.agents import Trained
 from mtrl_ntk.experiment.evaluation.episodes import Episodes
 from mtrl_ntk.experiment.evaluation.plan import Plan
 from mtrl_ntk.experiment.files import atomic
-from mtrl_ntk.experiment.logs.logger import MEAN_TASK
 from mtrl_ntk.experiment.logs.run_info import versions
+from mtrl_ntk.experiment.logs.sink import MEAN_TASK
 
 RESULT_JSON = "evaluation.json"
 RESULT_CSV = "evaluation.csv"

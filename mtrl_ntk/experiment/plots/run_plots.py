@@ -27,7 +27,7 @@ from PIL import Image
 from mtrl_ntk.experiment.files.atomic import replacing
 from mtrl_ntk.experiment.files.csv_files import read_rows
 from mtrl_ntk.experiment.files.layout import EVALUATION_CSV, PLOTS, TRAINING_CSV
-from mtrl_ntk.experiment.logs.logger import MEAN_TASK
+from mtrl_ntk.experiment.logs.sink import MEAN_TASK
 
 # The ten colours of Petroff, *Accessible Color Sequences for Data Visualization* (2021), chosen to
 # stay apart for colour-blind readers; further tasks take them again in another line style.

@@ -19,7 +19,7 @@ from mtrl_ntk.experiment import config as run_config
 from mtrl_ntk.experiment.files.csv_files import read_rows
 from mtrl_ntk.experiment.files.layout import CONFIG, EVALUATION_CSV, RUN_INFO, TRAINING_CSV
 from mtrl_ntk.experiment.kernels.diagnosis import PARTS
-from mtrl_ntk.experiment.logs.logger import MEAN_TASK
+from mtrl_ntk.experiment.logs.sink import MEAN_TASK
 from mtrl_ntk.experiment.plots.run_plots import Curve, task_curves
 from mtrl_ntk.experiment.reports.statistics import FloatArray
 from mtrl_ntk.rl.envs.task_env import task_names

@@ -18,7 +18,7 @@ from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError, read_met
 from mtrl_ntk.experiment.config import CHANGEABLE, RunConfig, read, to_dict
 from mtrl_ntk.experiment.devices import resolve_device
 from mtrl_ntk.experiment.files.layout import CHECKPOINT, CONFIG, TRAINING_CSV, holds_run
-from mtrl_ntk.experiment.logs.logger import success_rates
+from mtrl_ntk.experiment.logs.csv_sink import success_rates
 from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions, as_flag
 from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.rl.envs import resolved_workers

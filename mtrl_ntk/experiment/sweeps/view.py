@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtrl_ntk.experiment.files.layout import EVALUATION_CSV
-from mtrl_ntk.experiment.logs.logger import success_rates
+from mtrl_ntk.experiment.logs.csv_sink import success_rates
 from mtrl_ntk.experiment.logs.progress import MISSING, format_duration, standard_output
 from mtrl_ntk.experiment.sweeps.backends.job import Job, State
 from mtrl_ntk.experiment.sweeps.runs import SweepRun, last_logged_step

@@ -28,7 +28,6 @@ from mtrl_ntk.experiment.logs.metrics import (
     scalars,
 )
 from mtrl_ntk.experiment.logs.progress import Progress
-from mtrl_ntk.experiment.logs.wandb_mirror import make_mirror
 from mtrl_ntk.experiment.training.disk_space import check_space, disk_need
 from mtrl_ntk.experiment.training.eta import DurationEstimate
 from mtrl_ntk.experiment.training.evaluations import EvaluationStopped, TrainingEvaluations
@@ -87,8 +86,7 @@ class Run:
         if lock is not None:
             lock.take()
         position = log_position(start)
-        mirror = make_mirror(config, run_dir, position)
-        self.logger = stack.enter_context(RunLogger(run_dir, names, position, mirror))
+        self.logger = stack.enter_context(RunLogger(run_dir, names, position, to_dict(config)))
         self.archive = make_archive(run_dir, self.loop.keep_checkpoints, start)
         self.saver = Saver(self.archive, self.logger.outages)
         self.progress = stack.enter_context(Progress(self.loop.total_steps, names))

@@ -12,7 +12,8 @@ import torch
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.config import RunConfig, save
-from mtrl_ntk.experiment.logs.logger import RunLogger, success_rates
+from mtrl_ntk.experiment.logs.csv_sink import success_rates
+from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions
 from mtrl_ntk.experiment.sweeps.runs import (
     JobsPlan,

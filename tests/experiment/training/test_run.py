@@ -23,7 +23,7 @@ from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import Checkpoint
 from mtrl_ntk.experiment.config import RunConfig, read, to_dict
 from mtrl_ntk.experiment.evaluation.episodes import protocol
-from mtrl_ntk.experiment.logs.hyper_parameters import final_metrics
+from mtrl_ntk.experiment.logs.logger import final_metrics
 from mtrl_ntk.experiment.options.sections import EvaluationConfig, LoopConfig
 from mtrl_ntk.experiment.training import evaluations as training_evaluation, loop, run as training
 from mtrl_ntk.experiment.training.run import train

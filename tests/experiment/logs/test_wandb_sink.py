@@ -15,10 +15,9 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.config import from_dict, to_dict
 from mtrl_ntk.experiment.files.layout import WANDB_ID
 from mtrl_ntk.experiment.logs.logger import RunLogger
-from mtrl_ntk.experiment.logs.wandb_mirror import make_mirror
 from mtrl_ntk.experiment.types import Counters, EvaluationResult
 
-CONFIG = from_dict({"tasks": ["reach-v3"], "wandb": True, "seed": 7})
+SETTINGS = to_dict(from_dict({"tasks": ["reach-v3"], "wandb": True, "seed": 7}))
 
 
 def at(step: int) -> Counters:
@@ -61,8 +60,7 @@ def test_scalars_settings_and_resumption_are_in_one_run(tmp_path: Path) -> None:
     result = EvaluationResult(("reach-v3",), np.array([0.5]), np.array([3.0]), 1)
     position = None
     for step in (10, 20):
-        mirror = make_mirror(CONFIG, run_dir, position)
-        with RunLogger(run_dir, ["reach-v3"], position, mirror) as logger:
+        with RunLogger(run_dir, ["reach-v3"], position, SETTINGS) as logger:
             logger.log_training(at(step), {"losses/critic": 1.5, "ntk/critic": float("nan")})
             logger.log_evaluation(at(step), result)
             logger.log_diagnosis(at(step), {"kernels/x": 2.0}, {"p": np.zeros((4, 4, 3), np.uint8)})
@@ -82,7 +80,8 @@ def test_scalars_settings_and_resumption_are_in_one_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_without_it_imports_nothing(tmp_path: Path) -> None:
-    assert make_mirror(from_dict({}), tmp_path, None) is None
+    with RunLogger(tmp_path, ["reach-v3"], settings=to_dict(from_dict({}))):
+        assert not (tmp_path / WANDB_ID).exists()
     program = "import sys, mtrl_ntk.experiment.training.run; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
@@ -92,12 +91,12 @@ def test_without_the_package_one_line_names_the_command(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install wandb$"):
-        make_mirror(CONFIG, tmp_path / "run", None)
-    assert to_dict(CONFIG)["wandb"] is True
+        RunLogger(tmp_path, ["reach-v3"], settings=SETTINGS)
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_folder_that_is_taken_is_refused_first(tmp_path: Path) -> None:
     (tmp_path / "training.csv").write_text("vector_steps\n")
     with pytest.raises(UserError, match="already holds a run"):
-        make_mirror(CONFIG, tmp_path, None)
+        RunLogger(tmp_path, ["reach-v3"], settings=SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["training.csv"]

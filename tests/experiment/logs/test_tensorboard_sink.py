@@ -19,8 +19,7 @@ from tensorboard.plugins.hparams.metadata import (  # type: ignore[import-untype
 )
 
 from mtrl_ntk.experiment.config import from_dict, to_dict
-from mtrl_ntk.experiment.logs.hyper_parameters import final_metrics
-from mtrl_ntk.experiment.logs.logger import RunLogger
+from mtrl_ntk.experiment.logs.logger import RunLogger, final_metrics
 from mtrl_ntk.experiment.types import Counters, EvaluationResult
 
 SETTINGS = to_dict(from_dict({"method": "cagrad", "tasks": ["reach-v3"], "seed": 4}))

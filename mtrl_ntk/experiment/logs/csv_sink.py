@@ -1,0 +1,81 @@
+"""The two CSV files of a run: training scalars and evaluations."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.files.csv_files import read_rows
+from mtrl_ntk.experiment.files.growing_file import CsvFile
+from mtrl_ntk.experiment.files.layout import EVALUATION_CSV, TRAINING_CSV
+from mtrl_ntk.experiment.logs.sink import MEAN_TASK, LoggedRun, Sink, task_scores
+from mtrl_ntk.experiment.types import Counters, EvaluationResult
+
+
+class CsvSink(Sink):
+    """Writes a row for each row of training scalars, and one per task for each evaluation.
+
+    Scalars and images with intervals of their own do not fit these rows.
+    """
+
+    def __init__(self, run: LoggedRun) -> None:
+        training, evaluation = run.run_dir / TRAINING_CSV, run.run_dir / EVALUATION_CSV
+        if run.position is None:
+            self._training, self._evaluation = _create(training), _create(evaluation)
+        else:
+            self._training = _continue(training, run.position.training)
+            self._evaluation = _continue(evaluation, run.position.evaluation)
+        self.files = (self._training, self._evaluation)
+
+    def log_training(self, counters: Counters, scalars: Mapping[str, float]) -> None:
+        """Adds one row; NaN becomes an empty cell.
+
+        Raises:
+            ValueError: If a later row brings a scalar that the first one did not have.
+        """
+        self._training.add_row({**asdict(counters), **scalars})
+
+    def log_evaluation(self, counters: Counters, result: EvaluationResult) -> None:
+        """Adds one row per task and one for their mean."""
+        for task, success_rate, mean_return in task_scores(result):
+            scores = {"success_rate": success_rate, "mean_return": mean_return}
+            row = {**asdict(counters), "task": task, **scores, "episodes": result.episodes}
+            self._evaluation.add_row(row)
+
+    def position(self) -> Mapping[str, int]:
+        """Bytes of both files."""
+        return {"training": self._training.size, "evaluation": self._evaluation.size}
+
+
+def success_rates(folder: Path) -> dict[int, float]:
+    """Mean success rate of each evaluation of a run, by vector steps."""
+    try:
+        rows = read_rows(folder / EVALUATION_CSV, "vector_steps", "task", "success_rate")
+    except UserError:
+        return {}  # as if it had none: train_mt10 --resume writes it anew
+    return {
+        int(float(row["vector_steps"])): float(row["success_rate"] or "nan")
+        for row in rows
+        if row["task"] == MEAN_TASK
+    }
+
+
+def _create(path: Path) -> CsvFile:
+    path.touch()
+    return CsvFile(path)
+
+
+def _continue(path: Path, size: int) -> CsvFile:
+    content = path.read_bytes() if path.exists() else b""
+    if len(content) < size:
+        warnings.warn(f"{path} has lost rows since its checkpoint was saved", stacklevel=5)
+    # A row is whole, or it is none.
+    kept = content[: content[:size].rfind(b"\n") + 1]
+    with path.open("ab") as file:
+        file.truncate(len(kept))
+    header = kept.decode().split("\n", 1)[0]
+    return CsvFile(path, len(kept), tuple(next(csv.reader([header]), ())))
