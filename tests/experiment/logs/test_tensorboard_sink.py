@@ -1,7 +1,8 @@
-"""A finished run and TensorBoard's page of hyper-parameters, read with TensorBoard's own reader."""
+"""What TensorBoard shows of a run, read with TensorBoard's own reader."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,66 @@ from tensorboard.plugins.hparams.metadata import (  # type: ignore[import-untype
 from mtrl_ntk.experiment.config import from_dict, to_dict
 from mtrl_ntk.experiment.logs.logger import RunLogger, final_metrics
 from mtrl_ntk.experiment.types import Counters, EvaluationResult
+from tests.experiment.logs.logged import RESULT, TASKS, counters, log_until, read_csv, read_events
 
 SETTINGS = to_dict(from_dict({"method": "cagrad", "tasks": ["reach-v3"], "seed": 4}))
+
+
+def test_training_scalars_reach_tensorboard_without_nan(tmp_path: Path) -> None:
+    with RunLogger(tmp_path, TASKS) as logger:
+        logger.log_training(counters(7), {"a": 1.5, "b": float("nan")})
+        logger.log_training(counters(14), {"a": 2.5, "b": 4.0})
+    events = read_events(tmp_path)
+    assert [(event.step, event.value) for event in events.Scalars("a")] == [(7, 1.5), (14, 2.5)]
+    assert [(event.step, event.value) for event in events.Scalars("b")] == [(14, 4.0)]
+
+
+def test_an_evaluation_has_charts_per_task_and_of_their_mean(tmp_path: Path) -> None:
+    with RunLogger(tmp_path, TASKS) as logger:
+        logger.log_evaluation(counters(7), RESULT)
+    events = read_events(tmp_path)
+    scalars = {tag: events.Scalars(tag)[0].value for tag in events.Tags()["scalars"]}
+    assert scalars == {
+        "charts/mean_success_rate": 0.75,
+        "charts/mean_return": 200.5,
+        "charts/reach-v3_success_rate": 0.5,
+        "charts/reach-v3_return": 100.0,
+        "charts/push-v3_success_rate": 1.0,
+        "charts/push-v3_return": 301.0,
+    }
+    assert events.Scalars("charts/mean_return")[0].step == 7
+
+
+def test_a_diagnosis_goes_to_tensorboard_alone(tmp_path: Path) -> None:
+    image = np.zeros((3, 5, 3), np.uint8)
+    with RunLogger(tmp_path, TASKS) as logger:
+        logger.log_diagnosis(counters(7), {"a": 1.5, "b": math.nan}, {"picture": image})
+        logger.log_training(counters(8), {"c": 1.0})
+    events = read_events(tmp_path)
+    assert [(event.step, event.value) for event in events.Scalars("a")] == [(7, 1.5)]
+    assert "b" not in events.Tags()["scalars"]
+    (picture,) = events.Images("picture")
+    assert (picture.step, picture.width, picture.height) == (7, 5, 3)
+    assert [row["vector_steps"] for row in read_csv(tmp_path / "training.csv")] == ["8"]
+
+
+def test_tensorboard_opens_grouped(tmp_path: Path) -> None:
+    with RunLogger(tmp_path, TASKS):
+        pass
+    assert "custom_scalars__config__" in read_events(tmp_path).Tags()["tensors"]
+
+
+def test_a_tensorboard_that_has_shown_more_takes_it_back(tmp_path: Path) -> None:
+    with RunLogger(tmp_path, TASKS) as logger:
+        log_until(logger, range(1, 4))
+        position = logger.position(3)
+        log_until(logger, range(4, 9))
+        watching = read_events(tmp_path)
+        assert len(watching.Scalars("a")) == 8
+    with RunLogger(tmp_path, TASKS, position) as logger:
+        log_until(logger, range(4, 6))
+        watching.Reload()
+    assert [event.step for event in watching.Scalars("a")] == [1, 2, 3, 4, 5]
 
 
 def at(step: int) -> Counters:
@@ -35,15 +94,6 @@ def write_run(run_dir: Path, *success: float) -> None:
             result = EvaluationResult(("reach-v3",), np.array([rate]), np.array([0.0]), 1)
             logger.log_evaluation(at(step), result)
         logger.log_results(at(len(success)), SETTINGS)
-
-
-def test_the_three_published_numbers_differ() -> None:
-    metrics = final_metrics([0.0, 0.9, 0.1, 0.2, 0.3, 0.4, 0.5])
-    assert metrics == {
-        "final/success_rate": 0.5,
-        "final/mean_of_last_5": pytest.approx(0.3),
-        "final/max_success_rate": 0.9,
-    }
 
 
 def plugin_data(events: EventAccumulator, tag: str) -> bytes:
