@@ -20,7 +20,6 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.agents import load_trained
 from mtrl_ntk.experiment.files.atomic import replacing
 from mtrl_ntk.experiment.options.fields import suggestion
-from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
 from mtrl_ntk.rl.networks import Actor
 
 Task = str | int | np.integer[Any]
@@ -71,6 +70,7 @@ class Policy:
         actor: Actor,
         task_names: Sequence[str],
         *,
+        observation_dim: int,
         task: Task | None,
         deterministic: bool,
         seed: int,
@@ -81,6 +81,7 @@ class Policy:
         self._task = 0 if len(self.task_names) == 1 else None
         if task is not None:
             self._task = self._place(task)
+        self._observation_dim = observation_dim
         self._deterministic, self._device = deterministic, device
         self._generator = torch.Generator(device).manual_seed(seed)
 
@@ -91,27 +92,28 @@ class Policy:
         """Chooses actions.
 
         Args:
-            observations: One observation ``[39]`` or several ``[rows, 39]``, without a task id.
+            observations: One observation or several ``[rows, observation]``, without a task id.
             task: Task of all rows, or one for each; by default the one given to
                 :func:`load_policy`.
 
         Returns:
-            An action ``[4]``, or one for each row ``[rows, 4]``, in [-1, 1].
+            An action, or one for each row ``[rows, action]``, in [-1, 1].
 
         Raises:
             ValueError: If the observations have another shape, or the task is unknown or missing.
         """
         values = np.asarray(observations, dtype=np.float32)
-        if values.ndim not in (1, 2) or values.shape[-1] != OBSERVATION_DIM:
+        features = self._observation_dim
+        if values.ndim not in (1, 2) or values.shape[-1] != features:
             raise ValueError(
-                f"observations have the shape {values.shape}; it must be ({OBSERVATION_DIM},) or "
-                f"(rows, {OBSERVATION_DIM}), without a one-hot task id"
+                f"observations have the shape {values.shape}; it must be ({features},) or "
+                f"(rows, {features}), without a one-hot task id"
             )
         rows = torch.from_numpy(np.atleast_2d(values)).to(self._device)
         places = self._places(task, len(rows))
         tasks = torch.tensor(places, dtype=torch.int64, device=self._device)
         actions: NDArray[np.float32] = self._act(rows, tasks).cpu().numpy()
-        return actions.reshape(*values.shape[:-1], ACTION_DIM)
+        return actions.reshape(*values.shape[:-1], actions.shape[-1])
 
     def _act(self, rows: Tensor, tasks: Tensor) -> Tensor:
         if self._deterministic:
@@ -169,6 +171,7 @@ def load_policy(
     return Policy(
         trained.agent.average_actor,
         trained.task_names,
+        observation_dim=trained.config.env.suite.observation_dim,
         task=task,
         deterministic=deterministic,
         seed=seed,
@@ -179,9 +182,9 @@ def load_policy(
 def export_policy(path: str | Path, out: str | Path) -> Path:
     """Exports the deterministic policy to a file that needs nothing of this package.
 
-    Its inputs are ``observations [rows, 39]`` float32 and ``tasks [rows]`` int64, the places of the
-    tasks; its output is ``actions [rows, 4]``. The file holds the tasks' names as JSON: TorchScript
-    as the extra file ``tasks.json``, ONNX as the metadata property ``tasks``.
+    Its inputs are ``observations [rows, observation]`` float32 and ``tasks [rows]`` int64, the
+    places of the tasks; its output is ``actions [rows, action]``. The file holds the tasks' names
+    as JSON: TorchScript as the extra file ``tasks.json``, ONNX as the metadata property ``tasks``.
 
     Args:
         path: As for :func:`load_policy`.
@@ -202,7 +205,8 @@ def export_policy(path: str | Path, out: str | Path) -> Path:
     policy = policy.eval().requires_grad_(False)
     # More than one row, and not as many as tasks: sizes that are equal would be taken for one.
     num_rows = len(trained.task_names) + 2
-    example = torch.zeros(num_rows, OBSERVATION_DIM), torch.zeros(num_rows, dtype=torch.int64)
+    observations = torch.zeros(num_rows, trained.config.env.suite.observation_dim)
+    example = observations, torch.zeros(num_rows, dtype=torch.int64)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as unfinished, _without_chatter():
         exporters[out.suffix](policy, example, json.dumps(trained.task_names), unfinished)

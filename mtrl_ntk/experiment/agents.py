@@ -19,8 +19,6 @@ from mtrl_ntk.experiment.config import RunConfig, from_dict
 from mtrl_ntk.experiment.devices import resolve_device, stream_seed
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
 from mtrl_ntk.experiment.types import FloatArray, PolicyFunction
-from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
-from mtrl_ntk.rl.envs.task_env import task_names
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer, free_memory
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig, make_weighting
 
@@ -31,11 +29,12 @@ def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> Multi
     Raises:
         UserError: If its networks do not fit into the memory.
     """
-    _require_memory(config.sac, num_tasks, device)
+    suite = config.env.suite
+    _require_memory(config.sac, num_tasks, suite.observation_dim, device)
     return MultiTaskSAC(
         num_tasks,
-        OBSERVATION_DIM,
-        ACTION_DIM,
+        suite.observation_dim,
+        suite.action_dim,
         config=config.sac,
         make_weighting=partial(make_weighting, METHODS[config.method], config.weighting, num_tasks),
         seed=stream_seed(config.seed, "agent"),
@@ -43,13 +42,15 @@ def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> Multi
     )
 
 
-def _require_memory(config: SacConfig, num_tasks: int, device: torch.device) -> None:
+def _require_memory(
+    config: SacConfig, num_tasks: int, observation_dim: int, device: torch.device
+) -> None:
     """Refuses networks that cannot fit, before any of them is made.
 
     Counts what there is at least: hidden layers, with a copy that follows and Adam's two moments.
     """
     architecture = config.architecture(num_tasks)
-    inputs = OBSERVATION_DIM + architecture.vector_dim + (config.depth - 1) * config.width
+    inputs = observation_dim + architecture.vector_dim + (config.depth - 1) * config.width
     hidden = max(architecture.hidden_copies, 1) * config.width * inputs
     weights = hidden + num_tasks * architecture.vector_dim
     needed = _NETWORKS * weights * 4 * torch.float32.itemsize
@@ -74,8 +75,8 @@ def make_replay(config: RunConfig, num_tasks: int, device: torch.device) -> Mult
     return MultiTaskReplayBuffer(
         num_tasks,
         config.loop.replay_capacity,
-        OBSERVATION_DIM,
-        ACTION_DIM,
+        config.env.suite.observation_dim,
+        config.env.suite.action_dim,
         device=device,
         generator=torch.Generator(device).manual_seed(stream_seed(config.seed, "replay")),
     )
@@ -156,7 +157,7 @@ def load_trained(path: Path, device: str = "cpu") -> Trained:
     if not isinstance(counters, dict) or type(counters.get("vector_steps")) is not int:
         raise CheckpointError(f"{found.folder} does not say how far its run was")
     config = from_dict(metadata["config"], str(found.folder))
-    names = task_names(config.env.benchmark, config.env.tasks or None)
+    names = config.env.task_names
     agent = load_agent(config, found, len(names), resolve_device(device))
     return Trained(found.folder, config, names, agent, metadata)
 
@@ -185,9 +186,9 @@ def sampled_policy(agent: MultiTaskSAC, seed: int) -> PolicyFunction:
     @torch.no_grad()
     def policy(observations: FloatArray) -> FloatArray:
         rows = torch.from_numpy(observations).to(agent.device)
-        shape = (*observations.shape[:2], ACTION_DIM)
-        noise = torch.randn(shape, generator=generator, device=agent.device)
-        actions: FloatArray = agent.average_actor.sample(rows, noise).actions.cpu().numpy()
+        mean, log_std = agent.average_actor(rows)
+        noise = torch.randn(mean.shape, generator=generator, device=agent.device)
+        actions: FloatArray = (mean + log_std.exp() * noise).tanh().cpu().numpy()
         return actions
 
     return policy

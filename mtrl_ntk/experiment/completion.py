@@ -19,12 +19,12 @@ from mtrl_ntk.experiment.options.values import without_none
 from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.sweeps.options import FIXED, SweepOptions
 from mtrl_ntk.experiment.training.command import DRY_RUN
-from mtrl_ntk.rl.envs.task_env import BENCHMARKS
+from mtrl_ntk.rl.suites.registry import SUITES
 
 _VALUES: Mapping[str, Sequence[str]] = {
     "method": tuple(METHODS),
     "methods": tuple(METHODS),
-    "tasks": BENCHMARKS["MT50"],
+    "tasks": [task for suite in SUITES.values() for task in suite.tasks],
 }
 """What options of free text take, by name."""
 

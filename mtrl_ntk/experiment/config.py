@@ -28,7 +28,6 @@ from mtrl_ntk.experiment.options.sections import Device, EvaluationConfig, LoopC
 from mtrl_ntk.experiment.options.values import shown
 from mtrl_ntk.experiment.options.yaml_files import read_values
 from mtrl_ntk.rl.envs import EnvConfig
-from mtrl_ntk.rl.envs.task_env import task_names
 from mtrl_ntk.rl.networks import NETWORK_KINDS, why_not
 from mtrl_ntk.rl.sac import SacConfig
 
@@ -155,7 +154,7 @@ def _check_together(config: RunConfig) -> None:
             raise ConfigError(message)
     if config.env.tasks:
         try:
-            task_names(config.env.benchmark, config.env.tasks)
+            config.env.suite.task_names(tasks=config.env.tasks)
         except ValueError as error:
             raise ConfigError(f"tasks is {','.join(config.env.tasks)}; {error}") from None
 

@@ -25,7 +25,7 @@ def resolve_device(name: str) -> torch.device:
 def stream_seed(seed: int, stream: str) -> int:
     """Seed of one of a run's random streams; streams of different names are independent."""
     entropy = [seed, *stream.encode()]
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1
 
 
 def learner_threads(config: RunConfig) -> int:

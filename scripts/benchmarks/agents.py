@@ -25,7 +25,7 @@ from mtrl_ntk.balancing import (
     sequential_jacobian,
 )
 from mtrl_ntk.balancing.methods import METHODS
-from mtrl_ntk.rl.envs.heap import keep_freed_memory
+from mtrl_ntk.rl.heap import keep_freed_memory
 from mtrl_ntk.rl.networks import why_not
 from mtrl_ntk.rl.precision import Precision
 from mtrl_ntk.rl.sac import MultiTaskSAC, Part, SacConfig, make_weighting

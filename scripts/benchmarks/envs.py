@@ -36,7 +36,8 @@ from rich.table import Table
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.rl.envs import ACTION_DIM, BENCHMARKS, MultiTaskVectorEnv, task_names
-from mtrl_ntk.rl.envs.task_env import MAX_HORIZON, draw_goals, make_sim, set_goal
+from mtrl_ntk.rl.suites.metaworld.simulation import draw_goals, make_sim, set_goal
+from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
 from scripts.benchmarks.command import check_folder, parse, run_command
 
 PROG = "scripts.benchmarks.envs"
@@ -78,8 +79,8 @@ class BenchOptions:
     def __post_init__(self) -> None:
         """Raises a ConfigError that names the first bad value."""
         task_names(tasks=self.tasks or BENCHMARKS["MT10"])
-        if not 2 <= self.steps <= MAX_HORIZON:
-            raise ConfigError(f"steps is {self.steps}; it must be 2 to {MAX_HORIZON}")
+        if not 2 <= self.steps <= METAWORLD.max_horizon:
+            raise ConfigError(f"steps is {self.steps}; it must be 2 to {METAWORLD.max_horizon}")
         if self.rounds < 1:
             raise ConfigError(f"rounds is {self.rounds}; it must be at least 1")
         if any(workers < 0 for workers in self.workers):
@@ -210,7 +211,7 @@ def stock_env(task: str, goal: NDArray[np.float64]) -> Env[Any, Any]:
     """A stock environment with one goal, a horizon and episode statistics."""
     sim = make_sim(task, lean=False)
     set_goal(sim, goal)
-    limited: Env[Any, Any] = TimeLimit(sim, MAX_HORIZON)
+    limited: Env[Any, Any] = TimeLimit(sim, METAWORLD.max_horizon)
     return RecordEpisodeStatistics(limited)
 
 

@@ -20,7 +20,7 @@ from torch.func import functional_call, grad, vmap
 from mtrl_ntk.balancing import Balancer, Tape, factored_jacobian, sequential_jacobian
 from mtrl_ntk.balancing.balancer import Differentiate
 from mtrl_ntk.balancing.methods.ntkmtl import NTKMTL
-from mtrl_ntk.rl.envs.task_env import ACTION_DIM, OBSERVATION_DIM
+from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
 from mtrl_ntk.rl.losses import critic_loss
 from mtrl_ntk.rl.networks import Architecture, TwinCritic
 from mtrl_ntk.rl.sac import SacConfig

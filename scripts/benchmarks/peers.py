@@ -38,9 +38,9 @@ from rich.table import Table
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.options.fields import suggestion
-from mtrl_ntk.rl.envs import BENCHMARKS, EnvConfig, resolved_workers
-from mtrl_ntk.rl.envs.task_env import ACTION_DIM, OBSERVATION_DIM, draw_goals, make_sim
+from mtrl_ntk.rl.envs import ACTION_DIM, BENCHMARKS, OBSERVATION_DIM, EnvConfig, resolved_workers
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
+from mtrl_ntk.rl.suites.metaworld.simulation import draw_goals, make_sim
 from scripts.benchmarks.agents import Size, Variant, make_agent, make_batch
 from scripts.benchmarks.command import check_folder, parse, run_command, write_rows
 from scripts.benchmarks.envs import ASYNC, SYNC, Steppable, make_vector_envs, speed

@@ -28,6 +28,7 @@ from mtrl_ntk.experiment.devices import stream_seed
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
 from mtrl_ntk.experiment.logs.run_info import versions
 from mtrl_ntk.experiment.types import Counters, EvaluationResult, LogPosition
+from mtrl_ntk.rl.suites.suite import Suite
 
 if TYPE_CHECKING:
     from mtrl_ntk.experiment.training.loop import Run
@@ -78,14 +79,14 @@ def describe(run: Run, state: Mapping[str, Any], *, finished: bool) -> dict[str,
         SCORE: evaluation.mean_success_rate if evaluation else None,
         "finished": finished,
         "config": to_dict(replace(run.config, run_dir=None, resume=None)),
-        MADE_WITH: _made_with(run.agent.device),
+        MADE_WITH: _made_with(run.config.env.suite, run.agent.device),
         STATE: state,
     }
 
 
-def _made_with(device: torch.device) -> dict[str, Any]:
+def _made_with(suite: Suite, device: torch.device) -> dict[str, Any]:
     """What may change the last bits of a run's numbers."""
-    return {**versions(), "device": device.type, "threads": torch.get_num_threads()}
+    return {**versions(suite), "device": device.type, "threads": torch.get_num_threads()}
 
 
 def counters_of(found: Found) -> Counters:
@@ -150,7 +151,8 @@ def restore(run: Run, found: Found) -> list[str]:
     checkpoint = found.checkpoint
     with _reading(found):
         state = merge(checkpoint.training, checkpoint.metadata[STATE])
-        remarks = _differences(checkpoint.metadata[MADE_WITH], _made_with(run.agent.device))
+        made_with = _made_with(run.config.env.suite, run.agent.device)
+        remarks = _differences(checkpoint.metadata[MADE_WITH], made_with)
         run.agent.load_state_dict(checkpoint.tensors)
         run.agent.load_optimizer_state(state["optimizers"])
         _restore_replay(run, found, state)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 
 import numpy as np
 import numpy.typing as npt
@@ -38,11 +37,11 @@ class Episodes:
 def protocol(env: EnvConfig, evaluation: EvaluationConfig) -> dict[str, object]:
     """What the success rates of a run mean; stands in its results and checkpoints."""
     return {
-        "environment": f"Meta-World V3, metaworld {metadata.version('metaworld')}",
+        "environment": env.suite.description,
         "reward_version": env.reward_version,
         "reward_normalization": env.reward_normalization,
         "goal_mode": env.goal_mode,
-        "goals_per_task": 1 if env.goal_mode == "fixed" else 50,
+        "goals_per_task": 1 if env.goal_mode == "fixed" else env.suite.goals_per_task,
         "horizon": env.horizon,
         "evaluation_episodes": evaluation.evaluation_episodes,
         "evaluation_goals": "the training goals in turn, from the first",

@@ -140,7 +140,7 @@ def _record(
     out: Path,
     console: Console,
 ) -> None:
-    scene = Scene(plan.tasks, evaluation_rules(plan.env), plan.goal_seed)
+    scene = Scene(plan.env.suite, plan.tasks, evaluation_rules(plan.env), plan.goal_seed)
     folder = out / VIDEOS
     mosaic = folder / "mosaic.mp4"
     try:

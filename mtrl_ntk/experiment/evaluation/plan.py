@@ -11,7 +11,6 @@ from mtrl_ntk.experiment.evaluation.episodes import protocol
 from mtrl_ntk.experiment.evaluation.options import UNSEEN_SEED, ScoringOptions
 from mtrl_ntk.experiment.options.sections import EvaluationConfig
 from mtrl_ntk.rl.envs.config import EnvConfig
-from mtrl_ntk.rl.envs.task_env import NUM_GOALS, task_names
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,12 @@ def make_plan(options: ScoringOptions, trained: Trained) -> Plan:
         # New goals for a policy of a single one, too.
         env = replace(env, goal_mode="resampled")
         goal_seed = _unseen_seed(options.seed, config.seed)
-        goals = "50 that training never met, in turn, from the first"
+        goals = f"{env.suite.goals_per_task} that training never met, in turn, from the first"
     else:
         _require_trained(tasks, trained)
         goal_seed, goals = config.seed, "the training goals in turn, from the first"
     only_one = env.goal_mode == "fixed" and not options.sampled
-    episodes = options.evaluation_episodes or (1 if only_one else NUM_GOALS)
+    episodes = options.evaluation_episodes or (1 if only_one else env.suite.goals_per_task)
     action_seed = UNSEEN_SEED if options.seed is None else options.seed
     stated = protocol(config.env, EvaluationConfig(evaluation_episodes=episodes)) | {
         "evaluation_goals": goals,
@@ -74,7 +73,8 @@ def make_plan(options: ScoringOptions, trained: Trained) -> Plan:
 
 def _tasks(options: ScoringOptions, trained: Trained) -> tuple[str, ...]:
     if options.benchmark is not None or options.tasks:
-        return task_names(options.benchmark or "MT10", options.tasks or None)
+        suite = trained.config.env.suite
+        return suite.task_names(options.benchmark, options.tasks or None)
     return trained.task_names
 
 

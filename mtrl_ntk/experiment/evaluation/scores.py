@@ -50,7 +50,7 @@ def save_scores(out: Path, plan: Plan, trained: Trained, episodes: Episodes) -> 
             "tasks": trained.task_names,
             "counters": trained.metadata["counters"],
         },
-        "versions": versions(),
+        "versions": versions(plan.env.suite),
         "evaluated": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     atomic.write(out / RESULT_JSON, json.dumps(content, indent=2) + "\n")

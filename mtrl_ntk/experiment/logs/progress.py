@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
 import sys
 import time
@@ -23,6 +22,7 @@ from rich.text import Text
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.files.outages import Outages
 from mtrl_ntk.experiment.types import EvaluationResult
+from mtrl_ntk.rl.suites.suite import without_version
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -239,7 +239,8 @@ class Progress:
         for task in task_names:
             training = self._training.get(task, math.nan)
             evaluation = self._evaluation.get(task, math.nan)
-            row = [_shortened(task), _percent(training), _percent(evaluation)]
+            # So two columns of the longest Meta-World names fit 80 characters.
+            row = [without_version(task), _percent(training), _percent(evaluation)]
             table.add_row(*map(Text, row), _success_bar(evaluation) if bars else None)
         return table
 
@@ -341,11 +342,6 @@ def _result_table(result: EvaluationResult) -> Table:
 def _success_bar(rate: float) -> ProgressBar:
     known = 0.0 if math.isnan(rate) else rate
     return ProgressBar(total=1.0, completed=known, width=20, complete_style="green")
-
-
-def _shortened(task: str) -> str:
-    """Without its version: two columns of the longest Meta-World names then fit 80 characters."""
-    return re.sub(r"-v\d+$", "", task)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -14,24 +14,24 @@ from typing import Any
 import mtrl_ntk
 from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.files.layout import RUN_INFO
+from mtrl_ntk.rl.suites.suite import Suite
 
-PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy")
 
-
-def write_run_info(run_dir: Path, protocol: Mapping[str, object]) -> None:
+def write_run_info(run_dir: Path, protocol: Mapping[str, object], suite: Suite) -> None:
     """Writes what a run was made with, and what its numbers mean, to ``run.json``.
 
     Args:
         run_dir: Folder of the run.
         protocol: Environment, goals, horizon, episodes; anything that JSON can hold.
+        suite: What its tasks belong to.
     """
-    _write_info(run_dir, {"started": _now(), "protocol": protocol, **_circumstances()})
+    _write_info(run_dir, {"started": _now(), "protocol": protocol, **_circumstances(suite)})
 
 
-def add_resumption(run_dir: Path, vector_steps: int) -> None:
+def add_resumption(run_dir: Path, vector_steps: int, suite: Suite) -> None:
     """Adds to ``run.json`` when, where and with what a run went on after so many steps."""
     info = _read_info(run_dir)
-    this = {"time": _now(), "vector_steps": vector_steps, **_circumstances()}
+    this = {"time": _now(), "vector_steps": vector_steps, **_circumstances(suite)}
     before = info.get("resumed")
     _write_info(run_dir, {**info, "resumed": [*(before if isinstance(before, list) else []), this]})
 
@@ -53,18 +53,19 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _circumstances() -> dict[str, Any]:
+def _circumstances(suite: Suite) -> dict[str, Any]:
     return {
-        "versions": versions(),
+        "versions": versions(suite),
         "platform": platform.platform(),
         "git": _git_state(Path(mtrl_ntk.__file__).parent),
     }
 
 
-def versions() -> dict[str, str | None]:
+def versions(suite: Suite) -> dict[str, str | None]:
     """Versions of what decides about a run's numbers."""
     own = {"mtrl_ntk": mtrl_ntk.__version__, "python": platform.python_version()}
-    return own | {package: _version(package) for package in PACKAGES}
+    packages = ("torch", *suite.packages, "gymnasium", "numpy")
+    return own | {package: _version(package) for package in packages}
 
 
 def _version(package: str) -> str | None:

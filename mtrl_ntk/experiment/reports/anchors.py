@@ -12,7 +12,7 @@ import yaml
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.reports.data import Method
-from mtrl_ntk.rl.envs.task_env import task_names
+from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
 
 BENCHMARK = "MT10"
 """What all of them were measured on."""
@@ -87,7 +87,7 @@ def find_anchors(keys: Sequence[str]) -> list[Anchors]:
 
 def are_of(tasks: Sequence[str]) -> bool:
     """Whether the published numbers were measured on these tasks."""
-    return set(tasks) == set(task_names(BENCHMARK))
+    return set(tasks) == set(METAWORLD.task_names(BENCHMARK))
 
 
 @cache

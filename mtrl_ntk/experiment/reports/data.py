@@ -22,7 +22,6 @@ from mtrl_ntk.experiment.kernels.diagnosis import PARTS
 from mtrl_ntk.experiment.logs.sink import MEAN_TASK
 from mtrl_ntk.experiment.plots.run_plots import Curve, task_curves
 from mtrl_ntk.experiment.reports.statistics import FloatArray
-from mtrl_ntk.rl.envs.task_env import task_names
 from mtrl_ntk.rl.sac import Part
 
 SINGLE_TASK = "STL"
@@ -146,7 +145,7 @@ def read_run(path: Path) -> Run:
         UserError: If one of them is damaged.
     """
     config = run_config.read(path / CONFIG)
-    tasks = task_names(config.env.benchmark, config.env.tasks or None)
+    tasks = config.env.task_names
     info = _read_info(path / RUN_INFO)
     length = f"{config.loop.total_steps * len(tasks) * config.env.envs_per_task:,}"
     names = f"{len(tasks)}: {', '.join(tasks)}"

@@ -18,12 +18,9 @@ from mtrl_ntk.experiment.evaluation.episodes import make_evaluation_envs
 from mtrl_ntk.experiment.training.disk_space import disk_need
 from mtrl_ntk.experiment.training.eta import evaluation_seconds
 from mtrl_ntk.rl.envs import (
-    ACTION_DIM,
-    OBSERVATION_DIM,
     MultiTaskVectorEnv,
     make_envs,
     resolved_workers,
-    task_names,
 )
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
@@ -117,14 +114,19 @@ class _Steps:
         self._due = 0.0
 
     def _make_replay(self, rows: int) -> MultiTaskReplayBuffer:
-        tasks = self._envs.num_tasks
+        tasks, suite = self._envs.num_tasks, self._envs.suite
         generator = torch.Generator(self.device).manual_seed(self._config.seed)
         replay = MultiTaskReplayBuffer(
-            tasks, rows, OBSERVATION_DIM, ACTION_DIM, device=self.device, generator=generator
+            tasks,
+            rows,
+            suite.observation_dim,
+            suite.action_dim,
+            device=self.device,
+            generator=generator,
         )
         draw = np.random.default_rng(self._config.seed).standard_normal
-        observations = draw((tasks, rows, OBSERVATION_DIM), np.float32)
-        actions = np.tanh(draw((tasks, rows, ACTION_DIM), np.float32))
+        observations = draw((tasks, rows, suite.observation_dim), np.float32)
+        actions = np.tanh(draw((tasks, rows, suite.action_dim), np.float32))
         rewards = draw((tasks, rows), np.float32)
         replay.add(observations, actions, rewards, observations, np.zeros((tasks, rows), np.bool_))
         return replay
@@ -137,7 +139,7 @@ class _Steps:
         """A step with its updates; learning and simulation overlap as in the training loop."""
         tasks = self._envs.num_tasks
         policy = policy_of(self.agent, deterministic=False)
-        actions = policy(self._observations.reshape(tasks, -1, OBSERVATION_DIM))
+        actions = policy(self._observations.reshape(tasks, self._envs.envs_per_task, -1))
         self._envs.step_async(actions.reshape(self._envs.num_envs, -1))
         self._due += self._config.loop.updates_per_step
         while self._due >= 1:
@@ -152,7 +154,7 @@ def _scaled(
     config: RunConfig, done: int, steps: _Steps, random_step_s: float, step_s: float
 ) -> Costs:
     loop, env = config.loop, config.env
-    num_tasks = len(task_names(env.benchmark, env.tasks or None))
+    num_tasks = len(env.task_names)
     evaluations_s = evaluation_seconds(
         config, num_tasks, random_step_s / (num_tasks * env.envs_per_task), done
     )

@@ -48,7 +48,6 @@ from mtrl_ntk.rl.envs import (
     StepResults,
     WorkerError,
     make_envs,
-    task_names,
 )
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -77,7 +76,7 @@ class Run:
     ) -> None:
         self.config, self.loop = config, config.loop
         self.protocol = protocol(config.env, config.evaluation)
-        names = task_names(config.env.benchmark, config.env.tasks or None)
+        names = config.env.task_names
         self.replay = make_replay(config, len(names), device)
         self.agent = make_agent(config, len(names), device)
         check_space(disk_need(config, self.agent, self.replay), run_dir)

@@ -28,7 +28,7 @@ from mtrl_ntk.experiment.plots.run_plots import plot_run
 from mtrl_ntk.experiment.training.loop import Run
 from mtrl_ntk.experiment.training.messages import what_is_unsaved
 from mtrl_ntk.experiment.types import EvaluationResult
-from mtrl_ntk.rl.envs.heap import keep_freed_memory
+from mtrl_ntk.rl.heap import keep_freed_memory
 from mtrl_ntk.rl.precision import set_products
 
 
@@ -67,14 +67,14 @@ def train(config: RunConfig) -> EvaluationResult:
 
 def _describe(run: Run, start: Start | None) -> bool:
     """Writes the run's settings and what it runs with; returns whether that worked."""
-    run_dir = run.logger.run_dir
+    run_dir, suite = run.logger.run_dir, run.config.env.suite
 
     def write() -> None:
         save(run.config, run_dir / CONFIG)
         if start and start.found and start.continues:
-            add_resumption(run_dir, counters_of(start.found).vector_steps)
+            add_resumption(run_dir, counters_of(start.found).vector_steps, suite)
         else:
-            write_run_info(run_dir, run.protocol)
+            write_run_info(run_dir, run.protocol, suite)
 
     what, meanwhile = f"{CONFIG} and {RUN_INFO} into {run_dir}", "the end of the run tries again"
     return run.logger.outages.attempt(what, write, meanwhile)

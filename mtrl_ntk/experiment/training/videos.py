@@ -40,7 +40,7 @@ class TrainingVideos:
     ) -> None:
         self._config, self._say = config.video, say
         self._every, self._last = config.evaluation.video_every, config.loop.total_steps
-        self._scene = Scene(tasks, evaluation_rules(config.env), config.seed)
+        self._scene = Scene(config.env.suite, tasks, evaluation_rules(config.env), config.seed)
         self._folder = run_dir / VIDEOS
         self._backend: str | None = None
         if self._every:

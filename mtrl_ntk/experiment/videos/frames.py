@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from mtrl_ntk.experiment.options.sections import VideoConfig
+from mtrl_ntk.rl.suites.suite import without_version
 
 Picture = NDArray[np.uint8]
 """``[height, width, 3]``."""
@@ -87,7 +88,7 @@ class _Text(NamedTuple):
 def _texts(caption: Caption, draw: ImageDraw.ImageDraw, width: float) -> list[tuple[_Text, _Text]]:
     """What stands at the left and at the right of each row: as much as fits side by side."""
     ink = _STATUS_INKS[caption.status]
-    short, nothing = caption.task.removesuffix("-v3"), _Text("", _FAINT, "")
+    short, nothing = without_version(caption.task), _Text("", _FAINT, "")
     status = _Text(caption.status, ink, max(_STATUS_INKS, key=len))
     names = [_Text(name, _INK, name) for name in (caption.task, short)]
     # The colour alone says how the episode stands where there is no room for the word.

@@ -19,49 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtrl_ntk.errors import RunFailed
-from mtrl_ntk.rl.envs.task_env import (
-    ACTION_DIM,
-    MAX_HORIZON,
-    OBSERVATION_DIM,
-    EpisodeRules,
-    Step,
-    TaskEnv,
-)
-
-RECORD = np.dtype(
-    [
-        ("action", np.float32, ACTION_DIM),
-        ("observation", np.float32, OBSERVATION_DIM),
-        ("final_observation", np.float32, OBSERVATION_DIM),
-        ("reward", np.float32),
-        ("success", np.float32),
-        ("episode_return", np.float64),
-        ("episode_length", np.int64),
-        ("terminated", np.bool_),
-        ("truncated", np.bool_),
-        ("valid", np.bool_),
-        ("busy", np.bool_),
-    ],
-    align=True,
-)
-"""One environment's row: the action in, the results of the step out.
-
-``observation`` is that of the reset where the step ended the episode; ``final_observation`` is
-always the step's own. The other fields are the step's own too, but for ``busy``: it is set while
-the environment is at work, so that a process that dies leaves behind which one it was.
-"""
-
-MOMENT = np.dtype(
-    [
-        ("episodes", np.int64),
-        ("length", np.int64),
-        ("actions", np.float32, (MAX_HORIZON, ACTION_DIM)),
-    ]
-)
-"""Where one environment stands: its resets since seeding, its steps since the last, their actions.
-
-That is all there is to know, see ``TaskEnv.go_to``.
-"""
+from mtrl_ntk.rl.envs.task_env import Step, TaskEnv
+from mtrl_ntk.rl.suites.registry import DEFAULT_SUITE
+from mtrl_ntk.rl.suites.suite import EpisodeRules, Suite
 
 
 class SimulationError(RunFailed, RuntimeError):
@@ -76,11 +36,51 @@ class BundleSpec:
     copies: int
     rules: EpisodeRules
     seed: int
+    suite: Suite = DEFAULT_SUITE
 
     @property
     def num_envs(self) -> int:
         """Rows in all."""
         return len(self.tasks) * self.copies
+
+    @property
+    def record(self) -> np.dtype[np.void]:
+        """One environment's row: the action in, the results of the step out.
+
+        ``observation`` is that of the reset where the step ended the episode; ``final_observation``
+        is always the step's own. The other fields are the step's own too, but for ``busy``: it is
+        set while the environment is at work, so that a process that dies leaves behind which one
+        it was.
+        """
+        fields: list[Any] = [
+            ("action", np.float32, self.suite.action_dim),
+            ("observation", np.float32, self.suite.observation_dim),
+            ("final_observation", np.float32, self.suite.observation_dim),
+            ("reward", np.float32),
+            ("success", np.float32),
+            ("episode_return", np.float64),
+            ("episode_length", np.int64),
+            ("terminated", np.bool_),
+            ("truncated", np.bool_),
+            ("valid", np.bool_),
+            ("busy", np.bool_),
+        ]
+        return np.dtype(fields, align=True)
+
+    @property
+    def moment(self) -> np.dtype[np.void]:
+        """Where one environment stands.
+
+        These are its resets since seeding, its steps since the last, and their actions: all that
+        there is to know, see ``TaskEnv.go_to``.
+        """
+        actions = (self.suite.max_horizon, self.suite.action_dim)
+        fields: list[Any] = [
+            ("episodes", np.int64),
+            ("length", np.int64),
+            ("actions", np.float32, actions),
+        ]
+        return np.dtype(fields)
 
 
 class Stepper(Protocol):
@@ -114,8 +114,8 @@ class EnvBundle:
 
     Args:
         spec: All environments of the vector environment.
-        records: ``[num_envs]`` array of ``RECORD``; a new one if None.
-        moments: ``[num_envs]`` array of ``MOMENT``, which is only read; a new one if None.
+        records: ``[num_envs]`` array of the spec's ``record``; a new one if None.
+        moments: ``[num_envs]`` array of its ``moment``, which is only read; a new one if None.
         rows: The rows to step; all if None.
         made_progress: Called after each environment that was made, reset or led to its moment,
             which for many of them takes long.
@@ -129,9 +129,9 @@ class EnvBundle:
         rows: Sequence[int] | None = None,
         made_progress: Callable[[], object] = lambda: None,
     ) -> None:
-        self.records = np.zeros(spec.num_envs, RECORD) if records is None else records
-        self.moments = np.zeros(spec.num_envs, MOMENT) if moments is None else moments
-        self._fields = {name: self.records[name] for name in RECORD.names or ()}
+        self.records = np.zeros(spec.num_envs, spec.record) if records is None else records
+        self.moments = np.zeros(spec.num_envs, spec.moment) if moments is None else moments
+        self._fields = {name: self.records[name] for name in spec.record.names or ()}
         self._made_progress = made_progress
         self._seed = spec.seed
         self._goals: dict[str, NDArray[np.float64]] = {}
@@ -148,6 +148,7 @@ class EnvBundle:
             copy=copy,
             copies=spec.copies,
             goals=self._goals.get(name),
+            suite=spec.suite,
         )
         self._goals[name] = env.goals
         self._made_progress()

@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-from mtrl_ntk.rl.envs.task_env import task_names
+from mtrl_ntk.rl.suites.registry import DEFAULT_SUITE
+from mtrl_ntk.rl.suites.suite import Suite
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,16 @@ class EnvConfig:
     lean: bool = True
     """Save the Python around MuJoCo that changes nothing: bit-identical results in less time."""
 
+    @property
+    def suite(self) -> Suite:
+        """The suite of the tasks."""
+        return DEFAULT_SUITE
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks that are meant, in order; a ``ConfigError`` where there are no such."""
+        return self.suite.task_names(self.benchmark, self.tasks or None)
+
 
 def usable_cores() -> int:
     """Cores that this process may run on."""
@@ -64,5 +75,5 @@ def resolved_workers(config: EnvConfig, cores: int | None = None) -> int:
 
     cores = cores or usable_cores()
     wanted = cores if torch.cuda.is_available() else cores // 4
-    num_envs = len(task_names(config.benchmark, config.tasks or None)) * config.envs_per_task
+    num_envs = len(config.task_names) * config.envs_per_task
     return min(max(wanted, 1), cores - 1, num_envs)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl_ntk.rl.envs.bundle import MOMENT, RECORD, BundleSpec, EnvBundle, SimulationError
+from mtrl_ntk.rl.envs.bundle import BundleSpec, EnvBundle, SimulationError
 
 DONE, ALIVE, FAILED = b"d", b"a", b"f"
 """First byte of an answer; the text of what failed follows."""
@@ -72,26 +72,25 @@ class SharedArrays:
     It is backed by files that are unlinked at once: nothing stays behind, however we die.
     """
 
+    _spec: BundleSpec
     _records: ctypes.Array[ctypes.c_byte]
     _moments: ctypes.Array[ctypes.c_byte]
 
     @classmethod
-    def allocate(cls, rows: int) -> SharedArrays:
-        """Memory full of zeros."""
-        return cls(
-            _CONTEXT.RawArray(ctypes.c_byte, rows * RECORD.itemsize),
-            _CONTEXT.RawArray(ctypes.c_byte, rows * MOMENT.itemsize),
-        )
+    def allocate(cls, spec: BundleSpec) -> SharedArrays:
+        """Memory full of zeros for all environments."""
+        sizes = (spec.num_envs * dtype.itemsize for dtype in (spec.record, spec.moment))
+        return cls(spec, *(_CONTEXT.RawArray(ctypes.c_byte, size) for size in sizes))
 
     @property
     def records(self) -> NDArray[Any]:
-        """One ``RECORD`` per row."""
-        return np.frombuffer(memoryview(self._records), dtype=RECORD)
+        """One ``record`` of the spec per row."""
+        return np.frombuffer(memoryview(self._records), dtype=self._spec.record)
 
     @property
     def moments(self) -> NDArray[Any]:
-        """One ``MOMENT`` per row."""
-        return np.frombuffer(memoryview(self._moments), dtype=MOMENT)
+        """One ``moment`` of the spec per row."""
+        return np.frombuffer(memoryview(self._moments), dtype=self._spec.moment)
 
 
 class Worker:

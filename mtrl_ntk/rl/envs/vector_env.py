@@ -1,4 +1,4 @@
-"""Meta-World tasks as one vector environment."""
+"""The tasks of a suite as one vector environment."""
 
 from __future__ import annotations
 
@@ -13,19 +13,12 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.rl.envs.bundle import MOMENT, BundleSpec, EnvBundle, Stepper
+from mtrl_ntk.rl.envs.bundle import BundleSpec, EnvBundle, Stepper
 from mtrl_ntk.rl.envs.config import EnvConfig, resolved_workers
-from mtrl_ntk.rl.envs.lean_env import is_proven
 from mtrl_ntk.rl.envs.reward_scaling import RewardNormalization, make_reward_scaler
-from mtrl_ntk.rl.envs.task_env import (
-    ACTION_DIM,
-    OBSERVATION_DIM,
-    EpisodeRules,
-    GoalMode,
-    RewardVersion,
-    task_names,
-)
 from mtrl_ntk.rl.envs.workers import RestartRules, WorkerPool
+from mtrl_ntk.rl.suites.registry import DEFAULT_SUITE
+from mtrl_ntk.rl.suites.suite import EpisodeRules, GoalMode, Suite
 
 StepResults = tuple[
     NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
@@ -54,8 +47,9 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         tasks: Task names, in the order of the task axis.
         seed: Non-negative seed of all goals and draws.
         envs_per_task: Copies of each task.
-        horizon: Environment steps after which an episode is truncated, 1 to 500.
-        reward_version: Meta-World reward functions, ``v1`` or ``v2``.
+        horizon: Environment steps after which an episode is truncated.
+        reward_version: Which of the suite's reward functions counts; Meta-World has ``v1`` and
+            ``v2``.
         reward_normalization: ``none``, or ``running_variance`` to scale the rewards that steps
             return; see ``RunningVarianceScaler``. The episodes' returns stay unscaled.
         goal_mode: ``resampled``, ``fixed`` or ``in_order``; see ``EpisodeRules``.
@@ -64,10 +58,12 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         rules: When a worker counts as lost, and how often one may be replaced before a
             ``WorkerError`` is raised.
         report: Told of each worker that is replaced, in one line.
-        lean: Whether to use lean environments, which are bit-identical to the stock ones. With a
+        lean: Whether to use lean simulations, which are bit-identical to the stock ones. With a
             library for which that is not proven, a warning says that stock ones are used.
+        suite: What the tasks belong to.
 
     Attributes:
+        suite: What the tasks belong to.
         task_names: Names of the tasks, in the order of the task axis.
         num_tasks: Number of tasks.
         envs_per_task: Copies of each task.
@@ -82,7 +78,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         seed: int,
         envs_per_task: int = 1,
         horizon: int = 500,
-        reward_version: RewardVersion = "v2",
+        reward_version: str = "v2",
         reward_normalization: RewardNormalization = "none",
         goal_mode: GoalMode = "resampled",
         terminate_on_success: bool = False,
@@ -90,6 +86,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         rules: RestartRules | None = None,
         report: Callable[[str], object] = warnings.warn,
         lean: bool = True,
+        suite: Suite = DEFAULT_SUITE,
     ) -> None:
         # Until the workers run there is nothing for the base class's __del__ to close.
         self.closed = True
@@ -99,7 +96,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             raise ConfigError(f"seed must be non-negative, got {seed}")
         if workers < 0:
             raise ConfigError(f"workers must be at least 0, got {workers}")
-        self.task_names = task_names(tasks=tasks)
+        self.suite, self.task_names = suite, suite.task_names(tasks=tasks)
         self.num_tasks = len(self.task_names)
         self.envs_per_task = envs_per_task
         self.num_envs = self.num_tasks * envs_per_task
@@ -107,10 +104,10 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         self.reward_scaler = make_reward_scaler(reward_normalization, self.num_envs)
         self._set_spaces(seed)
         self._seed, self._horizon = seed, horizon
-        # Asked here, so that one process warns and not each worker.
-        lean = lean and is_proven()
         episodes = EpisodeRules(horizon, reward_version, goal_mode, terminate_on_success, lean)
-        spec = BundleSpec(self.task_names, envs_per_task, episodes, seed)
+        suite.check(episodes)
+        # Asked here, so that one process warns and not each worker.
+        spec = BundleSpec(self.task_names, envs_per_task, suite.settle(episodes), seed, suite)
         self._stepper: Stepper = (
             WorkerPool(spec, workers, rules, report) if workers else EnvBundle(spec)
         )
@@ -122,8 +119,9 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
 
     def _set_spaces(self, seed: int) -> None:
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self.single_observation_space = Box(-np.inf, np.inf, (OBSERVATION_DIM,), np.float32)
-        self.single_action_space = Box(-1.0, 1.0, (ACTION_DIM,), np.float32)
+        observation, action = (self.suite.observation_dim,), (self.suite.action_dim,)
+        self.single_observation_space = Box(-np.inf, np.inf, observation, np.float32)
+        self.single_action_space = Box(-1.0, 1.0, action, np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.action_space.seed(seed)
@@ -142,7 +140,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             options: Not used.
 
         Returns:
-            Observations ``[num_envs, 39]`` and no infos.
+            Observations ``[num_envs, observation]`` and no infos.
         """
         self._check_idle()
         if seed is not None:
@@ -163,7 +161,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         return self.step_wait()
 
     def step_async(self, actions: ArrayLike) -> None:
-        """Begins a step with ``actions [num_envs, 4]``, clipped to [-1, 1], and returns at once.
+        """Begins a step with ``actions [num_envs, action]``, clipped to [-1, 1]; returns at once.
 
         Workers step while the caller does other things; without workers ``step_wait`` does it all.
         """
@@ -171,10 +169,9 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             raise RuntimeError("step before the first reset()")
         self._check_idle()
         actions = np.asarray(actions, dtype=np.float32)
-        if actions.shape != (self.num_envs, ACTION_DIM):
-            raise ValueError(
-                f"actions must have shape {(self.num_envs, ACTION_DIM)}, got {actions.shape}"
-            )
+        shape = (self.num_envs, self.suite.action_dim)
+        if actions.shape != shape:
+            raise ValueError(f"actions must have shape {shape}, got {actions.shape}")
         self._stepper.records["action"] = actions
         lengths = self._moments["length"]
         self._moments["actions"][np.arange(self.num_envs), lengths] = actions
@@ -185,8 +182,8 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         """Ends the step that ``step_async`` began.
 
         Returns:
-            Observations ``[num_envs, 39]``; rewards, terminations and truncations ``[num_envs]``;
-            and infos, which always hold
+            Observations ``[num_envs, observation]``; rewards, terminations and truncations
+            ``[num_envs]``; and infos, which always hold
 
             - ``success [num_envs]`` float32: whether the episode has succeeded so far, and for an
               ended episode whether it succeeded;
@@ -194,7 +191,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
 
             and when any episode ended
 
-            - ``final_obs [num_envs, 39]``: the step's own next observations;
+            - ``final_obs [num_envs, observation]``: the step's own next observations;
             - ``final_info``: ``success`` and ``episode`` with the undiscounted return ``r`` and the
               length ``l`` in steps, zero where not ended;
             - for each of these keys the mask ``_key [num_envs]`` of the environments that ended.
@@ -226,7 +223,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
 
     @property
     def pending_actions(self) -> NDArray[np.float32] | None:
-        """Actions ``[num_envs, 4]`` of a step that was begun and has not ended."""
+        """Actions ``[num_envs, action]`` of a step that was begun and has not ended."""
         return self._stepper.records["action"].copy() if self._is_stepping else None
 
     @property
@@ -267,23 +264,24 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             state: What their :meth:`state` returned.
 
         Returns:
-            Observations ``[num_envs, 39]``: on an equal machine those of that moment, bit for bit.
+            Observations ``[num_envs, observation]``: on an equal machine those of that moment, bit
+            for bit.
 
         Raises:
             ValueError: If the state cannot be that of such environments.
         """
         self._check_idle()
-        moments = np.zeros(self.num_envs, MOMENT)
+        moments = np.zeros_like(self._moments)
         moments["episodes"] = _array(state, "episodes", np.int64, (self.num_envs,))
         moments["length"] = _array(state, "lengths", np.int64, (self.num_envs,))
         lengths = moments["length"]
         if lengths.min() < 0 or lengths.max() >= self._horizon or moments["episodes"].min() < 1:
             raise ValueError("an episode has an impossible number of steps")
-        shape = (self.num_envs, int(lengths.max()), ACTION_DIM)
+        shape = (self.num_envs, int(lengths.max()), self.suite.action_dim)
         moments["actions"][:, : shape[1]] = _array(state, "actions", np.float32, shape)
         pending = state.get("pending_actions")
         if pending is not None:
-            pending = _array(state, "pending_actions", np.float32, (self.num_envs, ACTION_DIM))
+            pending = _array(state, "pending_actions", np.float32, (self.num_envs, shape[2]))
         if self.reward_scaler is not None:
             for name in ("mean", "variance"):
                 values = _array(state["reward_scaler"], name, np.float64, (self.num_envs,))
@@ -348,7 +346,8 @@ def make_envs(config: EnvConfig, *, seed: int, **overrides: Any) -> MultiTaskVec
             as ``goal_mode="in_order"`` and ``terminate_on_success=True`` for evaluation.
     """
     arguments: dict[str, Any] = {
-        "tasks": task_names(config.benchmark, config.tasks or None),
+        "suite": config.suite,
+        "tasks": config.task_names,
         "envs_per_task": config.envs_per_task,
         "horizon": config.horizon,
         "reward_version": config.reward_version,

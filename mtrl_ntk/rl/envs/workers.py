@@ -31,21 +31,6 @@ from mtrl_ntk.rl.envs.process import (
     step_command,
 )
 
-STEP_COSTS_US = {
-    "reach-v3": 112,
-    "push-v3": 203,
-    "pick-place-v3": 193,
-    "door-open-v3": 184,
-    "drawer-open-v3": 122,
-    "drawer-close-v3": 121,
-    "button-press-topdown-v3": 146,
-    "peg-insert-side-v3": 195,
-    "window-open-v3": 118,
-    "window-close-v3": 134,
-}
-"""CPU microseconds per lean step, measured on one core; only their ratios matter."""
-_DEFAULT_COST_US = 150
-
 _START_TIMEOUT_S = 300.0
 """Patience with a process that starts: a network drive may take long to load the libraries."""
 _CLOSE_TIMEOUT_S = 5.0
@@ -124,7 +109,7 @@ class WorkerPool:
         self._blamed = Counter[int]()
         self._given_up: list[int] = []
         self._error: WorkerError | None = None
-        arrays = SharedArrays.allocate(spec.num_envs)
+        arrays = SharedArrays.allocate(spec)
         self.records, self.moments = arrays.records, arrays.moments
         self._workers: list[Worker] = []
         # At exit, multiprocessing would send a SIGTERM that workers ignore, and wait for ever; a
@@ -280,10 +265,10 @@ def assign_rows(spec: BundleSpec, workers: int) -> list[list[int]]:
     Returns:
         The rows of each worker, ascending; no worker without rows.
     """
-    costs = [STEP_COSTS_US.get(task, _DEFAULT_COST_US) for task in spec.tasks]
+    costs = [spec.suite.step_cost(task) for task in spec.tasks]
     rows_by_cost = sorted(range(spec.num_envs), key=lambda row: -costs[row // spec.copies])
     assigned: list[list[int]] = [[] for _ in range(min(workers, spec.num_envs))]
-    loads = [0] * len(assigned)
+    loads = [0.0] * len(assigned)
     for row in rows_by_cost:
         worker = loads.index(min(loads))
         assigned[worker].append(row)

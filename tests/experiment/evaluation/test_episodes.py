@@ -21,7 +21,7 @@ from mtrl_ntk.experiment.options.sections import EvaluationConfig
 from mtrl_ntk.experiment.types import EvaluationResult, FloatArray
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, EnvConfig, MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.envs.bundle import EnvBundle
-from mtrl_ntk.rl.envs.task_env import EpisodeRules
+from mtrl_ntk.rl.suites.suite import EpisodeRules
 
 TASKS = ("reach-v3", "drawer-close-v3")
 OBSERVATION = 5

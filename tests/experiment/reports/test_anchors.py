@@ -10,7 +10,7 @@ from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.reports.anchors import ALL, Anchors, are_of, find_anchors
 from mtrl_ntk.experiment.reports.data import Method, read_run
-from mtrl_ntk.rl.envs.task_env import task_names
+from mtrl_ntk.rl.envs import task_names
 from tests.experiment.run_folders import TASKS, TOTAL, make_config, write_run_folder
 
 ANCHORS = find_anchors([ALL])

@@ -10,7 +10,7 @@ from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.experiment.reports.findings import Findings, find
 from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.reports.rows import Row, method_rows
-from mtrl_ntk.rl.envs.task_env import task_names
+from mtrl_ntk.rl.envs import task_names
 from tests.experiment.run_folders import (
     TASKS,
     TOTAL,

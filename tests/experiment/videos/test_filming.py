@@ -18,17 +18,19 @@ from mtrl_ntk.experiment.evaluation.episodes import (
 from mtrl_ntk.experiment.options.sections import Camera, EvaluationConfig, VideoConfig
 from mtrl_ntk.experiment.types import FloatArray
 from mtrl_ntk.experiment.videos import filming as video
-from mtrl_ntk.experiment.videos.filming import Scene, TaskCamera, episode_frames, film
+from mtrl_ntk.experiment.videos.filming import Scene, episode_frames, film, make_camera
 from mtrl_ntk.experiment.videos.frames import Frame, Mosaic, Picture
 from mtrl_ntk.experiment.videos.opengl import RenderingError
 from mtrl_ntk.rl.envs import EnvConfig
-from mtrl_ntk.rl.envs.task_env import EpisodeRules, TaskEnv
+from mtrl_ntk.rl.envs.task_env import TaskEnv
+from mtrl_ntk.rl.suites.suite import EpisodeRules
+from tests.simulations import sawyer
 from tests.videos import decode
 
 TASKS = ("drawer-close-v3", "reach-v3")
 SIZE = 64
 ENVS = EnvConfig(tasks=TASKS, horizon=60, workers=0)
-SCENE = Scene(TASKS, evaluation_rules(ENVS), seed=3)
+SCENE = Scene(ENVS.suite, TASKS, evaluation_rules(ENVS), seed=3)
 CONFIG = VideoConfig(video_size=SIZE, video_stride=8, video_episodes=2)
 
 
@@ -55,7 +57,7 @@ class BlindCamera:
 
 @pytest.fixture
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "TaskCamera", BlindCamera)
+    monkeypatch.setattr(video, "make_camera", BlindCamera)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def test_an_episode_is_shown_from_its_start_to_its_end(
 def test_the_policy_sees_the_task_that_is_filmed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video, "TaskCamera", BlindCamera)
+    monkeypatch.setattr(video, "make_camera", BlindCamera)
     seen: list[list[bool]] = []
 
     def policy(observations: FloatArray) -> FloatArray:
@@ -97,7 +99,7 @@ def test_the_policy_sees_the_task_that_is_filmed(
         seen.append([bool(each.any()) for each in observations])
         return push(observations)
 
-    frames = list(video._frames(policy, SCENE, 1, CONFIG, "none"))
+    frames = list(video._frames(policy, SCENE, 1, CONFIG, 10.0, "none"))
     assert {frame.caption.task for frame in frames} == {"reach-v3"}
     assert seen
     assert all(each == [False, True] for each in seen)
@@ -185,7 +187,7 @@ def test_a_failure_in_the_middle_leaves_no_half_video(tmp_path: Path) -> None:
 
 def test_an_opengl_that_does_not_draw_is_a_line(reach: TaskEnv) -> None:
     with pytest.raises(RenderingError, match="nonsense cannot draw"):
-        TaskCamera(reach.sim, CONFIG, "nonsense")
+        make_camera(reach, CONFIG, "nonsense")
 
 
 def test_without_an_encoder_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +213,7 @@ def place_of_goal(env: TaskEnv, name: str, size: int) -> tuple[float, float, flo
 
     The axes of a camera that is mounted upside down are both reversed, which is a rotation.
     """
-    model, data = env.sim.model, env.sim.data
+    model, data = sawyer(env).model, sawyer(env).data
     camera = model.camera(name).id
     axes = data.cam_xmat[camera].reshape(3, 3).T.copy()
     if name.startswith("corner"):
@@ -227,7 +229,7 @@ def test_pictures_are_the_right_way_up_and_not_mirrored(
     scene: TaskEnv, backend: str, camera: Camera
 ) -> None:
     size = 160
-    taker = TaskCamera(scene.sim, VideoConfig(video_camera=camera, video_size=size), backend)
+    taker = make_camera(scene, VideoConfig(video_camera=camera, video_size=size), backend)
     picture = taker.picture().astype(int)
     taker.close()
     assert picture.shape == (size, size, 3)
@@ -246,7 +248,7 @@ def test_pictures_are_the_right_way_up_and_not_mirrored(
 def test_pictures_follow_the_simulation_and_any_size_is_possible(
     scene: TaskEnv, backend: str
 ) -> None:
-    taker = TaskCamera(scene.sim, VideoConfig(video_size=701), backend)
+    taker = make_camera(scene, VideoConfig(video_size=701), backend)
     before = taker.picture()
     again = taker.picture()
     for _ in range(5):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtrl_ntk.rl.envs.task_env import EpisodeRules, Step, TaskEnv
+from mtrl_ntk.rl.envs.task_env import Step, TaskEnv
+from mtrl_ntk.rl.suites.suite import EpisodeRules
 
 
 @dataclass(frozen=True)

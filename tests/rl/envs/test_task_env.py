@@ -18,17 +18,11 @@ from metaworld.types import Task
 from numpy.typing import NDArray
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.rl.envs.task_env import (
-    BENCHMARKS,
-    NUM_GOALS,
-    EpisodeRules,
-    Step,
-    TaskEnv,
-    draw_goals,
-    make_sim,
-    set_goal,
-    task_names,
-)
+from mtrl_ntk.rl.envs import BENCHMARKS, task_names
+from mtrl_ntk.rl.envs.task_env import Step, TaskEnv
+from mtrl_ntk.rl.suites.metaworld.simulation import NUM_GOALS, draw_goals, make_sim, set_goal
+from mtrl_ntk.rl.suites.suite import EpisodeRules
+from tests.simulations import sawyer
 
 Simulation = Any
 
@@ -136,7 +130,7 @@ def test_reset_depends_on_the_goal_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["reach-v3", "drawer-close-v3"])
 def test_goals_are_those_of_full_resets(name: str) -> None:
-    sim = shared_env(name).sim
+    sim = sawyer(shared_env(name))
     goals = draw_goals(sim, np.random.default_rng(5))
     expected = full_reset_goals(stock_sim(name), np.random.default_rng(5), NUM_GOALS)
     np.testing.assert_array_equal(goals, expected)
@@ -147,7 +141,7 @@ def test_goals_far_enough_apart_by_the_rejection_loop(make_env: Callable[..., Ta
     goals = np.concatenate([make_env("pick-place-v3", seed=seed).goals for seed in range(4)])
     distances = np.linalg.norm(goals[:, :2] - goals[:, 3:5], axis=1)
     assert distances.min() >= 0.15
-    space: Any = shared_env("pick-place-v3").sim._random_reset_space
+    space: Any = sawyer(shared_env("pick-place-v3"))._random_reset_space
     unchecked = np.random.default_rng(0).uniform(space.low, space.high, (200, 6))
     assert np.linalg.norm(unchecked[:, :2] - unchecked[:, 3:5], axis=1).min() < 0.15
 
@@ -231,7 +225,7 @@ def test_simulation_cannot_change_the_goals(make_env: Callable[..., TaskEnv]) ->
     before = env.goals.copy()
     for _ in range(3):
         env.reset()
-        simulation: Simulation = env.sim
+        simulation: Simulation = sawyer(env)
         simulation._last_rand_vec[:] = 0.0
         np.testing.assert_array_equal(env.goals, before)
 
@@ -262,7 +256,7 @@ def stub_successes(env: TaskEnv, monkeypatch: pytest.MonkeyPatch, successes: lis
     ) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, float]]:
         return np.ones(39), 2.0, False, False, {"success": next(remaining)}
 
-    monkeypatch.setattr(env.sim, "step", step)
+    monkeypatch.setattr(sawyer(env), "step", step)
 
 
 def test_success_is_latched_over_the_episode(
@@ -309,13 +303,13 @@ def test_the_simulation_never_sees_an_action_out_of_range(
     env = make_env()
     env.reset()
     seen: list[NDArray[np.float32]] = []
-    step = env.sim.step
+    step = sawyer(env).step
 
     def spy(action: NDArray[np.float32]) -> Any:  # noqa: ANN401
         seen.append(action)
         return step(action)
 
-    monkeypatch.setattr(env.sim, "step", spy)
+    monkeypatch.setattr(sawyer(env), "step", spy)
     env.step([3.0, -3.0, 0.5, 9.0])
     np.testing.assert_array_equal(seen[0], np.array([1, -1, 0.5, 1], np.float32))
     assert seen[0].dtype == np.float32
@@ -351,7 +345,7 @@ def test_non_finite_simulation_truncates_with_the_last_good_observation(
     env.reset()
     good = env.step(np.zeros(4))
     broken = (np.full(39, observation), reward, False, False, {"success": 1.0})
-    monkeypatch.setattr(env.sim, "step", lambda _: broken)
+    monkeypatch.setattr(sawyer(env), "step", lambda _: broken)
     step = env.step(np.zeros(4))
     assert (step.valid, step.truncated, step.terminated) == (False, True, False)
     assert (step.success, step.reward, step.episode_length) == (False, 0.0, 2)
@@ -366,7 +360,7 @@ def test_state_that_mujoco_reset_by_itself_is_noticed(
     monkeypatch.chdir(tmp_path)
     env = make_env()
     first = env.reset()
-    env.sim.data.qvel[0] = np.nan
+    sawyer(env).data.qvel[0] = np.nan
     step = env.step(np.zeros(4))
     assert (step.valid, step.truncated) == (False, True)
     np.testing.assert_array_equal(step.observation, first)
@@ -445,4 +439,4 @@ def test_bad_names(benchmark: str, tasks: list[str] | None, message: str) -> Non
 )
 def test_bad_rules(rules: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        EpisodeRules(**rules)
+        TaskEnv("reach-v3", EpisodeRules(**rules), seed=0)

@@ -28,7 +28,9 @@ from mtrl_ntk.rl.envs import (
 )
 from mtrl_ntk.rl.envs.bundle import EnvBundle
 from mtrl_ntk.rl.envs.reward_scaling import RunningVarianceScaler
-from mtrl_ntk.rl.envs.task_env import EpisodeRules
+from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
+from mtrl_ntk.rl.suites.suite import EpisodeRules
+from tests.simulations import sawyer
 
 TASKS = ("drawer-close-v3", "reach-v3")
 COPIES = 2
@@ -189,7 +191,7 @@ def test_invalid_rows_are_marked_and_leave_the_others_alone(
     envs.reset(seed=2)
     expected = envs.step(action)
     envs.reset(seed=2)
-    broken_sim = sub_envs(envs)[3].sim
+    broken_sim = sawyer(sub_envs(envs)[3])
     nothing = np.full(39, np.nan), np.nan, False, False, {"success": 0.0}
     with monkeypatch.context() as patch:
         patch.setattr(broken_sim, "step", lambda _: nothing)
@@ -305,7 +307,7 @@ def test_broken_steps_leave_the_scale_alone(
     action[1, 2] = np.nan
     nothing = np.full(39, np.nan), np.nan, False, False, {"success": 0.0}
     envs.reset(seed=2)
-    monkeypatch.setattr(sub_envs(envs)[3].sim, "step", lambda _: nothing)
+    monkeypatch.setattr(sawyer(sub_envs(envs)[3]), "step", lambda _: nothing)
     rewards = envs.step(action)[1]
     assert rewards[[1, 3]].tolist() == [0.0, 0.0]
     np.testing.assert_array_equal(scaler.variance != 1, [True, False, True, False])
@@ -394,6 +396,7 @@ def test_make_envs_follows_the_configuration(monkeypatch: pytest.MonkeyPatch) ->
     make_envs(config, seed=9, envs_per_task=5, terminate_on_success=True)
     assert made[0] == {
         "rules": RestartRules(timeout=45.0, restarts=6, window=70),
+        "suite": METAWORLD,
         "tasks": BENCHMARKS["MT10"],
         "seed": 9,
         "envs_per_task": 3,

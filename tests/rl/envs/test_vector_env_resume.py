@@ -14,8 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from mtrl_ntk.rl.envs import BENCHMARKS, MultiTaskVectorEnv
-from mtrl_ntk.rl.envs.task_env import EpisodeRules, GoalMode, RewardVersion, TaskEnv
+from mtrl_ntk.rl.envs.task_env import TaskEnv
 from mtrl_ntk.rl.envs.workers import WorkerPool
+from mtrl_ntk.rl.suites.metaworld.simulation import RewardVersion
+from mtrl_ntk.rl.suites.suite import EpisodeRules, GoalMode
 
 TASKS = ("reach-v3", "drawer-close-v3")
 HORIZON = 7

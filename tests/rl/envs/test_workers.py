@@ -24,8 +24,8 @@ from mtrl_ntk.rl.envs import (
     workers as env_workers,
 )
 from mtrl_ntk.rl.envs.bundle import BundleSpec
-from mtrl_ntk.rl.envs.task_env import EpisodeRules
 from mtrl_ntk.rl.envs.workers import WorkerPool, assign_rows
+from mtrl_ntk.rl.suites.suite import EpisodeRules
 
 TASKS = ("reach-v3", "drawer-close-v3")
 HORIZON = 3
@@ -271,7 +271,7 @@ def test_rows_are_dealt_out_by_cost(workers: int) -> None:
     assert sorted(row for rows in assigned for row in rows) == list(range(20))
     assert len(assigned) == min(workers, 20)
     assert all(rows == sorted(rows) and rows for rows in assigned)
-    costs = [env_workers.STEP_COSTS_US[name] for name in spec.tasks for _ in range(2)]
+    costs = [spec.suite.step_cost(name) for name in spec.tasks for _ in range(2)]
     loads = [sum(costs[row] for row in rows) for rows in assigned]
     # Greedy assignment is within 4/3 of the best, which is at least this.
     best = max(sum(costs) / len(assigned), max(costs))

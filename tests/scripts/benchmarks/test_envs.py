@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mtrl_ntk.rl.envs import BENCHMARKS
-from mtrl_ntk.rl.envs.lean_env import LeanSawyerEnv
+from mtrl_ntk.rl.suites.metaworld.lean_env import LeanSawyerEnv
 from scripts.benchmarks import envs as bench_envs
 from scripts.benchmarks.envs import ASYNC, LEAN, STOCK, SYNC, BenchOptions, Contest, Schedule, main
 

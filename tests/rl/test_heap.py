@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from mtrl_ntk.rl.envs import heap
+from mtrl_ntk.rl import heap
 
 PROGRAM = """
 import resource
-from mtrl_ntk.rl.envs.heap import keep_freed_memory
+from mtrl_ntk.rl.heap import keep_freed_memory
 keep_freed_memory()
 import numpy as np
 def work():

@@ -30,7 +30,7 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from numpy.typing import NDArray
 
-from mtrl_ntk.rl.envs.lean_numerics import norm, with_lean_numerics
+from mtrl_ntk.rl.suites.metaworld.lean_numerics import norm, with_lean_numerics
 
 PROVEN_VERSIONS = {"metaworld": "3.1.1", "mujoco": "3.3.0"}
 """What the lean environments were compared with, for all tasks."""

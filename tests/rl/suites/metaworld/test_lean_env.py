@@ -18,10 +18,12 @@ from metaworld.utils import reward_utils
 from numpy.typing import DTypeLike, NDArray
 from scipy.spatial.transform import Rotation
 
-from mtrl_ntk.rl.envs import EnvConfig, MultiTaskVectorEnv, lean_env, lean_numerics, make_envs
+from mtrl_ntk.rl.envs import BENCHMARKS, EnvConfig, MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.envs.bundle import EnvBundle
-from mtrl_ntk.rl.envs.lean_env import LeanSawyerEnv
-from mtrl_ntk.rl.envs.task_env import BENCHMARKS, RewardVersion, draw_goals, make_sim, set_goal
+from mtrl_ntk.rl.suites.metaworld import lean_env, lean_numerics
+from mtrl_ntk.rl.suites.metaworld.lean_env import LeanSawyerEnv
+from mtrl_ntk.rl.suites.metaworld.simulation import RewardVersion, draw_goals, make_sim, set_goal
+from tests.simulations import sawyer
 
 # The library's policies say that their actions may be too large.
 pytestmark = pytest.mark.filterwarnings("ignore:Constant")
@@ -264,7 +266,7 @@ def test_vector_environments_are_lean_by_choice_and_equal() -> None:
     for vector, is_lean in zip(vectors, (True, False), strict=True):
         assert isinstance(vector._stepper, EnvBundle)
         for env in vector._stepper.envs.values():
-            assert isinstance(env.sim, LeanSawyerEnv) is is_lean
+            assert isinstance(sawyer(env), LeanSawyerEnv) is is_lean
     assert is_same(*(vector.reset() for vector in vectors))
     for action in np.random.default_rng(0).uniform(-1, 1, (6, 2, 4)):
         assert is_same(*(vector.step(action) for vector in vectors))
