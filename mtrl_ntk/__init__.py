@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from mtrl_ntk.version import __version__
+
 if TYPE_CHECKING:
     from mtrl_ntk.policy import Policy, export_policy, load_policy
 
-__all__ = ["Policy", "export_policy", "load_policy"]
-__version__ = "0.1.0"
+__all__ = ["Policy", "__version__", "export_policy", "load_policy"]
 
 
 def __getattr__(name: str) -> object:

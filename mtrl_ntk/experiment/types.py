@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,19 @@ class Counters:
     seconds: float
     """Wall-clock time since the start of the run."""
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Counters:
+        """Reads what ``asdict`` has made.
+
+        Raises:
+            ValueError, TypeError: If it is not that.
+        """
+        counters = cls(**values)
+        counts = (counters.vector_steps, counters.env_steps, counters.updates)
+        if not all(map(_is_count, counts)) or not 0 <= counters.seconds < math.inf:
+            raise ValueError(f"it was at {counters}")
+        return counters
+
 
 @dataclass(frozen=True)
 class LogPosition:
@@ -39,6 +54,23 @@ class LogPosition:
     """Bytes of ``evaluation.csv``."""
     events: Mapping[str, int] = field(default_factory=dict)
     """Bytes of each file of TensorBoard events, by name."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> LogPosition:
+        """Reads what ``asdict`` has made.
+
+        Raises:
+            ValueError, TypeError: If it is not that.
+        """
+        position = cls(**values)
+        sizes = (position.vector_steps, position.training, position.evaluation)
+        if not all(map(_is_count, (*sizes, *position.events.values()))):
+            raise ValueError(f"logs end at {position}")
+        return position
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 62
 
 
 @dataclass(frozen=True)
@@ -58,3 +90,22 @@ class EvaluationResult:
     def mean_success_rate(self) -> float:
         """Mean success rate over the tasks."""
         return float(self.success_rates.mean())
+
+    def to_json(self) -> dict[str, Any]:
+        """The result in types that JSON knows."""
+        return {
+            "task_names": list(self.task_names),
+            "success_rates": self.success_rates.tolist(),
+            "mean_returns": self.mean_returns.tolist(),
+            "episodes": self.episodes,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EvaluationResult:
+        """Reads what :meth:`to_json` has made."""
+        return cls(
+            task_names=tuple(values["task_names"]),
+            success_rates=np.array(values["success_rates"], dtype=np.float64),
+            mean_returns=np.array(values["mean_returns"], dtype=np.float64),
+            episodes=int(values["episodes"]),
+        )

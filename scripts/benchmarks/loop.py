@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -36,7 +36,9 @@ from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.devices import free_cores, resolve_device
 from mtrl_ntk.experiment.options.fields import suggestion
 from mtrl_ntk.experiment.options.sections import Device, LoopConfig
-from mtrl_ntk.experiment.training.loop import Run
+from mtrl_ntk.experiment.training.assembly import make_loop
+from mtrl_ntk.experiment.training.loop import TrainingLoop
+from mtrl_ntk.experiment.training.trainer import Trainer
 from mtrl_ntk.rl.envs import BENCHMARKS, EnvConfig, resolved_workers, task_names, usable_cores
 from mtrl_ntk.rl.sac import SacConfig
 from scripts.benchmarks.agents import Size, Variant, make_agent, make_batch
@@ -168,41 +170,28 @@ class Measured(Exception):
     """Enough was measured; the loop is left."""
 
 
-class TimedRun(Run):
-    """A run whose loop pauses between blocks of iterations to time the parts of one alone.
+class TimedTrainer(Trainer):
+    """A trainer that pauses between blocks of steps to time the parts of one alone.
 
     Args:
-        config: The run's configuration.
-        run_dir: Where logs go.
-        stack: Closes what the run opens.
+        config: How many updates a step has, and from which step on.
+        trainer: In whose place it is.
         block: Iterations, steps or updates that are timed together.
         numbers: Numbers of the rounds; those below zero do not count.
     """
 
     def __init__(
-        self,
-        config: RunConfig,
-        run_dir: Path,
-        stack: ExitStack,
-        block: int,
-        numbers: Iterator[int],
+        self, config: LoopConfig, trainer: Trainer, block: int, numbers: Iterator[int]
     ) -> None:
-        super().__init__(config, run_dir, resolve_device(config.device), stack)
+        super().__init__(config, trainer.clock, trainer.collector, trainer.learner)
         self.rounds: list[LoopTimes] = []
-        self._block, self._numbers = block, numbers
+        self._warmstart_steps, self._block, self._numbers = config.warmstart_steps, block, numbers
         self._begun = self._now()
 
-    def measure(self) -> list[LoopTimes]:
-        """Trains until all rounds are measured."""
-        try:
-            self.train()
-        except Measured:
-            return self.rounds
-        raise AssertionError("the loop has ended before it was measured")
-
-    def _take_step(self) -> None:
-        super()._take_step()
-        since_warmstart = self.step - self.loop.warmstart_steps
+    def take_step(self) -> None:
+        """Takes a step; after the last of a block, times its parts."""
+        super().take_step()
+        since_warmstart = self.clock.step - self._warmstart_steps
         if since_warmstart < 0 or since_warmstart % self._block:
             return
         if since_warmstart > 0:
@@ -223,24 +212,25 @@ class TimedRun(Run):
 
     def _step_envs(self) -> float:
         """Seconds of a step of the environments, with the policy's actions and no learner."""
-        actions = self._choose_actions(self.observations)
+        collector = self.collector
+        actions = collector.choose_actions(self.clock.step)
         begun = self._now()
-        self.envs.step_async(actions)
-        results = self.envs.step_wait()
+        collector.envs.step_async(actions)
+        results = collector.envs.step_wait()
         seconds = self._now() - begun
-        self.observations = results[0]
+        collector.observations = results[0]
         return seconds
 
     def _repeat_update(self) -> float:
         """Seconds of an update on a new batch, while the environments wait."""
-        self.updates -= 1  # the last one is due again
+        self.clock.updates -= 1  # the last one is due again
         begun = self._now()
-        self._update_agent()
+        self.update()
         return self._now() - begun
 
     def _now(self) -> float:
         """The wall clock, once the device is done."""
-        if self.agent.device.type == "cuda":
+        if self.learner.agent.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
@@ -254,8 +244,27 @@ def measure_loop(chosen: BenchOptions, deadline: float) -> tuple[list[LoopTimes]
         torch.set_num_threads(threads)
         stack.callback(torch.set_num_threads, threads_before)
         numbers = paced(chosen.round_numbers, deadline)
-        rounds = TimedRun(config, Path(folder), stack, chosen.block, numbers).measure()
+        rounds = measure_rounds(*timed_loop(config, Path(folder), stack, chosen.block, numbers))
     return rounds, threads
+
+
+def timed_loop(
+    config: RunConfig, run_dir: Path, stack: ExitStack, block: int, numbers: Iterator[int]
+) -> tuple[TrainingLoop, TimedTrainer]:
+    """Makes the loop of a run, with a trainer that measures."""
+    loop = make_loop(config, run_dir, resolve_device(config.device), stack)
+    timed = TimedTrainer(config.loop, loop.trainer, block, numbers)
+    return replace(loop, trainer=timed), timed
+
+
+def measure_rounds(loop: TrainingLoop, timed: TimedTrainer) -> list[LoopTimes]:
+    """Runs a loop until its trainer has measured all rounds."""
+    loop.begin(None)
+    try:
+        loop.run()
+    except Measured:
+        return timed.rounds
+    raise AssertionError("the loop has ended before it was measured")
 
 
 def iteration_row(rounds: Sequence[LoopTimes], workers: int, threads: int) -> IterationRow:

@@ -19,7 +19,7 @@ from mtrl_ntk.experiment.logs.csv_sink import success_rates
 from mtrl_ntk.experiment.logs.progress import print_lines, standard_output
 from mtrl_ntk.experiment.sweeps import sweep as sweep_module
 from mtrl_ntk.experiment.training import costs, signals
-from mtrl_ntk.experiment.training.loop import Run
+from mtrl_ntk.experiment.training.trainer import Trainer
 from tests.experiment.run_folders import write_methods
 from tests.experiment.sweeps.made_sweeps import SETTINGS, FakeTraining
 from tests.saved import save_run
@@ -77,14 +77,14 @@ def test_a_stop_is_saved_and_has_its_exit_code(
     capsys: pytest.CaptureFixture[str],
     number: signal.Signals,
 ) -> None:
-    take_step = Run._take_step
+    take_step = Trainer.take_step
 
-    def take_and_send(run: Run) -> None:
-        if run.step == 7:
+    def take_and_send(trainer: Trainer) -> None:
+        if trainer.clock.step == 7:
             os.kill(os.getpid(), number)
-        take_step(run)
+        take_step(trainer)
 
-    monkeypatch.setattr(Run, "_take_step", take_and_send)
+    monkeypatch.setattr(Trainer, "take_step", take_and_send)
     assert code_of(unread, cli.train_mt10, *TRAIN) == 128 + number
     assert Path("run/checkpoint/step-000000008").is_dir()
     assert f"stopped by {number.name} after 8 steps" in capsys.readouterr().err

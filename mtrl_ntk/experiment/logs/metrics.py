@@ -24,9 +24,13 @@ class MetricMeans:
     """Means of update metrics, summed on the device and fetched once.
 
     The sums stay where they are, so that a recorded update can go on adding to them.
+
+    Args:
+        device: Where the metrics are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._device = device
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
@@ -79,12 +83,12 @@ class MetricMeans:
             "counts": dict(self._counts),
         }
 
-    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Goes on from a :meth:`state`, on the device of the metrics to come."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a :meth:`state`."""
         # In the order of the first update, which is that of the columns.
         self._counts = dict(state["counts"])
         for name in self._counts:
-            self._begin(name, state["sums"][name].to(device))
+            self._begin(name, state["sums"][name].to(self._device))
 
 
 class EpisodeStatistics:
@@ -155,6 +159,14 @@ class WorkerRestarts:
         """Takes in one restart."""
         self.count += 1
         self._show(message)
+
+    def state(self) -> int:
+        """Restarts so far."""
+        return self.count
+
+    def restore(self, state: int) -> None:
+        """Goes on from a :meth:`state`."""
+        self.count = int(state)
 
 
 class Rates:

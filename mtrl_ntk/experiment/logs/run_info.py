@@ -11,10 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import mtrl_ntk
 from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.files.layout import RUN_INFO
 from mtrl_ntk.rl.suites.suite import Suite
+from mtrl_ntk.version import PACKAGE_FOLDER, __version__
 
 
 def write_run_info(run_dir: Path, protocol: Mapping[str, object], suite: Suite) -> None:
@@ -57,13 +57,13 @@ def _circumstances(suite: Suite) -> dict[str, Any]:
     return {
         "versions": versions(suite),
         "platform": platform.platform(),
-        "git": _git_state(Path(mtrl_ntk.__file__).parent),
+        "git": _git_state(PACKAGE_FOLDER),
     }
 
 
 def versions(suite: Suite) -> dict[str, str | None]:
     """Versions of what decides about a run's numbers."""
-    own = {"mtrl_ntk": mtrl_ntk.__version__, "python": platform.python_version()}
+    own = {"mtrl_ntk": __version__, "python": platform.python_version()}
     packages = ("torch", *suite.packages, "gymnasium", "numpy")
     return own | {package: _version(package) for package in packages}
 

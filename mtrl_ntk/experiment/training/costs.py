@@ -1,28 +1,28 @@
-"""A few steps of a run, kept nowhere, to learn what all of it will cost."""
+"""What all of a run will cost, learnt from a few steps of its loop that are kept nowhere."""
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import psutil
 import torch
 
-from mtrl_ntk.experiment.agents import make_agent, policy_of
+from mtrl_ntk.experiment.agents import make_agent, make_replay
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.devices import learner_threads, resolve_device
 from mtrl_ntk.experiment.evaluation.episodes import make_evaluation_envs
+from mtrl_ntk.experiment.training.assembly import make_trainer
 from mtrl_ntk.experiment.training.disk_space import disk_need
 from mtrl_ntk.experiment.training.eta import evaluation_seconds
+from mtrl_ntk.experiment.training.run_statistics import make_statistics
+from mtrl_ntk.experiment.training.trainer import Trainer
 from mtrl_ntk.rl.envs import (
-    MultiTaskVectorEnv,
-    make_envs,
     resolved_workers,
 )
-from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
 
 _TIMED_S = 2.0
@@ -74,14 +74,34 @@ def rehearse(config: RunConfig, done: int = 0) -> Costs:
     """
     torch.set_num_threads(learner_threads(config))
     with ExitStack() as stack:
-        envs = stack.enter_context(closing(make_envs(config.env, seed=config.seed)))
+        trainer = _trainer(config, stack)
         stack.enter_context(
             closing(make_evaluation_envs(config.env, config.evaluation, seed=config.seed))
         )
-        steps = _Steps(config, envs)
-        random_step_s = seconds_each(steps.take_at_random, _TIMED_S)
-        step_s = seconds_each(steps.take, _TIMED_S)
-        return _scaled(config, done, steps, random_step_s, step_s)
+
+        def take_at_random() -> None:
+            trainer.clock.step = 0  # the one step of the warm start, again
+            trainer.take_step()
+
+        def take() -> None:
+            trainer.take_step()
+            if trainer.learner.agent.device.type == "cuda":
+                torch.cuda.synchronize()
+
+        trainer.collector.reset()
+        random_step_s = seconds_each(take_at_random, _TIMED_S)
+        step_s = seconds_each(take, _TIMED_S)
+        return _scaled(config, done, trainer, random_step_s, step_s)
+
+
+def _trainer(config: RunConfig, stack: ExitStack) -> Trainer:
+    """What takes the steps of a run, with a short warm start and a small replay."""
+    loop = replace(config.loop, warmstart_steps=1, replay_capacity=config.sac.batch_size)
+    config, device = replace(config, loop=loop), resolve_device(config.device)
+    names = config.env.task_names
+    agent, replay = make_agent(config, len(names), device), make_replay(config, len(names), device)
+    statistics = make_statistics(config, names, device, say=warnings.warn)
+    return make_trainer(config, agent, replay, statistics, stack)
 
 
 def seconds_each(repeated: Callable[[], object], at_least: float) -> float:
@@ -102,65 +122,18 @@ def steps_seconds(config: RunConfig, done: int, random_step_s: float, step_s: fl
     return at_random * random_step_s + (loop.total_steps - done - at_random) * step_s
 
 
-class _Steps:
-    """The steps of the training loop, on transitions that mean nothing."""
-
-    def __init__(self, config: RunConfig, envs: MultiTaskVectorEnv) -> None:
-        self._config, self._envs = config, envs
-        self.device = resolve_device(config.device)
-        self.agent = make_agent(config, envs.num_tasks, self.device)
-        self.replay = self._make_replay(config.sac.batch_size)
-        self._observations, _ = envs.reset()
-        self._due = 0.0
-
-    def _make_replay(self, rows: int) -> MultiTaskReplayBuffer:
-        tasks, suite = self._envs.num_tasks, self._envs.suite
-        generator = torch.Generator(self.device).manual_seed(self._config.seed)
-        replay = MultiTaskReplayBuffer(
-            tasks,
-            rows,
-            suite.observation_dim,
-            suite.action_dim,
-            device=self.device,
-            generator=generator,
-        )
-        draw = np.random.default_rng(self._config.seed).standard_normal
-        observations = draw((tasks, rows, suite.observation_dim), np.float32)
-        actions = np.tanh(draw((tasks, rows, suite.action_dim), np.float32))
-        rewards = draw((tasks, rows), np.float32)
-        replay.add(observations, actions, rewards, observations, np.zeros((tasks, rows), np.bool_))
-        return replay
-
-    def take_at_random(self) -> None:
-        """A step of the warm start."""
-        self._observations, *_ = self._envs.step(self._envs.action_space.sample())
-
-    def take(self) -> None:
-        """A step with its updates; learning and simulation overlap as in the training loop."""
-        tasks = self._envs.num_tasks
-        policy = policy_of(self.agent, deterministic=False)
-        actions = policy(self._observations.reshape(tasks, self._envs.envs_per_task, -1))
-        self._envs.step_async(actions.reshape(self._envs.num_envs, -1))
-        self._due += self._config.loop.updates_per_step
-        while self._due >= 1:
-            self._due -= 1
-            self.agent.update(self.replay.sample(self._config.sac.batch_size))
-        self._observations, *_ = self._envs.step_wait()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-
 def _scaled(
-    config: RunConfig, done: int, steps: _Steps, random_step_s: float, step_s: float
+    config: RunConfig, done: int, trainer: Trainer, random_step_s: float, step_s: float
 ) -> Costs:
     loop, env = config.loop, config.env
-    num_tasks = len(env.task_names)
+    agent, replay = trainer.learner.agent, trainer.learner.replay
+    num_tasks = replay.num_tasks
     evaluations_s = evaluation_seconds(
         config, num_tasks, random_step_s / (num_tasks * env.envs_per_task), done
     )
-    learner = _memory_of(steps.agent)
-    on_gpu = steps.device.type == "cuda"
-    here = 0 if on_gpu else learner + steps.replay.nbytes
+    learner = _memory_of(agent)
+    on_gpu = agent.device.type == "cuda"
+    here = 0 if on_gpu else learner + replay.nbytes
     # The program that calls this may have children of its own.
     children = psutil.Process().children(recursive=True) if resolved_workers(env) else []
     return Costs(
@@ -168,13 +141,13 @@ def _scaled(
         step_s=step_s,
         evaluations_s=evaluations_s,
         total_s=steps_seconds(config, done, random_step_s, step_s) + evaluations_s,
-        replay=steps.replay.nbytes // steps.replay.capacity * loop.replay_capacity,
+        replay=replay.nbytes // replay.capacity * loop.replay_capacity,
         learner=learner,
         program=max(psutil.Process().memory_info().rss - here, 0),
         workers=sum(child.memory_full_info().uss for child in children),
         num_workers=2 * resolved_workers(env) + bool(resolved_workers(env)),
         on_gpu=on_gpu,
-        disk=disk_need(config, steps.agent, steps.replay).most,
+        disk=disk_need(config, agent, replay).most,
     )
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.types import Counters
 
@@ -25,6 +29,14 @@ class DurationEstimate:
     def __init__(self, config: RunConfig, num_tasks: int) -> None:
         self.warmed_up = Counters(vector_steps=0, env_steps=0, updates=0, seconds=0.0)
         self._config, self._num_tasks = config, num_tasks
+
+    def state(self) -> dict[str, Any]:
+        """How far the run was when its warm start had ended."""
+        return asdict(self.warmed_up)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a :meth:`state`."""
+        self.warmed_up = Counters.from_json(state)
 
     def after(self, counters: Counters) -> float | None:
         """Takes note of a step that has ended.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.evaluation.episodes import evaluate
 from mtrl_ntk.experiment.files.layout import VIDEOS
@@ -62,6 +65,18 @@ class TrainingEvaluations:
         if self._videos.is_due(self.at, before):
             self._film(policy, counters)
         return self.last
+
+    def state_of_last(self) -> dict[str, Any] | None:
+        """The last evaluation, for JSON."""
+        return None if self.last is None else self.last.to_json()
+
+    def restore_last(self, state: Mapping[str, Any] | None) -> None:
+        """Goes on after an evaluation that :meth:`state_of_last` has described."""
+        self.last = None if state is None else EvaluationResult.from_json(state)
+
+    def restore_at(self, state: int) -> None:
+        """Goes on after an evaluation at so many vector steps."""
+        self.at = int(state)
 
     def _film(self, policy: PolicyFunction, counters: Counters) -> None:
         def film() -> None:

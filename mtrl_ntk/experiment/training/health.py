@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtrl_ntk.errors import RunFailed
-from mtrl_ntk.experiment.checkpoints.checkpoint import save_checkpoint
-from mtrl_ntk.experiment.checkpoints.nested_state import split
-from mtrl_ntk.experiment.checkpoints.run_state import capture, describe
-from mtrl_ntk.experiment.files.layout import DIAGNOSIS
 from mtrl_ntk.rl.sac import MultiTaskSAC
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.training.loop import Run
 
 PATIENCE = 3
 """Rows of the log in a row throughout which a task may be skipped."""
@@ -33,10 +23,13 @@ class Health:
 
     Args:
         task_names: The tasks.
+
+    Attributes:
+        task_names: The tasks.
     """
 
     def __init__(self, task_names: Sequence[str]) -> None:
-        self._task_names = tuple(task_names)
+        self.task_names = tuple(task_names)
         self._lost = np.zeros(len(task_names))
         self._skipped_rows: dict[str, list[int]] = {}
 
@@ -61,7 +54,7 @@ class Health:
     def take_row(self, means: Mapping[str, FloatArray]) -> None:
         """Takes note of the metrics' means between two rows of the log."""
         for name in [name for name in means if name.startswith("skipped/")]:
-            before = self._skipped_rows.get(name, [0] * len(self._task_names))
+            before = self._skipped_rows.get(name, [0] * len(self.task_names))
             share = means[name].tolist()
             self._skipped_rows[name] = [
                 rows + 1 if skipped == 1 else 0 for rows, skipped in zip(before, share, strict=True)
@@ -73,7 +66,7 @@ class Health:
             f"{name.removeprefix('skipped/')} has skipped task {task} in every update of "
             f"{PATIENCE} rows of the log"
             for name, counts in self._skipped_rows.items()
-            for task, rows in zip(self._task_names, counts, strict=True)
+            for task, rows in zip(self.task_names, counts, strict=True)
             if rows >= PATIENCE
         ] + [f"{name} is not finite" for name in self._broken_tensors(agent)]
 
@@ -87,10 +80,10 @@ class Health:
 
     def _tasks_of(self, tensor: Tensor) -> str:
         """The tasks of entries that are not finite, where entries are the tasks'."""
-        if tensor.shape[:1] != (len(self._task_names),):
+        if tensor.shape[:1] != (len(self.task_names),):
             return ""
         finite = tensor.isfinite().flatten(1).all(1) if tensor.ndim > 1 else tensor.isfinite()
-        pairs = zip(self._task_names, finite.tolist(), strict=True)
+        pairs = zip(self.task_names, finite.tolist(), strict=True)
         return f" ({', '.join(task for task, is_finite in pairs if not is_finite)})"
 
     def state(self) -> dict[str, Any]:
@@ -103,42 +96,3 @@ class Health:
         self._lost = np.array(state.get("lost", self._lost), dtype=np.float64)
         rows = state.get("skipped_rows", {})
         self._skipped_rows = {name: list(counts) for name, counts in rows.items()}
-
-
-def require_health(run: Run) -> None:
-    """Ends a run that has nothing more to learn, before a checkpoint is made of it.
-
-    Raises:
-        RunFailed: If something stays not finite.
-    """
-    findings = run.health.findings(run.agent)
-    if not findings:
-        return
-    folder = run.logger.run_dir / DIAGNOSIS
-    save = partial(save_diagnosis, run, findings)
-    run.logger.outages.attempt(str(folder), save, "the run ends without")
-    more = f" and {len(findings) - 3} more" if len(findings) > 3 else ""
-    raise RunFailed(
-        f"stopped after {run.step} steps, as {'; '.join(findings[:3])}{more}. What led to it is in "
-        f"{folder}; {run.saver.newest}"
-    )
-
-
-def save_diagnosis(run: Run, findings: Sequence[str]) -> Path:
-    """Keeps what led to the end of a run, in the form of a checkpoint, beside its checkpoints.
-
-    ``load_checkpoint`` reads it: the agent's tensors; in ``training`` the optimisers, the random
-    streams and, as ``batch.*``, the transitions that the next update would draw; in ``metadata``
-    findings, counters and configuration.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    generator = torch.Generator(run.agent.device)
-    generator.set_state(run.replay.generator.get_state())
-    batch = run.replay.sample(run.config.sac.batch_size, generator)
-    training, values = split(capture(run) | {"batch": batch._asdict()})
-    metadata = {**describe(run, values, finished=False), "findings": list(findings)}
-    folder = run.logger.run_dir / DIAGNOSIS
-    save_checkpoint(folder, run.agent.state_dict(), metadata, training)
-    return folder

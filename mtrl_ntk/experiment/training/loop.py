@@ -2,157 +2,90 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import ExitStack, closing
-from dataclasses import asdict
-from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from dataclasses import asdict, dataclass
 
 from mtrl_ntk.errors import Interrupted, RunFailed
-from mtrl_ntk.experiment.agents import make_agent, make_replay, policy_of
+from mtrl_ntk.experiment.agents import policy_of
 from mtrl_ntk.experiment.checkpoints.resume import Start
-from mtrl_ntk.experiment.checkpoints.run_state import capture, log_position, make_archive, restore
+from mtrl_ntk.experiment.checkpoints.run_state import RunState
 from mtrl_ntk.experiment.config import RunConfig, to_dict
-from mtrl_ntk.experiment.evaluation.episodes import make_evaluation_envs, protocol
-from mtrl_ntk.experiment.files.lock import RunLock
+from mtrl_ntk.experiment.files.layout import DIAGNOSIS
 from mtrl_ntk.experiment.logs.logger import RunLogger
-from mtrl_ntk.experiment.logs.metrics import (
-    EpisodeStatistics,
-    MetricMeans,
-    Rates,
-    WorkerRestarts,
-    scalars,
-)
 from mtrl_ntk.experiment.logs.progress import Progress
-from mtrl_ntk.experiment.training.disk_space import check_space, disk_need
-from mtrl_ntk.experiment.training.eta import DurationEstimate
+from mtrl_ntk.experiment.training.crash_dump import save_crash_dump
 from mtrl_ntk.experiment.training.evaluations import EvaluationStopped, TrainingEvaluations
-from mtrl_ntk.experiment.training.health import Health, require_health
-from mtrl_ntk.experiment.training.kernel_diagnoses import diagnose_kernels
-from mtrl_ntk.experiment.training.learner import Learner, recorder_for
 from mtrl_ntk.experiment.training.messages import (
-    announce,
     announce_resumption,
     command_to_go_on,
     what_is_unsaved,
 )
+from mtrl_ntk.experiment.training.run_statistics import RunStatistics
 from mtrl_ntk.experiment.training.saver import Saver
 from mtrl_ntk.experiment.training.signals import StopRequest
-from mtrl_ntk.experiment.types import Counters, EvaluationResult, FloatArray
-from mtrl_ntk.rl.envs import (
-    SimulationError,
-    StepResults,
-    WorkerError,
-    make_envs,
-)
-
-Scalar = TypeVar("Scalar", bound=np.generic)
+from mtrl_ntk.experiment.training.trainer import Trainer
+from mtrl_ntk.experiment.training.training_log import TrainingLog
+from mtrl_ntk.experiment.types import EvaluationResult
+from mtrl_ntk.rl.envs import SimulationError, WorkerError
 
 
-class Run:
-    """Environments, replay, agent and logs of one run, and the loop that ties them together.
+@dataclass(frozen=True)
+class TrainingLoop:
+    """Takes a run's steps to its end; logs, evaluates and saves between them what is due."""
 
-    Args:
-        config: The run's configuration.
-        run_dir: Where logs and the checkpoints go.
-        device: Where the agent learns.
-        stack: Closes what the run opens.
-        start: What the run goes on from; None for a new one.
-        lock: What keeps others out of the folder; taken before anything is written there.
-    """
+    config: RunConfig
+    """The run's configuration."""
+    trainer: Trainer
+    """Takes the steps."""
+    state: RunState
+    """All that the run goes on from."""
+    statistics: RunStatistics
+    """What is counted."""
+    log: TrainingLog
+    """Puts rows together."""
+    logger: RunLogger
+    """Where rows, results and everything else go."""
+    evaluations: TrainingEvaluations
+    """Evaluates the policy."""
+    saver: Saver
+    """Saves checkpoints."""
+    progress: Progress
+    """Shows it to a person."""
+    stop: StopRequest
+    """Asks to stop."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        run_dir: Path,
-        device: torch.device,
-        stack: ExitStack,
-        start: Start | None = None,
-        lock: RunLock | None = None,
-    ) -> None:
-        self.config, self.loop = config, config.loop
-        self.protocol = protocol(config.env, config.evaluation)
-        names = config.env.task_names
-        self.replay = make_replay(config, len(names), device)
-        self.agent = make_agent(config, len(names), device)
-        check_space(disk_need(config, self.agent, self.replay), run_dir)
-        # So early, so that a stop is saved even if it is asked for while the environments start.
-        self._stop = stack.enter_context(StopRequest())
-        if lock is not None:
-            lock.take()
-        position = log_position(start)
-        self.logger = stack.enter_context(RunLogger(run_dir, names, position, to_dict(config)))
-        self.archive = make_archive(run_dir, self.loop.keep_checkpoints, start)
-        self.saver = Saver(self.archive, self.logger.outages)
-        self.progress = stack.enter_context(Progress(self.loop.total_steps, names))
-        self.restarts = restarts = WorkerRestarts(self.progress.message)
-        self.envs = stack.enter_context(
-            closing(make_envs(config.env, seed=config.seed, report=restarts))
-        )
-        evaluation_envs = stack.enter_context(
-            closing(
-                make_evaluation_envs(
-                    config.env, config.evaluation, seed=config.seed, report=restarts
-                )
-            )
-        )
-        self.evaluations = TrainingEvaluations(
-            config, evaluation_envs, self.logger, self.progress, self._stop
-        )
-        self.episodes = EpisodeStatistics(len(names))
-        self.metrics, self.rates = MetricMeans(), Rates()
-        self.learner = Learner(
-            self.agent,
-            self.replay,
-            self.metrics,
-            recorder=recorder_for(device, cuda_graph=config.cuda_graph),
-            compiled=config.compile,
-        )
-        self.health = Health(names)
-        self.estimate = DurationEstimate(config, len(names))
-        self.step = self.updates = 0
-        self.observations: FloatArray = np.zeros(0, np.float32)
-        self._started = time.perf_counter()
-        self._start = start
+    def begin(self, start: Start | None) -> None:
+        """Starts the first episodes, or goes to where an interrupted run was.
 
-    @property
-    def counters(self) -> Counters:
-        """How far the run is."""
-        return Counters(
-            vector_steps=self.step,
-            env_steps=self.step * self.envs.num_envs,
-            updates=self.updates,
-            seconds=time.perf_counter() - self._started,
-        )
+        Args:
+            start: What the run goes on from; None for a new one.
+        """
+        if start is None or start.found is None:
+            self.trainer.collector.reset()
+            return
+        remarks = self.state.restore(start.found)
+        step, say = self.statistics.clock.step, self.progress.message
+        announce_resumption(say, step, start.found.folder, start.changes, remarks)
+        if not self.trainer.collector.is_stepping:
+            self.saver.saved_at = step
+        if start.continues and (later := self.saver.remove_after(step)):
+            say(f"removed what came after it: {', '.join(path.name for path in later)}")
 
-    def go_on_from(self, counters: Counters) -> None:
-        """Takes over how far an interrupted run was."""
-        self.step, self.updates = counters.vector_steps, counters.updates
-        self._started = time.perf_counter() - counters.seconds
-
-    def train(self) -> EvaluationResult:
-        """Runs the loop to its end; returns the last evaluation.
-
-        The agent learns while the environments step, from transitions up to the step before: the
-        lag of one step is the same whether there are workers or not.
+    def run(self) -> EvaluationResult:
+        """Goes on to the end of the run; returns the last evaluation.
 
         Raises:
             Interrupted: If a signal asked to stop; the run is saved by then.
             RunFailed: If the environments cannot go on; the run is saved by then.
         """
-        announce(self, self._start)
-        self._begin()
+        clock, collector = self.statistics.clock, self.trainer.collector
         try:
-            # What an interruption has left undone.
-            if (actions := self.envs.pending_actions) is not None:
-                self._end_step(actions)
+            if collector.is_stepping:  # what an interruption has left undone
+                collector.end_step()
+                self._log_if_due()
             self._evaluate_and_save()
-            while self.step < self.loop.total_steps:
-                self._take_step()
+            while clock.step < self.config.loop.total_steps:
+                self.trainer.take_step()
+                self._log_if_due()
                 self._evaluate_and_save()
                 self._stop_if_asked()
             return self._finish()
@@ -160,53 +93,38 @@ class Run:
             self._stop_if_asked()
             raise
         except (SimulationError, WorkerError) as error:
-            self._save_or_fail(f"{error}; stopped after {self.step} steps")
+            self._save_or_fail(f"{error}; stopped after {clock.step} steps")
             raise RunFailed(
-                f"{error}; saved after {self.step} steps; to go on: {command_to_go_on(self)}"
+                f"{error}; saved after {clock.step} steps; to go on: {self._command_to_go_on}"
             ) from error
 
-    def _begin(self) -> None:
-        if self._start is None or self._start.found is None:
-            self.observations, _ = self.envs.reset()
-            return
-        remarks = restore(self, self._start.found)
-        if self.envs.pending_actions is None:
-            self.saver.saved_at = self.step
-        announce_resumption(self, self._start, self._start.found.folder, remarks)
-        if self._start.continues and (later := self.archive.remove_after(self.step)):
-            names = ", ".join(path.name for path in later)
-            self.progress.message(f"removed what came after it: {names}")
-
-    def _take_step(self) -> None:
-        self.step += 1
-        actions = self._choose_actions(self.observations)
-        self.envs.step_async(actions)
-        self._update_agent()
-        self._end_step(actions)
-
-    def _end_step(self, actions: FloatArray) -> None:
-        results = self.envs.step_wait()
-        self._remember(self.observations, actions, results)
-        self.observations = results[0]
-        if (seconds := self.estimate.after(self.counters)) is not None:
+    def _log_if_due(self) -> None:
+        clock = self.statistics.clock
+        if (seconds := self.statistics.eta.after(clock.counters)) is not None:
             self.progress.estimate(seconds)
-        if self._is_due(self.loop.log_every):
+        if clock.is_due(self.config.loop.log_every):
             self._log()
+
+    def _log(self) -> None:
+        if self.log.add_row():
+            self._require_health()
 
     def _evaluate_and_save(self) -> None:
         """Evaluates and saves what is due."""
+        clock, loop = self.statistics.clock, self.config.loop
         evaluation_is_due = (
-            self._is_due(self.config.evaluation.evaluate_every) and self.evaluations.at != self.step
+            clock.is_due(self.config.evaluation.evaluate_every)
+            and self.evaluations.at != clock.step
         )
         if evaluation_is_due:
             self._evaluate()
         save_is_due = (
             evaluation_is_due
-            or self._is_due(self.loop.checkpoint_every)
-            or (self.saver.failure is not None and self._is_due(self.loop.log_every))
+            or clock.is_due(loop.checkpoint_every)
+            or (self.saver.failure is not None and clock.is_due(loop.log_every))
         )
         # The last step is saved when all of it is done.
-        if save_is_due and self.saver.saved_at != self.step < self.loop.total_steps:
+        if save_is_due and self.saver.saved_at != clock.step < loop.total_steps:
             self._save()
 
     def _finish(self) -> EvaluationResult:
@@ -215,109 +133,68 @@ class Run:
         The state that is saved is the one before: a longer run can go on from it as if it had never
         ended, and takes what only the end has brought out of the logs.
         """
-        position = self.logger.position(self.step)
+        clock = self.statistics.clock
+        position = self.logger.position(clock.step)
         result = self.evaluations.last
-        if result is None or self.evaluations.at != self.step:
+        if result is None or self.evaluations.at != clock.step:
             result = self._evaluate()
-        state = capture(self) | {"log": asdict(position)}
-        if not self._is_due(self.loop.log_every):
+        state = self.state.capture() | {"log": asdict(position)}
+        if not clock.is_due(self.config.loop.log_every):
             self._log()
-        self.logger.log_results(self.counters, to_dict(self.config))
-        require_health(self)
-        with self.rates.paused():
-            self.saver.save(self, state, finished=True)
+        self.logger.log_results(clock.counters, to_dict(self.config))
+        self._require_health()
+        with self.statistics.rates.paused():
+            self.saver.save(state, finished=True)
         return result
 
     def _stop_if_asked(self) -> None:
-        if self._stop.received is None:
+        if self.stop.received is None:
             return
-        stopped = f"stopped by {self._stop.received.name} after {self.step} steps"
+        stopped = f"stopped by {self.stop.received.name} after {self.statistics.clock.step} steps"
         self._save_or_fail(stopped)
-        raise Interrupted(f"{stopped}; to go on: {command_to_go_on(self)}", self._stop.received)
+        raise Interrupted(f"{stopped}; to go on: {self._command_to_go_on}", self.stop.received)
 
     def _save_or_fail(self, stopped: str) -> None:
         """Saves what is not saved yet, or raises what says why the run has stopped unsaved."""
-        if self.saver.saved_at != self.step and not self._save():
+        if self.saver.saved_at != self.statistics.clock.step and not self._save():
             raise RunFailed(
-                f"{stopped}, {what_is_unsaved(self)}; to go on from there: {command_to_go_on(self)}"
+                f"{stopped}, {what_is_unsaved(self.saver, self.logger)}; to go on from there: "
+                f"{self._command_to_go_on}"
             )
 
-    def _choose_actions(self, observations: FloatArray) -> FloatArray:
-        if self.step <= self.loop.warmstart_steps:
-            sampled: FloatArray = self.envs.action_space.sample()
-            return sampled
-        policy = policy_of(self.agent, deterministic=False)
-        return policy(self._by_task(observations)).reshape(self.envs.num_envs, -1)
-
-    def _update_agent(self) -> None:
-        due = int((self.step - self.loop.warmstart_steps) * self.loop.updates_per_step)
-        while self.updates < due:
-            self.updates += 1
-            self.learner.update()
-            if self.loop.kernel_every and self.updates % self.loop.kernel_every == 0:
-                self._diagnose_kernels()
-
-    def _diagnose_kernels(self) -> None:
-        with self.rates.paused():
-            diagnose_kernels(
-                self.config,
-                self.agent,
-                self.replay,
-                self.envs.task_names,
-                self.counters,
-                self.logger,
-            )
-
-    def _remember(
-        self, observations: FloatArray, actions: FloatArray, results: StepResults
-    ) -> None:
-        next_observations, rewards, terminations, _, infos = results
-        following = infos.get("final_obs", next_observations)
-        transitions = (
-            self._by_task(observations),
-            self._by_task(actions),
-            self._by_task(rewards),
-            self._by_task(following),
-        )
-        keep = self.health.keepable(self._by_task(infos["valid"]), *transitions)
-        self.replay.add(*transitions, self._by_task(terminations), keep)
-        self.episodes.add(infos)
-
-    def _by_task(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Views ``[tasks * copies, ...]`` as ``[tasks, copies, ...]``."""
-        return values.reshape(self.envs.num_tasks, self.envs.envs_per_task, *values.shape[1:])
-
-    def _log(self) -> None:
-        names = self.envs.task_names
-        env_rate, update_rate = self.rates.lap(self.counters)
-        success_rates = self.episodes.success_rates
-        self.progress.update(
-            self.step, env_rate, update_rate, dict(zip(names, success_rates.tolist(), strict=True))
-        )
-        if self.metrics.empty:
-            return
-        means = self.metrics.fetch()
-        self.health.take_row(means)
-        values = means | {
-            "skipped/transitions": self.health.take_lost(),
-            "charts/training_success_rate": success_rates,
-            "charts/training_return": self.episodes.mean_returns,
-            "charts/env_steps_per_second": np.array(env_rate),
-            "charts/updates_per_second": np.array(update_rate),
-            "charts/worker_restarts": np.array(self.restarts.count),
-        }
-        self.logger.log_training(self.counters, scalars(values, names))
-        require_health(self)
-
-    def _is_due(self, interval: int) -> bool:
-        return interval > 0 and self.step > 0 and self.step % interval == 0
+    @property
+    def _command_to_go_on(self) -> str:
+        return command_to_go_on(self.logger.run_dir)
 
     def _evaluate(self) -> EvaluationResult:
-        with self.rates.paused():
-            policy = policy_of(self.agent, deterministic=True)
-            return self.evaluations.evaluate(policy, self.counters)
+        with self.statistics.rates.paused():
+            policy = policy_of(self.state.agent, deterministic=True)
+            return self.evaluations.evaluate(policy, self.statistics.clock.counters)
 
     def _save(self) -> bool:
-        require_health(self)
-        with self.rates.paused():
-            return self.saver.save(self, capture(self))
+        self._require_health()
+        with self.statistics.rates.paused():
+            return self.saver.save()
+
+    def _require_health(self) -> None:
+        """Ends a run that has nothing more to learn, before a checkpoint is made of it.
+
+        Raises:
+            RunFailed: If something stays not finite.
+        """
+        findings = self.statistics.health.findings(self.state.agent)
+        if not findings:
+            return
+        run_dir = self.logger.run_dir
+        folder = run_dir / DIAGNOSIS
+        self.logger.outages.attempt(
+            str(folder),
+            lambda: save_crash_dump(run_dir, self.state, self.config.sac.batch_size, findings),
+            "the run ends without",
+        )
+        more = f" and {len(findings) - 3} more" if len(findings) > 3 else ""
+        step = self.statistics.clock.step
+        raise RunFailed(
+            f"stopped after {step} steps, as {'; '.join(findings[:3])}{more}. "
+            f"What led to it is in {folder}; {self.saver.newest}"
+        )

@@ -3,48 +3,59 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mtrl_ntk.experiment.checkpoints.resume import Start
+from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.logs.logger import RunLogger
+from mtrl_ntk.experiment.training.saver import Saver
+from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
+from mtrl_ntk.rl.sac import MultiTaskSAC
 
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.training.loop import Run
+Say = Callable[[str], object]
+"""Shows a line."""
 
 
-def announce(run: Run, start: Start | None) -> None:
+def announce(
+    say: Say,
+    config: RunConfig,
+    agent: MultiTaskSAC,
+    replay: MultiTaskReplayBuffer,
+    run_dir: Path,
+    start: Start | None,
+) -> None:
     """Says what is trained, and where."""
-    run.progress.message(
-        f"{run.config.method} on {run.envs.num_tasks} tasks, seed {run.config.seed}, on "
-        f"{run.agent.device.type}; replay of {run.loop.replay_capacity} transitions per task in "
-        f"{run.replay.nbytes / 1e6:.0f} MB; logs in {run.logger.run_dir}"
+    say(
+        f"{config.method} on {replay.num_tasks} tasks, seed {config.seed}, on "
+        f"{agent.device.type}; replay of {config.loop.replay_capacity} transitions per task in "
+        f"{replay.nbytes / 1e6:.0f} MB; logs in {run_dir}"
     )
     if start and start.found is None:
-        run.progress.message("there is no checkpoint to go on from yet: starting afresh")
+        say("there is no checkpoint to go on from yet: starting afresh")
 
 
-def announce_resumption(run: Run, start: Start, folder: Path, remarks: Sequence[str]) -> None:
+def announce_resumption(
+    say: Say, step: int, folder: Path, changes: Sequence[str], remarks: Sequence[str]
+) -> None:
     """Says what a run goes on from, and what differs from then."""
-    run.progress.message(f"going on after {run.step} steps from {folder}")
-    if start.changes:
-        run.progress.message(f"changed: {'; '.join(start.changes)}")
+    say(f"going on after {step} steps from {folder}")
+    if changes:
+        say(f"changed: {'; '.join(changes)}")
     if remarks:
-        run.progress.message(
-            f"from here on results may differ in the last bits: {'; '.join(remarks)}"
-        )
+        say(f"from here on results may differ in the last bits: {'; '.join(remarks)}")
 
 
-def command_to_go_on(run: Run) -> str:
+def command_to_go_on(run_dir: Path) -> str:
     """What goes on with a run that has stopped."""
-    return f"train_mt10 --run-dir {shlex.quote(str(run.logger.run_dir))} --resume"
+    return f"train_mt10 --run-dir {shlex.quote(str(run_dir))} --resume"
 
 
-def what_is_unsaved(run: Run) -> str | None:
+def what_is_unsaved(saver: Saver, logger: RunLogger) -> str | None:
     """What of a run is not on the disk, in words; None if all of it is."""
-    if (reason := run.saver.failure) is not None:
-        return f"which could not be saved: {reason}; {run.saver.newest}"
-    if unwritten := run.logger.unwritten:
+    if (reason := saver.failure) is not None:
+        return f"which could not be saved: {reason}; {saver.newest}"
+    if unwritten := logger.unwritten:
         names = ", ".join(path.name for path in unwritten)
         return f"of which {names} lack rows that could not be written"
     return None

@@ -13,6 +13,7 @@ from mtrl_ntk.experiment.checkpoints.resume import Start, find_start, resumed_fo
 from mtrl_ntk.experiment.checkpoints.run_state import counters_of, evaluation_of
 from mtrl_ntk.experiment.config import RunConfig, run_folder, save
 from mtrl_ntk.experiment.devices import learner_threads, resolve_device
+from mtrl_ntk.experiment.evaluation.episodes import protocol
 from mtrl_ntk.experiment.files.layout import (
     CHECKPOINT,
     CONFIG,
@@ -22,11 +23,12 @@ from mtrl_ntk.experiment.files.layout import (
 )
 from mtrl_ntk.experiment.files.lock import RunLock
 from mtrl_ntk.experiment.files.outages import Outages
+from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.progress import Progress
 from mtrl_ntk.experiment.logs.run_info import add_resumption, write_run_info
 from mtrl_ntk.experiment.plots.run_plots import plot_run
-from mtrl_ntk.experiment.training.loop import Run
-from mtrl_ntk.experiment.training.messages import what_is_unsaved
+from mtrl_ntk.experiment.training.assembly import make_loop
+from mtrl_ntk.experiment.training.messages import announce, what_is_unsaved
 from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.heap import keep_freed_memory
 from mtrl_ntk.rl.precision import set_products
@@ -54,30 +56,33 @@ def train(config: RunConfig) -> EvaluationResult:
         set_products(config.sac.precision, device)
         keep_freed_memory()
         torch.set_num_threads(learner_threads(config))
-        run = Run(config, run_dir, device, stack, start, lock)
-        is_described = _describe(run, start)
-        result = run.train()
+        loop = make_loop(config, run_dir, device, stack, start, lock)
+        is_described = _describe(config, start, loop.logger)
+        say, state = loop.progress.message, loop.state
+        announce(say, config, state.agent, state.replay, run_dir, start)
+        loop.begin(start)
+        result = loop.run()
         if not is_described:
-            _describe(run, start)
-        _show_results(run.progress, result, run_dir, run.counters.seconds)
-    if unsaved := what_is_unsaved(run):
+            _describe(config, start, loop.logger)
+        _show_results(loop.progress, result, run_dir, loop.statistics.clock.counters.seconds)
+    if unsaved := what_is_unsaved(loop.saver, loop.logger):
         raise RunFailed(f"the run has reached its end, {unsaved}")
     return result
 
 
-def _describe(run: Run, start: Start | None) -> bool:
+def _describe(config: RunConfig, start: Start | None, logger: RunLogger) -> bool:
     """Writes the run's settings and what it runs with; returns whether that worked."""
-    run_dir, suite = run.logger.run_dir, run.config.env.suite
+    run_dir, suite = logger.run_dir, config.env.suite
 
     def write() -> None:
-        save(run.config, run_dir / CONFIG)
+        save(config, run_dir / CONFIG)
         if start and start.found and start.continues:
             add_resumption(run_dir, counters_of(start.found).vector_steps, suite)
         else:
-            write_run_info(run_dir, run.protocol, suite)
+            write_run_info(run_dir, protocol(config.env, config.evaluation), suite)
 
     what, meanwhile = f"{CONFIG} and {RUN_INFO} into {run_dir}", "the end of the run tries again"
-    return run.logger.outages.attempt(what, write, meanwhile)
+    return logger.outages.attempt(what, write, meanwhile)
 
 
 def folder_of(config: RunConfig) -> Path:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from mtrl_ntk.experiment.checkpoints.archive import Archive
-from mtrl_ntk.experiment.checkpoints.nested_state import split
-from mtrl_ntk.experiment.checkpoints.run_state import describe
+from mtrl_ntk.experiment.checkpoints.run_state import RunState
 from mtrl_ntk.experiment.files.outages import Outages
-
-if TYPE_CHECKING:
-    from mtrl_ntk.experiment.training.loop import Run
+from mtrl_ntk.experiment.training.clock import Clock
 
 
 class Saver:
@@ -18,15 +17,17 @@ class Saver:
 
     Args:
         archive: Where checkpoints are kept.
+        state: What is saved.
+        clock: How far the run is.
         outages: What cannot be written at present.
 
     Attributes:
         saved_at: Vector steps at the last save that worked; below zero before the first.
     """
 
-    def __init__(self, archive: Archive, outages: Outages) -> None:
+    def __init__(self, archive: Archive, state: RunState, clock: Clock, outages: Outages) -> None:
         self.saved_at = -1
-        self._archive, self._outages = archive, outages
+        self._archive, self._state, self._clock, self._outages = archive, state, clock, outages
         self._what = f"a checkpoint into {archive.folder}"
 
     @property
@@ -41,17 +42,26 @@ class Saver:
             return "there is no checkpoint yet"
         return f"the newest checkpoint is of step {self.saved_at}"
 
-    def save(self, run: Run, state: dict[str, Any], *, finished: bool = False) -> bool:
-        """Saves a state of the run's present step; returns whether that worked."""
-        training, values = split(state)
-        metadata = describe(run, values, finished=finished)
+    def save(self, state: Mapping[str, Any] | None = None, *, finished: bool = False) -> bool:
+        """Saves the run's present step; returns whether that worked.
+
+        Args:
+            state: The state of that step, as captured; by default the present one.
+            finished: Whether the run has come to its end.
+        """
+        step = self._clock.step
+        snapshot = self._state.snapshot(state, finished=finished)
 
         def write() -> None:
-            self._archive.save(run.step, run.agent.state_dict(), metadata, training, run.replay)
+            self._archive.save(step, *snapshot, self._state.replay)
 
         if saved := self._outages.attempt(self._what, write, self._meanwhile):
-            self.saved_at = run.step
+            self.saved_at = step
         return saved
+
+    def remove_after(self, step: int) -> list[Path]:
+        """Removes the checkpoints of later steps; returns what they were."""
+        return self._archive.remove_after(step)
 
     @property
     def _meanwhile(self) -> str:

@@ -25,7 +25,7 @@ from mtrl_ntk.experiment.kernels.diagnosis import (
 )
 from mtrl_ntk.experiment.options.sections import EvaluationConfig, LoopConfig
 from mtrl_ntk.experiment.training import kernel_diagnoses as training_kernels
-from mtrl_ntk.experiment.training.loop import Run
+from mtrl_ntk.experiment.training.assembly import make_loop
 from mtrl_ntk.experiment.types import Counters
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.sac import SacConfig
@@ -142,17 +142,18 @@ def state_after(config: RunConfig) -> dict[str, Any]:
     """All that a run's training has led to, random streams included."""
     assert config.run_dir is not None
     with ExitStack() as stack:
-        run = Run(config, config.run_dir, torch.device("cpu"), stack)
-        run.train()
-    agent = run.agent
+        loop = make_loop(config, config.run_dir, torch.device("cpu"), stack)
+        loop.begin(None)
+        loop.run()
+    agent, replay = loop.state.agent, loop.state.replay
     state: dict[str, Any] = {f"agent.{k}": v for k, v in agent.state_dict().items()}
     state |= {f"optimizer.{k}": v for k, v in agent.optimizer_state().items()}
     networks = (agent.actor, agent.critic)
     gradients = [p.grad for network in networks for p in network.parameters()]
     state |= {f"gradient.{index}": gradient for index, gradient in enumerate(gradients)}
     state["agent's stream"] = agent.generator.get_state()
-    state["sampler's stream"] = run.replay.generator.get_state()
-    state["replay"] = run.replay._rows
+    state["sampler's stream"] = replay.generator.get_state()
+    state["replay"] = replay._rows
     state["global stream"] = torch.random.get_rng_state()
     return state
 

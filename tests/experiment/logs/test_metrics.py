@@ -200,7 +200,7 @@ def test_means_go_on_in_another_process() -> None:
     other.add(metrics(old=5.0))
     state = means.state()
     # Files keep tensors in an order of their own; the columns keep that of the first update.
-    other.restore({**state, "sums": dict(sorted(state["sums"].items()))}, torch.device("cpu"))
+    other.restore({**state, "sums": dict(sorted(state["sums"].items()))})
     assert not other.empty
     for each in (means, other):
         each.add(metrics(b=0.2, a=[3.0, 5.0], late=1.0))
@@ -212,7 +212,7 @@ def test_means_go_on_in_another_process() -> None:
 def test_restored_means_leave_the_state_alone() -> None:
     sums, counts = metrics(a=1.0), {"a": 1}
     means = MetricMeans()
-    means.restore({"sums": sums, "counts": counts}, torch.device("cpu"))
+    means.restore({"sums": sums, "counts": counts})
     means.add(metrics(a=5.0))
     assert (sums["a"].item(), counts["a"]) == (1.0, 1)
 

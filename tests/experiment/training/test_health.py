@@ -14,9 +14,13 @@ from mtrl_ntk.errors import RunFailed
 from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from mtrl_ntk.experiment.config import RunConfig
-from mtrl_ntk.experiment.training import evaluations as training_evaluation, loop, run as training
+from mtrl_ntk.experiment.training import (
+    assembly,
+    evaluations as training_evaluation,
+    run as training,
+)
 from mtrl_ntk.experiment.training.health import PATIENCE, Health
-from mtrl_ntk.experiment.training.loop import Run
+from mtrl_ntk.experiment.training.loop import TrainingLoop
 from mtrl_ntk.experiment.training.run import train
 from mtrl_ntk.experiment.types import EvaluationResult
 from scripts.soak.comparison import replay_of
@@ -48,7 +52,7 @@ def test_large_numbers_are_kept() -> None:
 def _only_training(monkeypatch: pytest.MonkeyPatch) -> None:
     result = EvaluationResult(TASKS, np.zeros(2), np.zeros(2), episodes=1)
     monkeypatch.setattr(training, "plot_run", lambda _: [])
-    monkeypatch.setattr(loop, "make_evaluation_envs", lambda *_, **__: StubEnvs())
+    monkeypatch.setattr(assembly, "make_evaluation_envs", lambda *_, **__: StubEnvs())
     monkeypatch.setattr(training_evaluation, "evaluate", lambda *_, **__: result)
 
 
@@ -61,16 +65,18 @@ def config_for(run_dir: Path) -> RunConfig:
     )
 
 
-def break_after(patch: pytest.MonkeyPatch, step: int, damage: Callable[[Run], object]) -> None:
+def break_after(
+    patch: pytest.MonkeyPatch, step: int, damage: Callable[[TrainingLoop], object]
+) -> None:
     """Does damage at the end of a step."""
-    take_step = Run._take_step
+    log_if_due = TrainingLoop._log_if_due
 
-    def take_and_break(run: Run) -> None:
-        take_step(run)
-        if run.step == step:
-            damage(run)
+    def log_and_break(loop: TrainingLoop) -> None:
+        log_if_due(loop)
+        if loop.statistics.clock.step == step:
+            damage(loop)
 
-    patch.setattr(Run, "_take_step", take_and_break)
+    patch.setattr(TrainingLoop, "_log_if_due", log_and_break)
 
 
 def diagnosis_of(run_dir: Path) -> Checkpoint:
@@ -80,9 +86,10 @@ def diagnosis_of(run_dir: Path) -> Checkpoint:
 def test_a_broken_observation_is_counted_and_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damage(run: Run) -> None:
-        run.observations = run.observations.copy()
-        run.observations[1, 3] = np.nan
+    def damage(loop: TrainingLoop) -> None:
+        collector = loop.trainer.collector
+        collector.observations = collector.observations.copy()
+        collector.observations[1, 3] = np.nan
 
     break_after(monkeypatch, 22, damage)
     train(config_for(tmp_path / "run"))
@@ -98,8 +105,8 @@ def test_a_broken_observation_is_counted_and_not_kept(
 def test_parameters_that_are_not_finite_end_the_run_and_reach_no_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damage(run: Run) -> None:
-        next(run.agent.actor.parameters()).data.fill_(torch.nan)
+    def damage(loop: TrainingLoop) -> None:
+        next(loop.state.agent.actor.parameters()).data.fill_(torch.nan)
 
     break_after(monkeypatch, 22, damage)
     with pytest.raises(RunFailed, match=r"after 25 steps, as actor\S* is not finite") as end:
@@ -114,9 +121,9 @@ def test_parameters_that_are_not_finite_end_the_run_and_reach_no_checkpoint(
 def test_a_stop_saves_no_broken_checkpoint_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damage(run: Run) -> None:
-        run.agent.log_temperature.data[1] = torch.inf
-        run._save()
+    def damage(loop: TrainingLoop) -> None:
+        loop.state.agent.log_temperature.data[1] = torch.inf
+        loop._save()
 
     break_after(monkeypatch, 22, damage)
     with pytest.raises(RunFailed, match=rf"after 22 steps, as log_temperature \({TASKS[1]}\) is"):
@@ -127,8 +134,8 @@ def test_a_stop_saves_no_broken_checkpoint_either(
 def test_a_task_that_is_always_skipped_ends_the_run_with_a_diagnosis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damage(run: Run) -> None:
-        weighting = run.agent.critic_balancer.weighting
+    def damage(loop: TrainingLoop) -> None:
+        weighting = loop.state.agent.critic_balancer.weighting
         weigh = weighting.weigh
 
         def weigh_badly(statistics: object) -> torch.Tensor:

@@ -25,7 +25,11 @@ from mtrl_ntk.experiment.config import RunConfig, read, to_dict
 from mtrl_ntk.experiment.evaluation.episodes import protocol
 from mtrl_ntk.experiment.logs.logger import final_metrics
 from mtrl_ntk.experiment.options.sections import EvaluationConfig, LoopConfig
-from mtrl_ntk.experiment.training import evaluations as training_evaluation, loop, run as training
+from mtrl_ntk.experiment.training import (
+    assembly,
+    evaluations as training_evaluation,
+    run as training,
+)
 from mtrl_ntk.experiment.training.run import train
 from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, EnvConfig, MultiTaskVectorEnv, make_envs
@@ -113,7 +117,7 @@ def record(patch: pytest.MonkeyPatch) -> Trace:
         trace.diagnosed.append(diagnose)
         return plain_update(agent, batch, noise, diagnose=diagnose)
 
-    patch.setattr(loop, "make_envs", make_traced)
+    patch.setattr(assembly, "make_envs", make_traced)
     patch.setattr(MultiTaskReplayBuffer, "__init__", init)
     patch.setattr(MultiTaskReplayBuffer, "add", add)
     patch.setattr(MultiTaskSAC, "update", update)
@@ -361,7 +365,7 @@ def train_only(patch: pytest.MonkeyPatch, config: RunConfig) -> Outcome:
     zeros = np.zeros(len(TASKS))
     result = EvaluationResult(TASKS, zeros, zeros, episodes=1)
     patch.setattr(training, "plot_run", lambda _: [])
-    patch.setattr(loop, "make_evaluation_envs", lambda *_, **__: StubEnvs())
+    patch.setattr(assembly, "make_evaluation_envs", lambda *_, **__: StubEnvs())
     patch.setattr(training_evaluation, "evaluate", lambda *_, **__: result)
     train(config)
     assert config.run_dir is not None
@@ -424,8 +428,8 @@ def stubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubs]:
     def evaluate(*_: object, **__: object) -> EvaluationResult:
         return EvaluationResult(TASKS, zeros, zeros, episodes=1)
 
-    monkeypatch.setattr(loop, "make_envs", lambda *_, **__: stubs.envs)
-    monkeypatch.setattr(loop, "make_evaluation_envs", lambda *_, **__: stubs.evaluation_envs)
+    monkeypatch.setattr(assembly, "make_envs", lambda *_, **__: stubs.envs)
+    monkeypatch.setattr(assembly, "make_evaluation_envs", lambda *_, **__: stubs.evaluation_envs)
     monkeypatch.setattr(training_evaluation, "evaluate", evaluate)
     monkeypatch.setattr(training, "plot_run", lambda _: [])
     monkeypatch.setattr(MultiTaskSAC, "update", update)

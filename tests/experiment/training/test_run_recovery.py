@@ -14,7 +14,7 @@ import pytest
 from mtrl_ntk.errors import RunFailed
 from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.config import NEWEST, RunConfig
-from mtrl_ntk.experiment.training.loop import Run
+from mtrl_ntk.experiment.training.loop import TrainingLoop
 from mtrl_ntk.experiment.training.run import train
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv, TaskEnv
 from mtrl_ntk.rl.envs.task_env import Step
@@ -59,14 +59,15 @@ def before_step(
     patch: pytest.MonkeyPatch, steps: set[int], do: Callable[[MultiTaskVectorEnv], None]
 ) -> None:
     """Does something to the environments of training just before steps; to others before 29."""
-    choose_actions = Run._choose_actions
+    evaluate_and_save = TrainingLoop._evaluate_and_save
 
-    def choose_and_do(run: Run, observations: Any) -> Any:  # noqa: ANN401 - arrays
-        if run.step in steps:
-            do(run.evaluations._envs if run.step == 29 else run.envs)
-        return choose_actions(run, observations)
+    def evaluate_save_and_do(loop: TrainingLoop) -> None:
+        evaluate_and_save(loop)
+        step = loop.statistics.clock.step + 1
+        if step in steps:
+            do(loop.evaluations._envs if step == 29 else loop.trainer.collector.envs)
 
-    patch.setattr(Run, "_choose_actions", choose_and_do)
+    patch.setattr(TrainingLoop, "_evaluate_and_save", evaluate_save_and_do)
 
 
 def resumed(config: RunConfig, **changes: Any) -> RunConfig:  # noqa: ANN401 - fields of many types

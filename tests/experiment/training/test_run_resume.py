@@ -23,10 +23,11 @@ from mtrl_ntk.experiment.checkpoints.archive import best_checkpoint, checkpoints
 from mtrl_ntk.experiment.checkpoints.checkpoint import WEIGHTS, CheckpointError, save_checkpoint
 from mtrl_ntk.experiment.config import CHANGEABLE, NEWEST, RunConfig, to_dict
 from mtrl_ntk.experiment.evaluation.episodes import evaluate
-from mtrl_ntk.experiment.training import evaluations as training_evaluation, loop
+from mtrl_ntk.experiment.training import assembly, evaluations as training_evaluation
 from mtrl_ntk.experiment.training.command import load
-from mtrl_ntk.experiment.training.loop import Run
+from mtrl_ntk.experiment.training.loop import TrainingLoop
 from mtrl_ntk.experiment.training.run import train
+from mtrl_ntk.experiment.training.trainer import Trainer
 from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.envs import BENCHMARKS, make_envs
 from tests.experiment.outcomes import assert_same, outcome, rows
@@ -50,7 +51,7 @@ def resumed(config: RunConfig, **changes: Any) -> RunConfig:  # noqa: ANN401 - f
 
 @pytest.fixture
 def _no_evaluation_envs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "make_evaluation_envs", lambda *_, **__: StubEnvs())
+    monkeypatch.setattr(assembly, "make_evaluation_envs", lambda *_, **__: StubEnvs())
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +68,14 @@ def send(number: int) -> None:
 
 def stop_after(patch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
     """Sends a signal in the middle of a step."""
-    take_step = Run._take_step
+    take_step = Trainer.take_step
 
-    def take_and_send(run: Run) -> None:
-        if run.step + 1 == step:
+    def take_and_send(trainer: Trainer) -> None:
+        if trainer.clock.step + 1 == step:
             send(number)
-        take_step(run)
+        take_step(trainer)
 
-    patch.setattr(Run, "_take_step", take_and_send)
+    patch.setattr(Trainer, "take_step", take_and_send)
 
 
 def stop_during_evaluation(patch: pytest.MonkeyPatch, count: int) -> None:
@@ -126,7 +127,7 @@ def stop_while_starting(patch: pytest.MonkeyPatch) -> None:
         send(signal.SIGUSR1)
         return make_envs(*args, **kwargs)
 
-    patch.setattr(loop, "make_envs", send_and_make)
+    patch.setattr(assembly, "make_envs", send_and_make)
 
 
 def test_a_stop_while_a_run_starts_is_saved_too(tmp_path: Path, straight: Path) -> None:
@@ -210,12 +211,12 @@ def test_a_run_that_is_complete_has_nothing_left_to_do(
 def test_without_a_checkpoint_a_run_starts_afresh_and_says_so(
     tmp_path: Path, straight: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def die(_: Run) -> None:
+    def die(_: TrainingLoop) -> None:
         raise KeyboardInterrupt
 
     config = config_for(tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "_evaluate", die)
+        patch.setattr(TrainingLoop, "_evaluate", die)
         with pytest.raises(KeyboardInterrupt):
             train(config)
     assert len(rows(tmp_path / "run" / "training.csv")) == 2

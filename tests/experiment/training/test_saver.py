@@ -22,10 +22,15 @@ from mtrl_ntk.experiment.checkpoints.archive import Archive, checkpoints, load_n
 from mtrl_ntk.experiment.checkpoints.resume import Start
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.files.outages import OutageWarning
-from mtrl_ntk.experiment.training import evaluations as training_evaluation, loop, run as training
+from mtrl_ntk.experiment.logs.logger import RunLogger
+from mtrl_ntk.experiment.training import (
+    assembly,
+    evaluations as training_evaluation,
+    run as training,
+)
 from mtrl_ntk.experiment.training.disk_space import disk_need
-from mtrl_ntk.experiment.training.loop import Run
 from mtrl_ntk.experiment.training.run import train
+from mtrl_ntk.experiment.training.trainer import Trainer
 from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
@@ -43,7 +48,7 @@ def _only_training() -> Iterator[None]:
     result = EvaluationResult(TASKS, zeros, zeros, episodes=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "plot_run", lambda _: [])
-        patch.setattr(loop, "make_evaluation_envs", lambda *_, **__: StubEnvs())
+        patch.setattr(assembly, "make_evaluation_envs", lambda *_, **__: StubEnvs())
         patch.setattr(training_evaluation, "evaluate", lambda *_, **__: result)
         yield
 
@@ -68,16 +73,16 @@ def train_through(
     patch: pytest.MonkeyPatch, config: RunConfig, events: dict[int, Callable[[ExitStack], object]]
 ) -> list[str]:
     """Trains, with something happening at the beginning of some steps; returns the warnings."""
-    take_step = Run._take_step
+    take_step = Trainer.take_step
     with warnings.catch_warnings(record=True) as said, ExitStack() as stack:
         warnings.simplefilter("always", OutageWarning)
 
-        def take(run: Run) -> None:
-            if event := events.get(run.step + 1):
+        def take(trainer: Trainer) -> None:
+            if event := events.get(trainer.clock.step + 1):
                 event(stack)
-            take_step(run)
+            take_step(trainer)
 
-        patch.setattr(Run, "_take_step", take)
+        patch.setattr(Trainer, "take_step", take)
         try:
             train(config)
         finally:
@@ -163,9 +168,9 @@ def test_settings_that_could_not_be_written_are_written_at_the_end(
     describe = training._describe
     limits = iter([0, resource.RLIM_INFINITY])
 
-    def describe_within_limits(run: Run, start: Start | None) -> bool:
+    def describe_within_limits(config: RunConfig, start: Start | None, logger: RunLogger) -> bool:
         with no_file_larger_than(next(limits)):
-            return describe(run, start)
+            return describe(config, start, logger)
 
     monkeypatch.setattr(training, "_describe", describe_within_limits)
     with (

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
+from mtrl_ntk.experiment.training.loop import TrainingLoop
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv
 from mtrl_ntk.rl.sac import MultiTaskSAC, Noise
 from mtrl_ntk.rl.types import Batch
@@ -23,11 +24,13 @@ from scripts.benchmarks.loop import (
     BenchOptions,
     LoopTimes,
     Rates,
-    TimedRun,
+    TimedTrainer,
     gflops_row,
     iteration_row,
     main,
     measure_gflops,
+    measure_rounds,
+    timed_loop,
 )
 from scripts.benchmarks.products import Product, ProductLog, main_products
 
@@ -75,26 +78,33 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[TimedRun]:
+def timed(tmp_path: Path) -> Iterator[tuple[TrainingLoop, TimedTrainer]]:
     chosen = BenchOptions(tasks=(TASK,), rows=ROWS, width=16, workers=0)
     with ExitStack() as stack:
-        yield TimedRun(chosen.run_config(tmp_path), tmp_path, stack, BLOCK, iter(range(-1, 2)))
+        numbers = iter(range(-1, 2))
+        yield timed_loop(chosen.run_config(tmp_path), tmp_path, stack, BLOCK, numbers)
 
 
-def test_iterations_steps_and_updates_take_turns(run: TimedRun, events: list[str]) -> None:
-    rounds = run.measure()
+def test_iterations_steps_and_updates_take_turns(
+    timed: tuple[TrainingLoop, TimedTrainer], events: list[str]
+) -> None:
+    loop, trainer = timed
+    rounds = measure_rounds(loop, trainer)
     one_round = ["step", "update"] * BLOCK + ["step"] * BLOCK + ["update"] * BLOCK
     assert events == ["step"] * ROWS + one_round * 3
     # The first round does not count.
     assert len(rounds) == 2
     assert all(min(times) > 0 for times in rounds)
     # To the loop it is as if nothing had happened between its iterations.
-    assert run.step == ROWS + 3 * BLOCK
-    assert run.updates == run.step - run.loop.warmstart_steps
-    assert run.replay.inserted.tolist() == [run.step]
+    clock = trainer.clock
+    assert clock.step == ROWS + 3 * BLOCK
+    assert clock.updates == clock.step - loop.config.loop.warmstart_steps
+    assert trainer.learner.replay.inserted.tolist() == [clock.step]
 
 
-def test_what_is_timed_alone_is_timed_alone(run: TimedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_timed_alone_is_timed_alone(
+    timed: tuple[TrainingLoop, TimedTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     step, update = MultiTaskVectorEnv.step_wait, MultiTaskSAC.update
     clock = 0.0
 
@@ -113,7 +123,7 @@ def test_what_is_timed_alone_is_timed_alone(run: TimedRun, monkeypatch: pytest.M
     monkeypatch.setattr(MultiTaskVectorEnv, "step_wait", slow_step)
     monkeypatch.setattr(MultiTaskSAC, "update", slow_update)
     monkeypatch.setattr(time, "perf_counter", lambda: clock)
-    assert run.measure() == [LoopTimes(iteration=5.0, env=1.0, update=4.0)] * 2
+    assert measure_rounds(*timed) == [LoopTimes(iteration=5.0, env=1.0, update=4.0)] * 2
 
 
 def test_an_iteration_is_compared_with_the_slower_part_of_its_round() -> None:

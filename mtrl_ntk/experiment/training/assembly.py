@@ -1,0 +1,153 @@
+"""Makes the parts of a run, and puts them together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from mtrl_ntk.experiment.agents import make_agent, make_replay
+from mtrl_ntk.experiment.checkpoints.resume import Start
+from mtrl_ntk.experiment.checkpoints.run_state import (
+    Part,
+    RunState,
+    Stateful,
+    Stream,
+    circumstances,
+    log_position,
+    make_archive,
+)
+from mtrl_ntk.experiment.config import RunConfig, to_dict
+from mtrl_ntk.experiment.evaluation.episodes import make_evaluation_envs, protocol
+from mtrl_ntk.experiment.files.lock import RunLock
+from mtrl_ntk.experiment.logs.logger import RunLogger
+from mtrl_ntk.experiment.logs.progress import Progress
+from mtrl_ntk.experiment.training.collector import Collector
+from mtrl_ntk.experiment.training.disk_space import check_space, disk_need
+from mtrl_ntk.experiment.training.evaluations import TrainingEvaluations
+from mtrl_ntk.experiment.training.kernel_diagnoses import KernelDiagnoses
+from mtrl_ntk.experiment.training.learner import Learner, recorder_for
+from mtrl_ntk.experiment.training.loop import TrainingLoop
+from mtrl_ntk.experiment.training.run_statistics import RunStatistics, make_statistics
+from mtrl_ntk.experiment.training.saver import Saver
+from mtrl_ntk.experiment.training.signals import StopRequest
+from mtrl_ntk.experiment.training.trainer import Trainer
+from mtrl_ntk.experiment.training.training_log import TrainingLog
+from mtrl_ntk.rl.envs import make_envs
+from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
+from mtrl_ntk.rl.sac import MultiTaskSAC
+
+
+def make_loop(
+    config: RunConfig,
+    run_dir: Path,
+    device: torch.device,
+    stack: ExitStack,
+    start: Start | None = None,
+    lock: RunLock | None = None,
+) -> TrainingLoop:
+    """Makes everything that a run consists of, at its beginning.
+
+    Args:
+        config: The run's configuration.
+        run_dir: Where logs and the checkpoints go.
+        device: Where the agent learns.
+        stack: Closes what the run opens.
+        start: What the run will go on from; None for a new one.
+        lock: What keeps others out of the folder; taken before anything is written there.
+
+    Raises:
+        UserError: If the run cannot start as configured.
+    """
+    names = config.env.task_names
+    replay, agent = make_replay(config, len(names), device), make_agent(config, len(names), device)
+    check_space(disk_need(config, agent, replay), run_dir)
+    # So early, so that a stop is saved even if it is asked for while the environments start.
+    stop = stack.enter_context(StopRequest())
+    if lock is not None:
+        lock.take()
+    position = log_position(start)
+    logger = stack.enter_context(RunLogger(run_dir, names, position, to_dict(config)))
+    archive = make_archive(run_dir, config.loop.keep_checkpoints, start)
+    progress = stack.enter_context(Progress(config.loop.total_steps, names))
+    statistics = make_statistics(config, names, device, progress.message)
+    diagnoses = KernelDiagnoses(config, agent, replay, names, statistics, logger)
+    trainer = make_trainer(config, agent, replay, statistics, stack, diagnoses.diagnose_if_due)
+    evaluation_envs = stack.enter_context(
+        closing(
+            make_evaluation_envs(
+                config.env, config.evaluation, seed=config.seed, report=statistics.restarts
+            )
+        )
+    )
+    evaluations = TrainingEvaluations(config, evaluation_envs, logger, progress, stop)
+    parts = statistics.parts() | _parts(config.seed, trainer, evaluations, logger)
+    about = {
+        "task_names": list(names),
+        "protocol": protocol(config.env, config.evaluation),
+        "config": to_dict(replace(config, run_dir=None, resume=None)),
+    }
+    state = RunState(agent, replay, parts, about, circumstances(config.env.suite, device))
+    return TrainingLoop(
+        config=config,
+        trainer=trainer,
+        state=state,
+        statistics=statistics,
+        log=TrainingLog(statistics, logger, progress),
+        logger=logger,
+        evaluations=evaluations,
+        saver=Saver(archive, state, statistics.clock, logger.outages),
+        progress=progress,
+        stop=stop,
+    )
+
+
+def make_trainer(
+    config: RunConfig,
+    agent: MultiTaskSAC,
+    replay: MultiTaskReplayBuffer,
+    statistics: RunStatistics,
+    stack: ExitStack,
+    after_update: Callable[[], object] = lambda: None,
+) -> Trainer:
+    """Makes what takes the steps of a run, with environments of its own.
+
+    Args:
+        config: The run's configuration.
+        agent: Who acts and learns.
+        replay: What it learns from.
+        statistics: What is counted.
+        stack: Closes the environments.
+        after_update: Called after each update.
+    """
+    report = statistics.restarts
+    envs = stack.enter_context(closing(make_envs(config.env, seed=config.seed, report=report)))
+    warmstart_steps = config.loop.warmstart_steps
+    collector = Collector(
+        envs, agent, replay, warmstart_steps, statistics.health, statistics.episodes
+    )
+    recorder = recorder_for(agent.device, cuda_graph=config.cuda_graph)
+    learner = Learner(agent, replay, statistics.metrics, recorder=recorder, compiled=config.compile)
+    return Trainer(config.loop, statistics.clock, collector, learner, after_update)
+
+
+def _parts(
+    seed: int, trainer: Trainer, evaluations: TrainingEvaluations, logger: RunLogger
+) -> dict[str, Stateful]:
+    """What a checkpoint keeps besides the statistics, by the names of the states."""
+    clock, collector, learner = trainer.clock, trainer.collector, trainer.learner
+    agent, replay = learner.agent, learner.replay
+    return {
+        "optimizers": Part(agent.optimizer_state, agent.load_optimizer_state),
+        "evaluation": Part(evaluations.state_of_last, evaluations.restore_last),
+        "evaluated_at": Part(lambda: evaluations.at, evaluations.restore_at),
+        "envs": Part(collector.envs.state, collector.restore_envs),
+        "observations": Part(lambda: collector.observations, collector.compare),
+        "agent_stream": Stream(agent.generator, seed, "agent", lambda: clock.step),
+        "replay_stream": Stream(replay.generator, seed, "replay", lambda: clock.step),
+        # Put back where the logs are opened.
+        "log": Part(lambda: asdict(logger.position(clock.step)), lambda _: None),
+    }

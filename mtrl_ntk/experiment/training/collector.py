@@ -1,0 +1,111 @@
+"""Acts in the environments, and keeps what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtrl_ntk.experiment.agents import policy_of
+from mtrl_ntk.experiment.logs.metrics import EpisodeStatistics
+from mtrl_ntk.experiment.training.health import Health
+from mtrl_ntk.experiment.types import FloatArray
+from mtrl_ntk.rl.envs import MultiTaskVectorEnv, StepResults
+from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
+from mtrl_ntk.rl.sac import MultiTaskSAC
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class Collector:
+    """Steps environments with an agent's actions, and puts the transitions into a replay.
+
+    Args:
+        envs: The environments.
+        agent: Who acts in them.
+        replay: Where the transitions go.
+        warmstart_steps: Vector steps of uniformly random actions at the start.
+        health: Keeps out what is not finite.
+        episodes: Takes note of episodes that end.
+
+    Attributes:
+        observations: Those of the present, ``[num_envs, observation]``.
+    """
+
+    def __init__(
+        self,
+        envs: MultiTaskVectorEnv,
+        agent: MultiTaskSAC,
+        replay: MultiTaskReplayBuffer,
+        warmstart_steps: int,
+        health: Health,
+        episodes: EpisodeStatistics,
+    ) -> None:
+        self.envs, self.replay = envs, replay
+        self.observations: FloatArray = np.zeros(0, np.float32)
+        self._actions: FloatArray = np.zeros(0, np.float32)
+        self._policy = policy_of(agent, deterministic=False)
+        self._warmstart_steps = warmstart_steps
+        self._health, self._episodes = health, episodes
+
+    def reset(self) -> None:
+        """Starts episodes everywhere."""
+        self.observations, _ = self.envs.reset()
+
+    def begin_step(self, step: int) -> None:
+        """Chooses actions and hands them to the environments; workers step them meanwhile.
+
+        Args:
+            step: Number of the vector step, from 1.
+        """
+        self._actions = self.choose_actions(step)
+        self.envs.step_async(self._actions)
+
+    def end_step(self) -> None:
+        """Takes the results of the step, and keeps its transitions."""
+        results = self.envs.step_wait()
+        self._remember(results)
+        self.observations = results[0]
+
+    @property
+    def is_stepping(self) -> bool:
+        """Whether a step was begun and has not ended."""
+        return self.envs.pending_actions is not None
+
+    def choose_actions(self, step: int) -> FloatArray:
+        """Actions ``[num_envs, action]`` of a vector step."""
+        if step <= self._warmstart_steps:
+            sampled: FloatArray = self.envs.action_space.sample()
+            return sampled
+        return self._policy(self._by_task(self.observations)).reshape(self.envs.num_envs, -1)
+
+    def _remember(self, results: StepResults) -> None:
+        next_observations, rewards, terminations, _, infos = results
+        following = infos.get("final_obs", next_observations)
+        transitions = (
+            self._by_task(self.observations),
+            self._by_task(self._actions),
+            self._by_task(rewards),
+            self._by_task(following),
+        )
+        keep = self._health.keepable(self._by_task(infos["valid"]), *transitions)
+        self.replay.add(*transitions, self._by_task(terminations), keep)
+        self._episodes.add(infos)
+
+    def _by_task(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Views ``[tasks * copies, ...]`` as ``[tasks, copies, ...]``."""
+        return values.reshape(self.envs.num_tasks, self.envs.envs_per_task, *values.shape[1:])
+
+    def restore_envs(self, state: Mapping[str, Any]) -> None:
+        """Goes on from where equal environments stood; begins again a step that was begun."""
+        self.observations = self.envs.restore(state)
+        if (pending := self.envs.pending_actions) is not None:
+            self._actions = pending
+
+    def compare(self, observations: Any) -> str | None:  # noqa: ANN401 - a saved array
+        """Says so if the restored environments do not show what they showed before."""
+        if np.array_equal(self.observations, observations.numpy()):
+            return None
+        return "the simulation does not repeat itself here to the last bit"

@@ -1,0 +1,50 @@
+"""The rows of the training log."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtrl_ntk.experiment.logs.logger import RunLogger
+from mtrl_ntk.experiment.logs.metrics import scalars
+from mtrl_ntk.experiment.logs.progress import Progress
+from mtrl_ntk.experiment.training.run_statistics import RunStatistics
+
+
+class TrainingLog:
+    """Puts together what has happened since the last row, for the logs and the display.
+
+    Args:
+        statistics: What has happened.
+        logger: Where rows go.
+        progress: What shows them.
+    """
+
+    def __init__(self, statistics: RunStatistics, logger: RunLogger, progress: Progress) -> None:
+        self._statistics, self._logger, self._progress = statistics, logger, progress
+
+    def add_row(self) -> bool:
+        """Shows and logs the present state; returns whether there was anything to log."""
+        statistics, names = self._statistics, self._statistics.health.task_names
+        counters = statistics.clock.counters
+        env_rate, update_rate = statistics.rates.lap(counters)
+        success_rates = statistics.episodes.success_rates
+        self._progress.update(
+            counters.vector_steps,
+            env_rate,
+            update_rate,
+            dict(zip(names, success_rates.tolist(), strict=True)),
+        )
+        if statistics.metrics.empty:
+            return False  # there was no update yet
+        means = statistics.metrics.fetch()
+        statistics.health.take_row(means)
+        values = means | {
+            "skipped/transitions": statistics.health.take_lost(),
+            "charts/training_success_rate": success_rates,
+            "charts/training_return": statistics.episodes.mean_returns,
+            "charts/env_steps_per_second": np.array(env_rate),
+            "charts/updates_per_second": np.array(update_rate),
+            "charts/worker_restarts": np.array(statistics.restarts.count),
+        }
+        self._logger.log_training(counters, scalars(values, names))
+        return True

@@ -1,0 +1,6 @@
+"""The version of the package, and where it is installed."""
+
+from pathlib import Path
+
+__version__ = "0.1.0"
+PACKAGE_FOLDER = Path(__file__).parent
