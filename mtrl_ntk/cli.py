@@ -155,6 +155,9 @@ def _run(prog: str, command: Callable[[list[str], str], None]) -> None:
 
     What fails without being one ends it with one line and exit code 1.
     """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        # Read when torch is imported. Idle threads else spin, and stall all else on their cores.
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", OutageWarning)

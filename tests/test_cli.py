@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -238,6 +239,31 @@ def test_help_and_errors_of_evaluate_wait_for_no_heavy_import(argv: list[str]) -
         check=False,
     )
     assert done.returncode == (0 if argv == ["--help"] else 2), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("chosen", "turns"),
+    [({}, "0"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "30000000000"), ({"GOMP_SPINCOUNT": "9"}, "9")],
+)
+def test_idle_threads_sleep_unless_the_user_lets_them_spin(
+    chosen: dict[str, str], turns: str
+) -> None:
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    others = {name: value for name, value in os.environ.items() if name not in names}
+    # A mistake that is found once torch is there, whose OpenMP says what it has read.
+    program = "from mtrl_ntk.cli import train_mt10; train_mt10()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--seed=-1"],
+        env={**others, **chosen, "OMP_DISPLAY_ENV": "VERBOSE"},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    if "GOMP_" not in done.stderr:
+        pytest.skip("torch has another OpenMP here")
+    assert f"GOMP_SPINCOUNT = '{turns}'" in done.stderr
 
 
 def test_a_stopped_run_is_one_line_and_the_signals_exit_code(

@@ -84,7 +84,7 @@ class RunConfig:
     device: Device = "auto"
     """Where the agent learns; auto takes CUDA when there is any."""
     threads: int = 0
-    """Threads of PyTorch on the CPU; 0 chooses by cores and workers."""
+    """Threads of PyTorch on the CPU; 0 takes OMP_NUM_THREADS, or chooses by cores and workers."""
     cuda_graph: bool = True
     """On CUDA, record the update once and replay it; elsewhere without effect."""
     compile: bool = False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+
 import numpy as np
 import torch
 
@@ -30,9 +33,11 @@ def stream_seed(seed: int, stream: str) -> int:
 
 def learner_threads(config: RunConfig) -> int:
     """Threads of PyTorch that a configuration means on this machine."""
-    return config.threads or free_cores(resolved_workers(config.env))
+    # No more than do not compete with the workers; two busy teams on a core stall each other.
+    return asked_threads(config) or max(1, usable_cores() - resolved_workers(config.env))
 
 
-def free_cores(workers: int) -> int:
-    """Threads that do not compete with the workers; two busy teams on a core stall each other."""
-    return max(1, usable_cores() - workers)
+def asked_threads(config: RunConfig) -> int:
+    """Threads of PyTorch that the user asks for, by option or environment; 0 for none."""
+    in_environment = re.match(r"\s*(\d{1,4})\b", os.environ.get("OMP_NUM_THREADS", ""))
+    return config.threads or (int(in_environment[1]) if in_environment else 0)

@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.config import RunConfig
-from mtrl_ntk.experiment.devices import free_cores, resolve_device
+from mtrl_ntk.experiment.devices import learner_threads, resolve_device
 from mtrl_ntk.experiment.options.fields import suggestion
 from mtrl_ntk.experiment.options.sections import Device, LoopConfig
 from mtrl_ntk.experiment.training.assembly import make_loop
@@ -240,7 +240,7 @@ def measure_loop(chosen: BenchOptions, deadline: float) -> tuple[list[LoopTimes]
     threads_before = torch.get_num_threads()
     with TemporaryDirectory() as folder, ExitStack() as stack:
         config = chosen.run_config(Path(folder))
-        threads = config.threads or free_cores(resolved_workers(config.env))
+        threads = learner_threads(config)
         torch.set_num_threads(threads)
         stack.callback(torch.set_num_threads, threads_before)
         numbers = paced(chosen.round_numbers, deadline)

@@ -16,7 +16,7 @@ from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.checkpoints.archive import checkpoints
 from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError, read_metadata
 from mtrl_ntk.experiment.config import CHANGEABLE, RunConfig, read, to_dict
-from mtrl_ntk.experiment.devices import resolve_device
+from mtrl_ntk.experiment.devices import asked_threads, resolve_device
 from mtrl_ntk.experiment.files.layout import CHECKPOINT, CONFIG, TRAINING_CSV, holds_run
 from mtrl_ntk.experiment.logs.csv_sink import success_rates
 from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions, as_flag
@@ -183,11 +183,11 @@ class JobsPlan(NamedTuple):
     def share(self, config: RunConfig) -> Share:
         """Threads and workers of a run; what its settings fix is kept."""
         cores = max(1, self.cores // self.jobs)
-        workers = config.env.workers
+        threads, workers = asked_threads(config), config.env.workers
         if workers < 0:
-            free = max(0, cores - (config.threads or 1))
+            free = max(0, cores - (threads or 1))
             workers = min(free, max(0, resolved_workers(config.env, cores)))
-        return Share(config.threads or max(1, cores - workers), workers)
+        return Share(threads or max(1, cores - workers), workers)
 
     @property
     def slots(self) -> list[dict[str, str]]:
@@ -225,7 +225,7 @@ def plan_cluster(configs: Sequence[RunConfig], options: SweepOptions) -> JobsPla
 
 def _least_cores(configs: Sequence[RunConfig]) -> int:
     """Cores without which a run would compete with itself."""
-    return max((config.threads or 1) + max(config.env.workers, 0) for config in configs)
+    return max((asked_threads(config) or 1) + max(config.env.workers, 0) for config in configs)
 
 
 def usable_gpus(configs: Sequence[RunConfig]) -> tuple[str, ...]:

@@ -137,6 +137,19 @@ def configs(count: int, threads: int = 0, workers: int = -1, tasks: int = 10) ->
     return [RunConfig(threads=threads, env=env, device="cpu")] * count
 
 
+@pytest.fixture(autouse=True)
+def _no_threads_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+def test_threads_of_the_environment_are_each_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtrl_ntk.rl.envs.config.usable_cores", lambda: 16)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    plan = plan_jobs(configs(30), 0, 16)
+    assert (plan.jobs, plan.share(configs(1)[0])) == (4, (4, 0))
+    assert plan.share(configs(1, threads=2)[0]).threads == 2
+
+
 @pytest.mark.parametrize("cores", [1, 2, 3, 7, 16, 64])
 @pytest.mark.parametrize("count", [1, 2, 5, 30])
 def test_runs_never_want_more_cores_than_there_are(

@@ -45,6 +45,7 @@ def fake(training_folder: FakeTraining, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr(sweep_module, "_POLL_S", 0.02)
     monkeypatch.setattr(sweep_module, "usable_cores", lambda: 2)
     monkeypatch.setattr("mtrl_ntk.rl.envs.config.usable_cores", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     yield training_folder
     training_folder.behave()
     training_folder.forget()
