@@ -24,7 +24,7 @@ def td_target(
     Args:
         rewards: ``[tasks, batch]``.
         terminated: One where the task itself ended, ``[tasks, batch]``.
-        next_values: Target critic's values of the next actions, ``[2, tasks, batch]``.
+        next_values: Target critic's values of the next actions, ``[tasks, batch]``.
         next_log_probs: Log-densities of the next actions, ``[tasks, batch]``.
         temperature: One per task, ``[tasks]``.
         gamma: Discount factor.
@@ -32,35 +32,22 @@ def td_target(
     Returns:
         ``[tasks, batch]``.
     """
-    soft_values = next_values.amin(0) - temperature[:, None] * next_log_probs
+    soft_values = next_values - temperature[:, None] * next_log_probs
     return rewards + gamma * (1 - terminated) * soft_values
-
-
-def critic_loss(values: Tensor, targets: Tensor) -> Tensor:
-    """Squared errors of both critics, summed.
-
-    Args:
-        values: ``[2, tasks, batch]``.
-        targets: ``[tasks, batch]``, without gradient.
-
-    Returns:
-        ``[tasks, batch]``.
-    """
-    return (values - targets).square().sum(0)
 
 
 def actor_loss(values: Tensor, log_probs: Tensor, temperature: Tensor) -> Tensor:
     """Negative soft value of the policy's actions.
 
     Args:
-        values: Critic's values of the actions, ``[2, tasks, batch]``.
+        values: Critic's values of the actions, ``[tasks, batch]``.
         log_probs: Log-densities of the actions, ``[tasks, batch]``.
         temperature: One per task, without gradient, ``[tasks]``.
 
     Returns:
         ``[tasks, batch]``; negative once the values are positive.
     """
-    return temperature[:, None] * log_probs - values.amin(0)
+    return temperature[:, None] * log_probs - values
 
 
 def temperature_loss(log_temperature: Tensor, log_probs: Tensor, target_entropy: float) -> Tensor:

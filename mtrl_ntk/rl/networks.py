@@ -1,10 +1,11 @@
-"""Actor and critic networks of several tasks, which share all, some or none of their layers."""
+"""Networks of several tasks, which share all, some or none of their layers; the actor."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -112,14 +113,21 @@ def _apply_layers(
     return features.to(inputs.dtype)
 
 
-JointLayers = tuple[nn.Module | None, list[nn.Module]]
-"""Embedding, if there is one, and layers of several networks at once."""
+ApplyNetwork = Callable[[Tensor, ApplyLayer], Tensor]
 
 
-def _joint_layers(mlps: Sequence[Any]) -> JointLayers:
-    embeddings = [mlp.embedding for mlp in mlps if mlp.embedding is not None]
-    layers = zip(*(mlp.layers for mlp in mlps), strict=True)
-    return together(embeddings) if embeddings else None, [together(group) for group in layers]
+def join(networks: Sequence[Any]) -> ApplyNetwork | None:
+    """Moves networks of one shape together and makes one of them, with their axis first.
+
+    The parameters stay those of the networks. None if there is no such way for their class.
+    """
+    if any(type(network) is not MLP for network in networks):
+        return None
+    lay_side_by_side(networks)
+    embeddings = [network.embedding for network in networks if network.embedding is not None]
+    groups = zip(*(network.layers for network in networks), strict=True)
+    embedding = together(embeddings) if embeddings else None
+    return partial(_apply_layers, embedding, [together(group) for group in groups])
 
 
 def _linear(input_dim: int, output_dim: int, num_copies: int) -> nn.Module:
@@ -272,40 +280,3 @@ def tanh_gaussian_log_prob(pre_tanh: Tensor, log_std: Tensor, noise: Tensor) -> 
     gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
     log_slope = 2 * (math.log(2) - pre_tanh - functional.softplus(-2 * pre_tanh))
     return (gaussian - log_slope).sum(-1)
-
-
-class TwinCritic(nn.Module):
-    """Two independent action-value networks, each for all tasks.
-
-    Args:
-        observation_dim: Observation features, without the task id.
-        action_dim: Action features.
-        architecture: Shape of each network.
-    """
-
-    def __init__(self, observation_dim: int, action_dim: int, architecture: Architecture) -> None:
-        super().__init__()
-        self.condition = TaskConditioning(architecture.num_tasks, architecture.id_dim)
-        input_dim = observation_dim + action_dim + architecture.id_dim
-        self.mlps = nn.ModuleList(architecture.network(input_dim, 1) for _ in range(2))
-        self._joint: JointLayers | None = None
-
-    def join(self) -> None:
-        """Applies both networks, if they are MLPs, as one: every layer is one batched product.
-
-        On a GPU, which one of these products does not fill, two take the time of one. On a CPU
-        nothing is gained.
-        """
-        if all(type(mlp) is MLP for mlp in self.mlps):
-            lay_side_by_side(self.mlps)
-            self._joint = _joint_layers(list(self.mlps))
-
-    def forward(
-        self, observations: Tensor, actions: Tensor, apply: ApplyLayer = apply_layer
-    ) -> Tensor:
-        """Values of both networks, ``[2, tasks, batch]``."""
-        inputs = self.condition(observations, actions)
-        if self._joint is not None:
-            inputs = inputs.expand(len(self.mlps), -1, -1, -1)
-            return _apply_layers(*self._joint, inputs, apply).squeeze(-1)
-        return torch.stack([mlp(inputs, apply).squeeze(-1) for mlp in self.mlps])

@@ -28,13 +28,13 @@ from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.balancing.tape import ApplyLayer
 from mtrl_ntk.rl import losses
 from mtrl_ntk.rl.adam import Adam
+from mtrl_ntk.rl.critics import SquaredErrorCritic, TwinCritic
 from mtrl_ntk.rl.networks import (
     NETWORK_KINDS,
     Actor,
     Architecture,
     NetworkKind,
     PolicySample,
-    TwinCritic,
 )
 from mtrl_ntk.rl.precision import Precision, layers_in
 from mtrl_ntk.rl.types import Batch, Metrics
@@ -97,6 +97,7 @@ class SacConfig:
 
 Part = Literal["critic", "actor"]
 MakeWeighting = Callable[[Part, int], Weighting]
+MakeCritic = Callable[[int, int, Architecture], TwinCritic]
 
 
 def make_weighting(
@@ -145,6 +146,7 @@ class MultiTaskSAC:
         seed: Seed of the networks' initial weights and of the noise.
         device: Where everything lives.
         dtype: Floating point type of everything.
+        critic: Makes the critic; a class of critics does.
         differentiate: How gradients are taken; tests and benchmarks pass a reference.
     """
 
@@ -159,6 +161,7 @@ class MultiTaskSAC:
         seed: int,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        critic: MakeCritic = SquaredErrorCritic,
         differentiate: Differentiate = factored_jacobian,
     ) -> None:
         self.config = config
@@ -169,11 +172,16 @@ class MultiTaskSAC:
         self.target_entropy = (
             -float(action_dim) if config.target_entropy is None else config.target_entropy
         )
-        self._make_networks(num_tasks, observation_dim, action_dim, seed)
+        self._make_networks(num_tasks, observation_dim, action_dim, critic, seed)
         self._make_balancers(make_weighting, differentiate)
 
     def _make_networks(
-        self, num_tasks: int, observation_dim: int, action_dim: int, seed: int
+        self,
+        num_tasks: int,
+        observation_dim: int,
+        action_dim: int,
+        make_critic: MakeCritic,
+        seed: int,
     ) -> None:
         config = self.config
         architecture = config.architecture(num_tasks)
@@ -186,7 +194,7 @@ class MultiTaskSAC:
                 architecture,
                 log_std_bounds=(config.log_std_min, config.log_std_max),
             )
-            critic = TwinCritic(
+            critic = make_critic(
                 observation_dim,
                 action_dim,
                 replace(architecture, layer_norm=config.critic_layer_norm),
@@ -303,11 +311,11 @@ class MultiTaskSAC:
         """Regresses both critics to the soft return of the policy's next actions."""
         targets = self._critic_targets(batch, noise)
         tape = Tape()
-        sample_losses, predicted = self._critic_losses(batch, targets, tape)
+        sample_losses, outputs = self._critic_losses(batch, targets, tape)
         return self.critic_balancer.step(
             tape,
             sample_losses,
-            outputs=predicted.permute(1, 2, 0),
+            outputs=self.critic.balanced_outputs(outputs),
             noise=noise.critic_weighting,
             reevaluate=lambda: self._critic_losses(batch, targets, apply_layer)[0],
             diagnose=diagnose,
@@ -321,11 +329,11 @@ class MultiTaskSAC:
         """Soft return of the policy's next actions, ``[tasks, batch]``."""
         with self._lower_precision():
             following = self.actor.sample(batch.next_observations, noise.next_actions)
-            values = self.target_critic(batch.next_observations, following.actions)
+            outputs = self.target_critic(batch.next_observations, following.actions)
         return losses.td_target(
             self.config.reward_scale * batch.rewards,
             batch.terminated,
-            values,
+            self.target_critic.value(outputs),
             following.log_probs,
             self.temperature,
             self.config.gamma,
@@ -334,10 +342,10 @@ class MultiTaskSAC:
     def _critic_losses(
         self, batch: Batch, targets: Tensor, apply: ApplyLayer
     ) -> tuple[Tensor, Tensor]:
-        """Losses ``[tasks, batch]`` and the values ``[2, tasks, batch]`` that they are of."""
+        """Losses ``[tasks, batch]`` and the critic's outputs that they are of."""
         with self._lower_precision():
-            predicted: Tensor = self.critic(batch.observations, batch.actions, apply)
-        return losses.critic_loss(predicted, targets), predicted
+            outputs: Tensor = self.critic(batch.observations, batch.actions, apply)
+        return self.critic.losses(outputs, targets), outputs
 
     def update_actor(
         self, batch: Batch, noise: Noise, *, diagnose: bool = False
@@ -364,7 +372,8 @@ class MultiTaskSAC:
         """Losses ``[tasks, batch]`` and the actions that they are of."""
         with self._lower_precision():
             sample = self.actor.sample(batch.observations, noise.actions, apply)
-            values = self.critic(batch.observations, sample.actions)
+            outputs = self.critic(batch.observations, sample.actions)
+        values = self.critic.value(outputs)
         return losses.actor_loss(values, sample.log_probs, self.temperature), sample
 
     def jacobian(self, part: Part, batch: Batch, noise: Noise, num_minibatches: int) -> Jacobian:

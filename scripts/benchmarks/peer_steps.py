@@ -20,9 +20,9 @@ from torch.func import functional_call, grad, vmap
 from mtrl_ntk.balancing import Balancer, Tape, factored_jacobian, sequential_jacobian
 from mtrl_ntk.balancing.balancer import Differentiate
 from mtrl_ntk.balancing.methods.ntkmtl import NTKMTL
+from mtrl_ntk.rl.critics import SquaredErrorCritic
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
-from mtrl_ntk.rl.losses import critic_loss
-from mtrl_ntk.rl.networks import Architecture, TwinCritic
+from mtrl_ntk.rl.networks import Architecture
 from mtrl_ntk.rl.sac import SacConfig
 from scripts.benchmarks.agents import Size, make_batch
 
@@ -48,7 +48,7 @@ class CriticStep(ABC):
         architecture = Architecture(size.tasks, width=size.width, depth=size.depth)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.critic = TwinCritic(OBSERVATION_DIM, ACTION_DIM, architecture)
+            self.critic = SquaredErrorCritic(OBSERVATION_DIM, ACTION_DIM, architecture)
         self.parameters = list(self.critic.parameters())
         self.inputs: Tensor = self.critic.condition(batch.observations, batch.actions)
         self.targets = batch.rewards
@@ -71,8 +71,8 @@ class CriticStep(ABC):
 
     def task_losses(self) -> Tensor:
         """Mean loss of each task."""
-        values = torch.stack([mlp(self.inputs).squeeze(-1) for mlp in self.critic.mlps])
-        return critic_loss(values, self.targets).mean(1)
+        outputs = torch.stack([mlp(self.inputs) for mlp in self.critic.mlps])
+        return self.critic.losses(outputs, self.targets).mean(1)
 
 
 class OwnStep(CriticStep):
@@ -93,8 +93,8 @@ class OwnStep(CriticStep):
     def step(self) -> None:
         """See the base class."""
         tape = Tape()
-        values = torch.stack([mlp(self.inputs, tape).squeeze(-1) for mlp in self.critic.mlps])
-        self._balancer.step(tape, critic_loss(values, self.targets))
+        outputs = torch.stack([mlp(self.inputs, tape) for mlp in self.critic.mlps])
+        self._balancer.step(tape, self.critic.losses(outputs, self.targets))
 
 
 class SequentialStep(OwnStep):
@@ -130,7 +130,7 @@ class VmapStep(RowsStep):
 
     def _task_loss(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of one task, of inputs ``[batch, features]``."""
-        values = []
+        outputs = []
         for index, mlp in enumerate(self.critic.mlps):
             prefix = f"{index}."
             own = {
@@ -138,8 +138,8 @@ class VmapStep(RowsStep):
                 for name, parameter in parameters.items()
                 if name.startswith(prefix)
             }
-            values.append(functional_call(mlp, own, (inputs,)).squeeze(-1))
-        return critic_loss(torch.stack(values), targets).mean()
+            outputs.append(functional_call(mlp, own, (inputs,)))
+        return self.critic.losses(torch.stack(outputs), targets).mean()
 
     def rows(self) -> list[Tensor]:
         """See the base class."""

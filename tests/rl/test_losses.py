@@ -15,12 +15,12 @@ def test_td_target_by_hand() -> None:
     target = losses.td_target(
         rewards=torch.tensor([[1.0, 2.0]]),
         terminated=torch.tensor([[0.0, 0.0]]),
-        next_values=torch.tensor([[[10.0, 20.0]], [[8.0, 30.0]]]),
+        next_values=torch.tensor([[8.0, 20.0]]),
         next_log_probs=torch.tensor([[2.0, -4.0]]),
         temperature=torch.tensor([0.5]),
         gamma=0.9,
     )
-    # The smaller values are 8 and 20, the entropy bonuses -1 and +2.
+    # The entropy bonuses are -1 and +2.
     assert_close(target, torch.tensor([[7.3, 21.8]]))
 
 
@@ -28,7 +28,7 @@ def test_termination_ends_the_bootstrap() -> None:
     target = losses.td_target(
         rewards=torch.tensor([[1.0]]),
         terminated=torch.tensor([[1.0]]),
-        next_values=torch.full((2, 1, 1), 1e6),
+        next_values=torch.tensor([[1e6]]),
         next_log_probs=torch.tensor([[3.0]]),
         temperature=torch.tensor([1.0]),
         gamma=0.99,
@@ -36,13 +36,8 @@ def test_termination_ends_the_bootstrap() -> None:
     assert_close(target, torch.tensor([[1.0]]))
 
 
-def test_critic_loss_sums_both_critics() -> None:
-    values = torch.tensor([[[1.0, 2.0]], [[4.0, 2.0]]])
-    assert_close(losses.critic_loss(values, torch.tensor([[3.0, 0.0]])), torch.tensor([[5.0, 8.0]]))
-
-
 def test_actor_loss_by_hand() -> None:
-    values = torch.tensor([[[1.0], [5.0]], [[2.0], [4.0]]])
+    values = torch.tensor([[1.0], [4.0]])
     log_probs = torch.tensor([[-3.0], [2.0]])
     loss = losses.actor_loss(values, log_probs, torch.tensor([0.5, 2.0]))
     assert_close(loss, torch.tensor([[-2.5], [0.0]]))
@@ -69,14 +64,11 @@ def test_tasks_do_not_mix() -> None:
     arguments = {
         "rewards": torch.randn(shape),
         "terminated": torch.zeros(shape),
-        "next_values": torch.randn(2, *shape),
+        "next_values": torch.randn(shape),
         "next_log_probs": torch.randn(shape),
         "temperature": torch.rand(3),
     }
     whole = losses.td_target(**arguments, gamma=0.9)
     for task in range(3):
-        alone = {
-            name: values[:, task : task + 1] if name == "next_values" else values[task : task + 1]
-            for name, values in arguments.items()
-        }
+        alone = {name: values[task : task + 1] for name, values in arguments.items()}
         assert_close(losses.td_target(**alone, gamma=0.9), whole[task : task + 1])

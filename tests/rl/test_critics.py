@@ -1,0 +1,176 @@
+"""Critics: their networks are two, and what they put out is theirs alone to read."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import partial
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from mtrl_ntk.balancing import Request, Tape, factored_jacobian, sequential_jacobian
+from mtrl_ntk.balancing.ensemble import stacked
+from mtrl_ntk.balancing.factors import parameters_of
+from mtrl_ntk.balancing.layers import split_parameters
+from mtrl_ntk.balancing.methods.ntkmtl import NTKMTL
+from mtrl_ntk.rl import sac
+from mtrl_ntk.rl.critics import SquaredErrorCritic, TwinCritic
+from mtrl_ntk.rl.networks import NETWORK_KINDS, Architecture
+from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
+from mtrl_ntk.rl.types import Batch
+
+TASKS, ROWS, OBSERVATION, ACTION = 3, 5, 7, 2
+
+every_kind = pytest.mark.parametrize("kind", NETWORK_KINDS)
+
+
+def make_critic(kind: str = "shared", *, layer_norm: bool = False) -> TwinCritic:
+    """A small critic."""
+    architecture = Architecture(
+        TASKS, kind, width=8, depth=2, embedding_dim=3, layer_norm=layer_norm
+    )
+    return SquaredErrorCritic(OBSERVATION, ACTION, architecture)
+
+
+@every_kind
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_taped_forward_pass_is_the_plain_one(kind: str, *, layer_norm: bool) -> None:
+    critic = make_critic(kind, layer_norm=layer_norm)
+    observations, actions = torch.randn(TASKS, ROWS, OBSERVATION), torch.randn(TASKS, ROWS, ACTION)
+    tape = Tape()
+    outputs = critic(observations, actions, tape)
+    assert outputs.shape == (2, TASKS, ROWS, 1)
+    assert_close(outputs, critic(observations, actions))
+    shared, own = split_parameters(critic)
+    assert [id(p) for p in parameters_of(tape.shared)] == [id(p) for p in shared]
+    assert [id(p) for p in parameters_of(tape.task_specific)] == [id(p) for p in own]
+    assert len(shared) + len(own) == len(list(critic.parameters()))
+
+
+@every_kind
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("num_minibatches", [1, 5])
+def test_joined_critics_are_those_two(kind: str, num_minibatches: int, *, layer_norm: bool) -> None:
+    apart = make_critic(kind, layer_norm=layer_norm).double()
+    joined = deepcopy(apart)
+    joined.join()
+    assert_close(joined.state_dict(), apart.state_dict())
+    observations = torch.randn(TASKS, ROWS, OBSERVATION, dtype=torch.float64)
+    actions = torch.randn(TASKS, ROWS, ACTION, dtype=torch.float64, requires_grad=True)
+    assert_close(joined(observations, actions), apart(observations, actions))
+    assert_close(
+        torch.autograd.grad(joined(observations, actions).sum(), actions),
+        torch.autograd.grad(apart(observations, actions).sum(), actions),
+    )
+    jacobians = []
+    for critic in (apart, joined):
+        for differentiate in (factored_jacobian, sequential_jacobian):
+            tape = Tape()
+            losses = critic.values(critic(observations, actions, tape)).square().sum(0)
+            assert [id(p) for p in parameters_of(tape.factors)] == [
+                id(p) for part in split_parameters(critic) for p in part
+            ]
+            jacobians.append(differentiate(tape, losses, Request(num_minibatches)))
+    for jacobian in jacobians[1:]:
+        assert_close(jacobian.rows(), jacobians[0].rows())
+        assert_close(jacobian.own_gradients(), jacobians[0].own_gradients())
+
+
+def test_joined_critics_stay_joined_while_they_learn() -> None:
+    critic = make_critic()
+    critic.join()
+    places = [parameter.data_ptr() for parameter in critic.parameters()]
+    critic.load_state_dict(make_critic().state_dict())
+    with torch.no_grad():
+        torch._foreach_lerp_(list(critic.parameters()), list(make_critic().parameters()), 0.5)
+    assert [parameter.data_ptr() for parameter in critic.parameters()] == places
+    first, second = (list(mlp.parameters()) for mlp in critic.mlps)
+    for group in zip(first, second, strict=True):
+        assert stacked(group).data_ptr() == group[0].data_ptr()
+
+
+def test_the_two_critics_are_independent() -> None:
+    critic = make_critic()
+    values = critic(torch.randn(TASKS, ROWS, OBSERVATION), torch.randn(TASKS, ROWS, ACTION))
+    assert not torch.allclose(values[0], values[1])
+    gradients = torch.autograd.grad(values[0].sum(), list(critic.mlps[1].parameters()))
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_the_value_is_the_smaller_and_the_loss_is_of_both() -> None:
+    critic = make_critic()
+    outputs = torch.tensor([[[[1.0], [2.0]]], [[[4.0], [1.5]]]])
+    assert_close(critic.value(outputs), torch.tensor([[1.0, 1.5]]))
+    assert_close(critic.losses(outputs, torch.tensor([[3.0, 0.0]])), torch.tensor([[5.0, 6.25]]))
+    assert_close(critic.balanced_outputs(outputs), torch.tensor([[[1.0, 4.0], [2.0, 1.5]]]))
+
+
+class CategoricalCritic(TwinCritic):
+    """Puts out the logits of a histogram over values, and learns by its cross-entropy.
+
+    A target is a histogram itself: a Gaussian about it, bin by bin (HL-Gauss, arXiv 2403.03950).
+    """
+
+    num_outputs = 21
+    edges: Tensor
+
+    def __init__(self, observation_dim: int, action_dim: int, architecture: Architecture) -> None:
+        super().__init__(observation_dim, action_dim, architecture)
+        edges = torch.linspace(-5, 5, self.num_outputs + 1)
+        self.register_buffer("edges", edges, persistent=False)
+
+    def values(self, outputs: Tensor) -> Tensor:
+        centres = (self.edges[1:] + self.edges[:-1]) / 2
+        return outputs.softmax(-1) @ centres
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        sigma = 0.75 * (self.edges[1] - self.edges[0])
+        below = torch.special.ndtr((self.edges - targets[..., None]) / sigma)
+        mass = below.diff(dim=-1) / (below[..., -1:] - below[..., :1])
+        entropies: Tensor = -(mass * outputs.log_softmax(-1)).sum(-1)
+        return entropies.sum(0)
+
+
+def make_categorical_agent(kernel: Literal["loss", "output"]) -> MultiTaskSAC:
+    weighting = NTKMTL.config_class(kernel=kernel)
+    return MultiTaskSAC(
+        TASKS,
+        OBSERVATION,
+        ACTION,
+        config=SacConfig(batch_size=ROWS, width=16, depth=2, learning_rate=1e-2),
+        make_weighting=partial(sac.make_weighting, NTKMTL, weighting, TASKS),
+        seed=0,
+        dtype=torch.float64,
+        critic=CategoricalCritic,
+    )
+
+
+def make_batch() -> Batch:
+    observations = torch.randn(2, TASKS, ROWS, OBSERVATION, dtype=torch.float64)
+    actions = torch.rand(TASKS, ROWS, ACTION, dtype=torch.float64)
+    rewards = torch.randn(TASKS, ROWS, dtype=torch.float64)
+    ended = torch.ones_like(rewards)
+    return Batch(observations[0], actions, rewards, observations[1], ended)
+
+
+def value_errors(agent: MultiTaskSAC, batch: Batch) -> float:
+    outputs = agent.critic(batch.observations, batch.actions)
+    # All episodes end at once: values are rewards.
+    return (agent.critic.values(outputs) - batch.rewards).abs().mean().item()
+
+
+@pytest.mark.parametrize("kernel", ["loss", "output"])
+def test_another_kind_of_critic_is_one_class(kernel: Literal["loss", "output"]) -> None:
+    apart, joined = (make_categorical_agent(kernel) for _ in range(2))
+    joined.join_critics()
+    batch = make_batch()
+    before = value_errors(apart, batch)
+    for _ in range(40):
+        assert_close(joined.update(batch), apart.update(batch))
+    assert value_errors(apart, batch) < before / 3
+    outputs = apart.critic(batch.observations, batch.actions)
+    assert outputs.shape == (2, TASKS, ROWS, CategoricalCritic.num_outputs)
+    assert apart.critic.balanced_outputs(outputs).shape == (TASKS, ROWS, 2)
