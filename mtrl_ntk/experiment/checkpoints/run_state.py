@@ -50,7 +50,7 @@ class Stateful(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class Slot:
     """Makes a :class:`Stateful` of something that has its state elsewhere."""
 
     state: Callable[[], Any]

@@ -5,16 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.files.layout import LOCK
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _PATIENCE_S = 0.3
 """How long a holder that is just about to end is waited for."""
@@ -35,18 +30,13 @@ class RunLock:
         self._path = run_dir / LOCK
         self._lock = FileLock(self._path, timeout=_PATIENCE_S)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> RunLock:
         """Takes the lock if there is a folder: a run that cannot start shall not make one."""
         if self._run_dir.is_dir():
             self.take()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Removes the lock."""
         if self._lock.is_locked:
             # While it is held: whoever waits for it sees that the file has gone, and makes another.

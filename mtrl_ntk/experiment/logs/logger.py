@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +19,6 @@ from mtrl_ntk.experiment.logs.tensorboard_sink import TensorBoardSink
 from mtrl_ntk.experiment.logs.wandb_sink import make_wandb_sink
 from mtrl_ntk.experiment.options.sections import LAST_EVALUATIONS
 from mtrl_ntk.experiment.types import Counters, EvaluationResult, LogPosition
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 SINKS: tuple[Callable[[LoggedRun], Sink | None], ...] = (make_wandb_sink, CsvSink, TensorBoardSink)
 """Every kind of log. Weights & Biases is first, as it may refuse, before anything is written."""
@@ -69,16 +65,11 @@ class RunLogger:
             ) from error
         self._flush()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> RunLogger:
         """Returns the logger."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Closes the logs."""
         self.close()
 

@@ -9,8 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, TextIO, cast
+from typing import IO, TextIO, cast
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -23,10 +22,6 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.files.outages import Outages
 from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.suites.suite import without_version
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 
 TASKS_WITH_BARS = 15
 RATE_WINDOW = 20
@@ -96,19 +91,14 @@ class Progress:
             transient=True,
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Progress:
         """Starts the clock and, in a terminal, the display."""
         self._start = self._clock()
         if self._in_terminal:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: object, *__: object) -> None:
         """Ends the display; after a failed run its last state stays on the screen."""
         self._live.transient = error is None
         self._live.stop()

@@ -5,13 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 from mtrl_ntk.experiment.sweeps.backends.job import Backend, Execution, Job
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 GRACE_S = 120.0
 """Time that jobs have to save their state before they are killed."""
@@ -34,16 +29,11 @@ class Pool:
         self._free = deque(slots)
         self._submitted: dict[Job, tuple[Execution, Mapping[str, str]]] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Pool:
         """Returns the pool."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stops what is still running."""
         try:
             self.stop()

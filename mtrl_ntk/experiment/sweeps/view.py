@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,9 +19,6 @@ from mtrl_ntk.experiment.logs.csv_sink import success_rates
 from mtrl_ntk.experiment.logs.progress import MISSING, format_duration, standard_output
 from mtrl_ntk.experiment.sweeps.backends.job import Job, State
 from mtrl_ntk.experiment.sweeps.runs import SweepRun, last_logged_step
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _STYLES: dict[State, str] = {
     "running": "cyan",
@@ -103,18 +98,13 @@ class SweepView:
             vertical_overflow="ellipsis",
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> SweepView:
         """Starts the display."""
         if self._in_terminal:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Ends the display."""
         self.close()
 

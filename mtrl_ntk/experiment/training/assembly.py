@@ -12,8 +12,8 @@ import torch
 from mtrl_ntk.experiment.agents import make_agent, make_replay
 from mtrl_ntk.experiment.checkpoints.resume import Start
 from mtrl_ntk.experiment.checkpoints.run_state import (
-    Part,
     RunState,
+    Slot,
     Stateful,
     Stream,
     circumstances,
@@ -141,13 +141,13 @@ def _parts(
     clock, collector, learner = trainer.clock, trainer.collector, trainer.learner
     agent, replay = learner.agent, learner.replay
     return {
-        "optimizers": Part(agent.optimizer_state, agent.load_optimizer_state),
-        "evaluation": Part(evaluations.state_of_last, evaluations.restore_last),
-        "evaluated_at": Part(lambda: evaluations.at, evaluations.restore_at),
-        "envs": Part(collector.envs.state, collector.restore_envs),
-        "observations": Part(lambda: collector.observations, collector.compare),
+        "optimizers": Slot(agent.optimizer_state, agent.load_optimizer_state),
+        "evaluation": Slot(evaluations.state_of_last, evaluations.restore_last),
+        "evaluated_at": Slot(lambda: evaluations.at, evaluations.restore_at),
+        "envs": Slot(collector.envs.state, collector.restore_envs),
+        "observations": Slot(lambda: collector.observations, collector.compare),
         "agent_stream": Stream(agent.generator, seed, "agent", lambda: clock.step),
         "replay_stream": Stream(replay.generator, seed, "replay", lambda: clock.step),
         # Put back where the logs are opened.
-        "log": Part(lambda: asdict(logger.position(clock.step)), lambda _: None),
+        "log": Slot(lambda: asdict(logger.position(clock.step)), lambda _: None),
     }

@@ -7,11 +7,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from types import FrameType
+from typing import Any
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 _SAME_REQUEST_S = 0.3
@@ -36,7 +33,7 @@ class StopRequest:
         self._received_at = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> StopRequest:
         """Begins to listen."""
         if threading.current_thread() is threading.main_thread():
             # Windows has no SIGUSR1.
@@ -48,12 +45,7 @@ class StopRequest:
             }
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leaves the signals to those who had them before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
 import submitit
 from submitit.core.job_environment import JobEnvironment
@@ -19,9 +19,6 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.sweeps.backends.job import Ending, Job
 from mtrl_ntk.experiment.sweeps.backends.local import Process
 from mtrl_ntk.experiment.sweeps.options import Resources
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 FOLDER = "slurm"
 """Folder of what submitit writes, within that of the logs."""
@@ -147,17 +144,12 @@ class _FirstSignal:
         self.received = 0
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> _FirstSignal:
         asking = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
         self._before = {number: signal.signal(number, self._receive) for number in asking}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
