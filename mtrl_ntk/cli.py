@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mtrl_ntk.errors import ConfigError, Interrupted, RunFailed, UserError, show_line
-from mtrl_ntk.experiment.evaluation.options import ScoringOptions
+from mtrl_ntk.experiment.evaluation.options import EvaluationOptions
 from mtrl_ntk.experiment.files.outages import OutageWarning
 from mtrl_ntk.experiment.options.fields import options, updated
 from mtrl_ntk.experiment.options.parser import PRINT_COMPLETION, Parser
@@ -66,13 +66,13 @@ def _evaluate(argv: list[str], prog: str) -> None:
         epilog=_EVALUATE_EPILOG.format(prog=prog),
         usage="%(prog)s (--run DIR | --checkpoint PATH) [options]",
     )
-    parser.add_options(options(ScoringOptions(), section="Evaluation"))
-    chosen = updated(ScoringOptions(), parser.parse(argv, elsewhere={}))
+    parser.add_options(options(EvaluationOptions(), section="Evaluation"))
+    chosen = updated(EvaluationOptions(), parser.parse(argv, elsewhere={}))
     chosen.check_together()
     drop_broken_backend()
-    from mtrl_ntk.experiment.evaluation.evaluate import score
+    from mtrl_ntk.experiment.evaluation.evaluate import evaluate_agent
 
-    score(chosen)
+    evaluate_agent(chosen)
 
 
 _EVALUATE_DESCRIPTION = """\

@@ -16,8 +16,8 @@ import pytest
 from mtrl_ntk.cli import evaluate_mt10, report_mt10, train_mt10
 from mtrl_ntk.errors import Interrupted, UserError
 from mtrl_ntk.experiment.config import RunConfig
-from mtrl_ntk.experiment.evaluation import evaluate as scoring
-from mtrl_ntk.experiment.evaluation.options import ScoringOptions
+from mtrl_ntk.experiment.evaluation import evaluate as evaluation
+from mtrl_ntk.experiment.evaluation.options import EvaluationOptions
 from mtrl_ntk.experiment.kernels import report as kernel_report
 from mtrl_ntk.experiment.options.sections import VideoConfig
 from mtrl_ntk.experiment.training import run as training
@@ -55,10 +55,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
 
 
 @pytest.fixture
-def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[ScoringOptions]:
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[EvaluationOptions]:
     """What was handed to the evaluation, which does nothing else."""
-    calls: list[ScoringOptions] = []
-    monkeypatch.setattr(scoring, "score", calls.append)
+    calls: list[EvaluationOptions] = []
+    monkeypatch.setattr(evaluation, "evaluate_agent", calls.append)
     return calls
 
 
@@ -67,14 +67,14 @@ def test_train_hands_on_the_configuration(run: Run, trained: list[RunConfig]) ->
     assert trained == [RunConfig(method="equal", seed=5)]
 
 
-def test_evaluate_hands_on_its_options(run: Run, evaluated: list[ScoringOptions]) -> None:
+def test_evaluate_hands_on_its_options(run: Run, evaluated: list[EvaluationOptions]) -> None:
     assert run(evaluate_mt10, "--run", "there") == (0, "", "")
     argv = ["--checkpoint", "here", "--episodes", "3", "--seed", "4", "--workers", "0", "--sampled"]
     argv += ["--tasks", "push-v3,reach-v3", "--video-camera", "topview", "--gif", "--out", "o"]
     assert run(evaluate_mt10, *argv) == (0, "", "")
     assert evaluated == [
-        ScoringOptions(run=Path("there")),
-        ScoringOptions(
+        EvaluationOptions(run=Path("there")),
+        EvaluationOptions(
             checkpoint=Path("here"),
             evaluation_episodes=3,
             seed=4,
@@ -93,7 +93,7 @@ def test_evaluate_hands_on_its_options(run: Run, evaluated: list[ScoringOptions]
     [([], False), (["--video"], True), (["--gif"], True), (["--no-video"], False)],
 )
 def test_videos_are_made_on_demand(
-    run: Run, evaluated: list[ScoringOptions], argv: list[str], wanted: bool
+    run: Run, evaluated: list[EvaluationOptions], argv: list[str], wanted: bool
 ) -> None:
     run(evaluate_mt10, "--run", "here", *argv)
     assert [options.wants_video for options in evaluated] == [wanted]
@@ -127,7 +127,7 @@ def test_report_hands_on_its_runs_and_options(
 
 
 def test_both_names_of_the_episodes_mean_the_same(
-    run: Run, evaluated: list[ScoringOptions]
+    run: Run, evaluated: list[EvaluationOptions]
 ) -> None:
     run(evaluate_mt10, "--run", "here", "--episodes", "3")
     run(evaluate_mt10, "--run", "here", "--evaluation-episodes", "3")

@@ -12,7 +12,7 @@ import shtab
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.config import all_options
-from mtrl_ntk.experiment.evaluation.options import ScoringOptions
+from mtrl_ntk.experiment.evaluation.options import EvaluationOptions
 from mtrl_ntk.experiment.options.fields import Option, options, suggestion
 from mtrl_ntk.experiment.options.parser import PRINT_COMPLETION, SHELLS, Parser
 from mtrl_ntk.experiment.options.values import without_none
@@ -66,7 +66,7 @@ def _options_of(prog: str) -> list[Option]:
     if prog == "train_mt10":
         return all_options()
     if prog == "evaluate_mt10":
-        return options(ScoringOptions())
+        return options(EvaluationOptions())
     if prog == "report_mt10":
         return options(ReportOptions())
     own = options(SweepOptions())

@@ -1,4 +1,4 @@
-"""What ``evaluate_mt10`` does: scores a trained agent, keeps the numbers, and shows it at work."""
+"""What ``evaluate_mt10`` does: runs a trained agent, keeps the numbers, and shows it at work."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ from mtrl_ntk.experiment.evaluation.episodes import (
     make_evaluation_envs,
     run_episodes,
 )
-from mtrl_ntk.experiment.evaluation.options import ScoringOptions
+from mtrl_ntk.experiment.evaluation.options import EvaluationOptions
 from mtrl_ntk.experiment.evaluation.plan import Plan, make_plan
-from mtrl_ntk.experiment.evaluation.scores import EPISODES_CSV, RESULT_CSV, RESULT_JSON, save_scores
+from mtrl_ntk.experiment.evaluation.results import (
+    EPISODES_CSV,
+    RESULT_CSV,
+    RESULT_JSON,
+    save_results,
+)
 from mtrl_ntk.experiment.files.layout import EVALUATIONS, VIDEOS
 from mtrl_ntk.experiment.logs.progress import print_result, standard_output
 from mtrl_ntk.experiment.options.sections import EvaluationConfig
@@ -29,7 +34,7 @@ from mtrl_ntk.experiment.videos.filming import Scene, film, require_video
 from mtrl_ntk.experiment.videos.opengl import RenderingError
 
 
-def score(options: ScoringOptions) -> EvaluationResult:
+def evaluate_agent(options: EvaluationOptions) -> EvaluationResult:
     """Evaluates a trained agent, prints the table, and keeps it with its protocol and videos.
 
     Raises:
@@ -47,14 +52,14 @@ def score(options: ScoringOptions) -> EvaluationResult:
     episodes = _run(plan, policy, console)
     result = _result(plan, episodes)
     print_result(result, console)
-    save_scores(out, plan, trained, episodes)
+    save_results(out, plan, trained, episodes)
     console.print(f"results   {out}", highlight=False, soft_wrap=True)
     if backend is not None:
         _record(options, plan, policy, backend, out, console)
     return result
 
 
-def _find_backend(options: ScoringOptions) -> str | None:
+def _find_backend(options: EvaluationOptions) -> str | None:
     """The OpenGL to make videos with; None where there will be none."""
     if not options.wants_video:
         return None
@@ -65,7 +70,7 @@ def _find_backend(options: ScoringOptions) -> str | None:
         return None
 
 
-def _no_video(options: ScoringOptions, error: RenderingError) -> None:
+def _no_video(options: EvaluationOptions, error: RenderingError) -> None:
     """Goes on without a video, with a line that says why, unless that is not wanted."""
     if options.video_strict:
         raise error
@@ -133,7 +138,7 @@ def _result(plan: Plan, episodes: Episodes) -> EvaluationResult:
 
 
 def _record(
-    options: ScoringOptions,
+    options: EvaluationOptions,
     plan: Plan,
     policy: PolicyFunction,
     backend: str,

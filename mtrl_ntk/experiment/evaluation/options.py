@@ -15,7 +15,7 @@ UNSEEN_SEED = 1_000_000
 
 
 @dataclass(frozen=True)
-class ScoringOptions:
+class EvaluationOptions:
     """What to evaluate, and how."""
 
     run: Path | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.agents import Trained, places_of
 from mtrl_ntk.experiment.evaluation.episodes import protocol
-from mtrl_ntk.experiment.evaluation.options import UNSEEN_SEED, ScoringOptions
+from mtrl_ntk.experiment.evaluation.options import UNSEEN_SEED, EvaluationOptions
 from mtrl_ntk.experiment.options.sections import EvaluationConfig
 from mtrl_ntk.rl.envs.config import EnvConfig
 
@@ -33,7 +33,7 @@ class Plan:
     """What the numbers mean."""
 
 
-def make_plan(options: ScoringOptions, trained: Trained) -> Plan:
+def make_plan(options: EvaluationOptions, trained: Trained) -> Plan:
     """Decides what the options mean for an agent.
 
     Raises:
@@ -71,7 +71,7 @@ def make_plan(options: ScoringOptions, trained: Trained) -> Plan:
     )
 
 
-def _tasks(options: ScoringOptions, trained: Trained) -> tuple[str, ...]:
+def _tasks(options: EvaluationOptions, trained: Trained) -> tuple[str, ...]:
     if options.benchmark is not None or options.tasks:
         suite = trained.config.env.suite
         return suite.task_names(options.benchmark, options.tasks or None)

@@ -1,4 +1,4 @@
-"""The CSV files of a run, read again and checked, as a run may have been killed while writing."""
+"""CSV files: any written whole; those of a run, which may have been killed, read and checked."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.options.values import shown
 
-Row = dict[str, str]
+Row = dict[str, object]
 
 _COUNTERS = ("vector_steps", "env_steps", "updates", "seconds")
 _TASK = "task"
 _MOST_BYTES = 1 << 30
 
 
-def read_rows(path: Path, *required: str) -> list[Row]:
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Writes rows, at least one, which have the columns of the first one."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic.write(path, text.getvalue())
+
+
+def read_rows(path: Path, *required: str) -> list[dict[str, str]]:
     """The rows of ``training.csv`` or ``evaluation.csv``, none if the file is missing.
 
     Every row has all columns; all but a task's name are numbers, or empty where a value is unknown,
@@ -49,14 +59,14 @@ def _whole_lines(path: Path) -> str:
     return text[: text.rfind("\n") + 1]
 
 
-def _parse(text: str) -> list[Row]:
+def _parse(text: str) -> list[dict[str, str]]:
     rows = list(csv.DictReader(io.StringIO(text)))
     if any(None in row or None in row.values() for row in rows):  # too many cells, or too few
         raise ValueError("a line has another number of cells than the first")
     return rows
 
 
-def _check(rows: list[Row], required: Sequence[str]) -> None:
+def _check(rows: list[dict[str, str]], required: Sequence[str]) -> None:
     missing = [name for name in required if rows and name not in rows[0]]
     if missing:
         raise ValueError(f"there is no column {missing[0]}")

@@ -60,33 +60,33 @@ class HeatMap:
 
 
 def eigenvalue_figure(runs: Mapping[str, Mapping[str, Mapping[str, Curve]]]) -> Figure:
-    """Largest eigenvalue of each task over training: a row per network, a column per run.
+    """Largest eigenvalue of each task over training: a row per part, a column per run.
 
     Panels of a row share their axis. This is Fig. 2 of the NTKMTL paper.
 
     Args:
-        runs: Curves by title of the run, network and task.
+        runs: Curves by title of the run, part and task.
     """
-    networks = list(dict.fromkeys(network for panels in runs.values() for network in panels))
+    parts = list(dict.fromkeys(part for panels in runs.values() for part in panels))
     tasks = _tasks_of(runs)
     legend_columns = -(-len(tasks) // LEGEND_ROWS)
     figure = Figure(
-        figsize=(1.5 + 4.6 * len(runs) + 2.4 * legend_columns, 0.6 + 3.8 * len(networks)),
+        figsize=(1.5 + 4.6 * len(runs) + 2.4 * legend_columns, 0.6 + 3.8 * len(parts)),
         layout="constrained",
         dpi=DPI,
     )
-    grid = figure.subplots(len(networks), len(runs), sharey="row", sharex="col", squeeze=False)
+    grid = figure.subplots(len(parts), len(runs), sharey="row", sharex="col", squeeze=False)
     lines: dict[str, Line2D] = {}
     for column, (title, panels) in zip(grid.T, runs.items(), strict=True):
-        for axes, network in zip(column, networks, strict=True):
-            for task, curve in panels.get(network, {}).items():
+        for axes, part in zip(column, parts, strict=True):
+            for task, curve in panels.get(part, {}).items():
                 (line,) = axes.plot(curve.steps, curve.values, **style(tasks.index(task)))
                 lines[task] = line
-            dress(axes, title if network == networks[0] else "", _title_size(title))
+            dress(axes, title if part == parts[0] else "", _title_size(title))
             axes.label_outer()
-    for row, network in zip(grid, networks, strict=True):
+    for row, part in zip(grid, parts, strict=True):
         use_log_scale(row[0])
-        row[0].set_ylabel(f"largest NTK eigenvalue, {network}", color=INK)
+        row[0].set_ylabel(f"largest NTK eigenvalue, {part}", color=INK)
     _label_lines(figure, lines, tasks)
     return figure
 

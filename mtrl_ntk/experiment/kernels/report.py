@@ -34,14 +34,14 @@ class _Run:
 
     title: str
     eigenvalues: dict[str, dict[str, Curve]]
-    """Curves by network and task."""
+    """Curves by part and task."""
     diagnoses: dict[Part, list[Diagnosis]]
-    """Diagnoses of each network in their order."""
+    """Diagnoses of each part in their order."""
 
 
 @dataclass(frozen=True)
 class _Affinities:
-    """The affinities of a network in a run, and the groups that they suggest."""
+    """The affinities of a part in a run, and the groups that they suggest."""
 
     title: str
     task_names: list[str]

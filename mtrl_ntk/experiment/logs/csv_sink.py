@@ -12,7 +12,7 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.files.csv_files import read_rows
 from mtrl_ntk.experiment.files.growing_file import CsvFile
 from mtrl_ntk.experiment.files.layout import EVALUATION_CSV, TRAINING_CSV
-from mtrl_ntk.experiment.logs.sink import MEAN_TASK, LoggedRun, Sink, task_scores
+from mtrl_ntk.experiment.logs.sink import MEAN_TASK, LoggedRun, Sink, task_results
 from mtrl_ntk.experiment.types import Counters, EvaluationResult
 
 
@@ -41,7 +41,7 @@ class CsvSink(Sink):
 
     def log_evaluation(self, counters: Counters, result: EvaluationResult) -> None:
         """Adds one row per task and one for their mean."""
-        for task, success_rate, mean_return in task_scores(result):
+        for task, success_rate, mean_return in task_results(result):
             scores = {"success_rate": success_rate, "mean_return": mean_return}
             row = {**asdict(counters), "task": task, **scores, "episodes": result.episodes}
             self._evaluation.add_row(row)

@@ -45,7 +45,7 @@ class Sink:
     def log_evaluation(self, counters: Counters, result: EvaluationResult) -> None:
         """Takes an evaluation."""
         scalars = {}
-        for task, success_rate, mean_return in task_scores(result):
+        for task, success_rate, mean_return in task_results(result):
             scalars[f"charts/{task}_success_rate"] = success_rate
             scalars[f"charts/{task}_return"] = mean_return
         self.log_scalars(counters, scalars)
@@ -81,8 +81,8 @@ class Sink:
             file.close()
 
 
-def task_scores(result: EvaluationResult) -> list[tuple[str, float, float]]:
+def task_results(result: EvaluationResult) -> list[tuple[str, float, float]]:
     """Success rate and return of each task, and their means over the tasks."""
     successes, returns = result.success_rates.tolist(), result.mean_returns.tolist()
-    scores = list(zip(result.task_names, successes, returns, strict=True))
-    return [*scores, (MEAN_TASK, float(np.mean(successes)), float(np.mean(returns)))]
+    results = list(zip(result.task_names, successes, returns, strict=True))
+    return [*results, (MEAN_TASK, float(np.mean(successes)), float(np.mean(returns)))]

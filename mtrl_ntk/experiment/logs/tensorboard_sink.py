@@ -78,12 +78,12 @@ def _layout() -> dict[str, dict[str, tuple[str, list[str]]]]:
         "training": ("Multiline", ["charts/training_success_rate/.*"]),
     }
     groups = {
-        group: {net: ("Multiline", [f"{group}/{net}/.*"]) for net in ("critic", "actor")}
+        group: {part: ("Multiline", [f"{group}/{part}/.*"]) for part in ("critic", "actor")}
         for group in ("weights", "ntk", "losses")
     }
     kernels = {
-        f"{net}: {name.replace('_', ' ')}": ("Multiline", [f"kernels/{net}/{name}/.*"])
-        for net in ("critic", "actor")
+        f"{part}: {name.replace('_', ' ')}": ("Multiline", [f"kernels/{part}/{name}/.*"])
+        for part in ("critic", "actor")
         for name in ("largest_eigenvalue", "condition_number")
     }
     health = {

@@ -64,9 +64,9 @@ def plot_run(run_dir: Path) -> list[Path]:
     training = read_rows(run_dir / TRAINING_CSV, "env_steps")
     figures = {
         "success.png": _success_figure(_evaluations(run_dir)),
-        "weights.png": _network_figure(training, "weights", "Task weights"),
-        "ntk.png": _network_figure(training, "ntk", "Largest NTK eigenvalues"),
-        "losses.png": _network_figure(training, "losses", "Losses"),
+        "weights.png": _figure_by_part(training, "weights", "Task weights"),
+        "ntk.png": _figure_by_part(training, "ntk", "Largest NTK eigenvalues"),
+        "losses.png": _figure_by_part(training, "losses", "Losses"),
     }
     folder = run_dir / PLOTS
     drawn = {folder / name: figure for name, figure in figures.items() if figure is not None}
@@ -97,19 +97,19 @@ def _success_figure(rows: list[dict[str, str]]) -> Figure | None:
     return figure
 
 
-def _network_figure(rows: list[dict[str, str]], group: str, title: str) -> Figure | None:
+def _figure_by_part(rows: list[dict[str, str]], group: str, title: str) -> Figure | None:
     """Two panels, critic and actor, with one line per task."""
-    panels = {network: task_curves(rows, group, network) for network in ("critic", "actor")}
+    panels = {part: task_curves(rows, group, part) for part in ("critic", "actor")}
     tasks = list(dict.fromkeys(task for curves in panels.values() for task in curves))
     if not tasks:
         return None
     figure, all_axes = _figure(num_panels=2, num_entries=len(tasks))
-    for axes, (network, curves) in zip(all_axes, panels.items(), strict=True):
+    for axes, (part, curves) in zip(all_axes, panels.items(), strict=True):
         for task, curve in curves.items():
             axes.plot(curve.steps, curve.values, **style(tasks.index(task)), label=task)
-        if _is_positive(group, network):
+        if _is_positive(group, part):
             use_log_scale(axes)
-        dress(axes, f"{title}, {network}")
+        dress(axes, f"{title}, {part}")
         if len(rows) > MAX_POINTS:
             axes.set_xlabel(f"{axes.get_xlabel()} (medians over {len(rows) / MAX_POINTS:.0f} rows)")
     handles = {line.get_label(): line for axes in all_axes for line in axes.lines}
@@ -125,17 +125,17 @@ def _success_curves(rows: list[dict[str, str]]) -> dict[str, Curve]:
     return {task: curve for task, curve in curves.items() if len(curve.steps) > 1}
 
 
-def task_curves(rows: list[dict[str, str]], group: str, network: str) -> dict[str, Curve]:
-    """Curves of a quantity of a network by task, of at least two points each.
+def task_curves(rows: list[dict[str, str]], group: str, part: str) -> dict[str, Curve]:
+    """Curves of a quantity of critic or actor by task, of at least two points each.
 
     Args:
         rows: The rows of ``training.csv``.
         group: The quantity: ``losses``, ``weights`` or ``ntk``.
-        network: ``critic`` or ``actor``.
+        part: ``critic`` or ``actor``.
     """
-    prefix = f"{group}/{network}/"
+    prefix = f"{group}/{part}/"
     columns = [column for column in (rows[0] if rows else ()) if column.startswith(prefix)]
-    positive = _is_positive(group, network)
+    positive = _is_positive(group, part)
     curves = {
         column.removeprefix(prefix): _thinned(_curve(rows, column, positive=positive))
         for column in columns
@@ -143,9 +143,9 @@ def task_curves(rows: list[dict[str, str]], group: str, network: str) -> dict[st
     return {task: curve for task, curve in curves.items() if len(curve.steps) > 1}
 
 
-def _is_positive(group: str, network: str) -> bool:
+def _is_positive(group: str, part: str) -> bool:
     """Whether the quantity lives on a log scale; the actor's loss takes either sign."""
-    return (group, network) != ("losses", "actor")
+    return (group, part) != ("losses", "actor")
 
 
 def _curve(rows: list[dict[str, str]], column: str, *, positive: bool = False) -> Curve:

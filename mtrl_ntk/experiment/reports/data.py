@@ -72,7 +72,7 @@ class Run:
     """Likewise."""
     logged: Mapping[tuple[str, Part], Mapping[str, Curve]]
     """Task weights and largest NTK eigenvalues over training: by quantity, ``weights`` or ``ntk``,
-    and network, then by task."""
+    and part, then by task."""
 
     @property
     def is_complete(self) -> bool:

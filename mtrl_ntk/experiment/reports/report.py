@@ -13,6 +13,7 @@ from rich.text import Text
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.files import atomic
+from mtrl_ntk.experiment.files.csv_files import Row
 from mtrl_ntk.experiment.logs.progress import standard_output
 from mtrl_ntk.experiment.plots.run_plots import save_both
 from mtrl_ntk.experiment.reports import plots, rows, tables
@@ -99,7 +100,7 @@ def _figures(findings: Findings) -> dict[str, Figure]:
     return figures
 
 
-def _csv_files(findings: Findings) -> dict[str, Iterable[rows.Row]]:
+def _csv_files(findings: Findings) -> dict[str, Iterable[Row]]:
     summaries, comparison, methods = findings.summaries, findings.comparison, findings.methods
     return {
         "methods.csv": rows.method_rows(summaries, comparison),

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mtrl_ntk.experiment.files import atomic
+from mtrl_ntk.experiment.files.csv_files import Row, write_rows
 from mtrl_ntk.experiment.reports.data import Method, Run
 from mtrl_ntk.experiment.reports.summary import Comparison, Summary
 from mtrl_ntk.experiment.reports.traces import TRACED, traced
-
-Row = dict[str, object]
 
 
 def method_rows(summaries: Sequence[Summary], comparison: Comparison) -> Iterator[Row]:
@@ -84,10 +80,10 @@ def task_rows(summaries: Sequence[Summary]) -> Iterator[Row]:
 def trace_rows(methods: Sequence[Method]) -> Iterator[Row]:
     """Task weights and kernel eigenvalues over training, thinned."""
     for quantity in TRACED:
-        for name, networks in traced(methods, quantity).items():
-            for network, tasks in networks.items():
+        for name, parts in traced(methods, quantity).items():
+            for part, tasks in parts.items():
                 for task, trace in tasks.items():
-                    names = {"quantity": quantity, "method": name, "network": network, "task": task}
+                    names = {"quantity": quantity, "method": name, "network": part, "task": task}
                     for step, middle, low, high in zip(*map(np.ndarray.tolist, trace), strict=True):
                         values = {"env_steps": step, "mean": middle, "low": low, "high": high}
                         yield {**names, **values}
@@ -118,11 +114,7 @@ def improvement_rows(summaries: Sequence[Summary], comparison: Comparison) -> It
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Writes rows; a number that does not exist is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows[0])
-    writer.writerows([_cell(value) for value in row.values()] for row in rows)
-    atomic.write(path, text.getvalue())
+    write_rows(path, [{name: _cell(value) for name, value in row.items()} for row in rows])
 
 
 def _cell(value: object) -> object:

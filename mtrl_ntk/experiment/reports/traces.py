@@ -42,22 +42,22 @@ class Trace(NamedTuple):
     """The greatest of the runs."""
 
 
-def traces(method: Method, quantity: str, network: Part) -> dict[str, Trace]:
+def traces(method: Method, quantity: str, part: Part) -> dict[str, Trace]:
     """A quantity of each task that all runs of a method have logged.
 
     Args:
         method: The runs.
         quantity: ``weights`` or ``ntk``.
-        network: ``critic`` or ``actor``.
+        part: ``critic`` or ``actor``.
     """
-    of_runs = [_curves(run, quantity, network) for run in method.runs]
+    of_runs = [_curves(run, quantity, part) for run in method.runs]
     shared = [task for task in method.tasks if all(task in curves for curves in of_runs)]
     merged = {task: _merged([curves[task] for curves in of_runs]) for task in shared}
     return {task: trace for task, trace in merged.items() if len(trace.steps) > 1}
 
 
-def _curves(run: Run, quantity: str, network: Part) -> Mapping[str, Curve]:
-    return run.logged.get((quantity, network), {})
+def _curves(run: Run, quantity: str, part: Part) -> Mapping[str, Curve]:
+    return run.logged.get((quantity, part), {})
 
 
 def _merged(curves: Sequence[Curve]) -> Trace:
@@ -73,36 +73,35 @@ def _merged(curves: Sequence[Curve]) -> Trace:
 
 
 def traced(methods: Sequence[Method], quantity: str) -> dict[str, dict[Part, dict[str, Trace]]]:
-    """The traces of all methods that have some, by method, network and task."""
+    """The traces of all methods that have some, by method, part and task."""
     found = {
-        method.name: {network: traces(method, quantity, network) for network in PARTS}
-        for method in methods
+        method.name: {part: traces(method, quantity, part) for part in PARTS} for method in methods
     }
-    return {name: networks for name, networks in found.items() if any(networks.values())}
+    return {name: parts for name, parts in found.items() if any(parts.values())}
 
 
 def traces_figure(
     traced: Mapping[str, Mapping[Part, Mapping[str, Trace]]], quantity: str
 ) -> Figure:
-    """A quantity of each task over training: a row per method, a column per network.
+    """A quantity of each task over training: a row per method, a column per part.
 
     Args:
-        traced: By method, network and task.
+        traced: By method, part and task.
         quantity: ``weights`` or ``ntk``.
     """
-    networks = list(next(iter(traced.values())))
+    parts = list(next(iter(traced.values())))
     tasks = list(
-        dict.fromkeys(task for of in traced.values() for network in of.values() for task in network)
+        dict.fromkeys(task for of in traced.values() for part in of.values() for task in part)
     )
     columns = -(-len(tasks) // LEGEND_ROWS)
     height = max(0.7 + 2.3 * len(traced), 0.5 + 0.21 * min(len(tasks), LEGEND_ROWS))
     figure = Figure(figsize=(9.0 + 2.4 * columns, height), layout="constrained", dpi=DPI)
     share: Any = "col" if quantity == "ntk" else False
-    grid = figure.subplots(len(traced), len(networks), sharex=True, sharey=share, squeeze=False)
-    for row, (method, of_networks) in zip(grid, traced.items(), strict=True):
-        for axes, network in zip(row, networks, strict=True):
-            _draw_traces(axes, of_networks[network], tasks)
-            dress(axes, f"{method}, {network}", fontsize=10.5)
+    grid = figure.subplots(len(traced), len(parts), sharex=True, sharey=share, squeeze=False)
+    for row, (method, of_parts) in zip(grid, traced.items(), strict=True):
+        for axes, part in zip(row, parts, strict=True):
+            _draw_traces(axes, of_parts[part], tasks)
+            dress(axes, f"{method}, {part}", fontsize=10.5)
     for axes in grid[:-1].flat:
         axes.set_xlabel("")
     for axes in grid.flat:

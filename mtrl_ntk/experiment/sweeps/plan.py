@@ -10,12 +10,12 @@ import yaml
 from mtrl_ntk.experiment.config import to_dict
 from mtrl_ntk.experiment.logs.progress import format_duration, print_lines
 from mtrl_ntk.experiment.options.fields import updated
-from mtrl_ntk.experiment.sweeps.runs import Found, JobsPlan, SweepRun, saved_step
+from mtrl_ntk.experiment.sweeps.runs import FolderState, JobsPlan, SweepRun, saved_step
 from mtrl_ntk.experiment.training.costs import rehearse
 from mtrl_ntk.experiment.training.disk_space import size_text
 
 
-def sharing(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Found]) -> str:
+def sharing(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, FolderState]) -> str:
     """How many runs there are, and how they share the machine or the cluster."""
     shares = Counter(plan.share(run.config) for run in runs)
     needed = max(sum(share) for share in shares) * plan.jobs
@@ -44,13 +44,13 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def show_plan(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Found]) -> None:
+def show_plan(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, FolderState]) -> None:
     """Prints the runs, their folders, settings and shares of the machine."""
     print_lines(_description(runs, plan, states))
 
 
 def _description(
-    runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Found]
+    runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, FolderState]
 ) -> Iterator[str]:
     yield sharing(runs, plan, states)
     yield _estimate(runs, plan, states)
@@ -63,7 +63,7 @@ def _description(
         yield f"also of {name}:\n{_as_yaml(values)}"
 
 
-def _estimate(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Found]) -> str:
+def _estimate(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, FolderState]) -> str:
     """How long the sweep takes here, judged by the first run that is left."""
     left = [run for run in runs if states[run.name] != "finished"]
     if not left or plan.backend != "local":

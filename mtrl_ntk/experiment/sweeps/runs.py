@@ -23,7 +23,7 @@ from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions, as_flag
 from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.rl.envs import resolved_workers
 
-Found = Literal["new", "interrupted", "finished"]
+FolderState = Literal["new", "interrupted", "finished"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _check_folder(run: SweepRun) -> None:
         )
 
 
-def find(run: SweepRun) -> Found:
+def folder_state(run: SweepRun) -> FolderState:
     """What the folder of a run says: a finished one has saved and evaluated its last step."""
     folder, last = run.folder, run.config.loop.total_steps
     if not holds_run(folder):

@@ -18,16 +18,16 @@ from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions
 from mtrl_ntk.experiment.sweeps.plan import count, sharing, show_plan
 from mtrl_ntk.experiment.sweeps.pool import Pool
 from mtrl_ntk.experiment.sweeps.runs import (
-    Found,
+    FolderState,
     JobsPlan,
     SweepRun,
-    find,
+    folder_state,
     plan_cluster,
     plan_jobs,
     plan_runs,
     usable_gpus,
 )
-from mtrl_ntk.experiment.sweeps.view import Row, SweepView
+from mtrl_ntk.experiment.sweeps.view import SweepRow, SweepView
 from mtrl_ntk.experiment.training.signals import StopRequest
 from mtrl_ntk.rl.envs import usable_cores
 
@@ -58,11 +58,11 @@ def run_sweep(sweep: Sweep, again: str, train: Sequence[str] = TRAIN) -> list[st
     runs = plan_runs(sweep)
     configs = [run.config for run in runs]
     plan = _plan(configs, sweep.options)
-    states = {run.name: find(run) for run in runs}
+    states = {run.name: folder_state(run) for run in runs}
     if sweep.options.dry_run:
         show_plan(runs, plan, states)
         return []
-    rows = [Row(run, _job(run, plan, states[run.name], train)) for run in runs]
+    rows = [SweepRow(run, _job(run, plan, states[run.name], train)) for run in runs]
     logs = runs[0].folder.parent / LOGS
     backend = (
         make_backend(sweep.options, plan, logs) if {*states.values()} != {"finished"} else None
@@ -88,7 +88,7 @@ def _plan(configs: Sequence[RunConfig], options: SweepOptions) -> JobsPlan:
     return plan_cluster(configs, options)
 
 
-def _job(run: SweepRun, plan: JobsPlan, found: Found, train: Sequence[str]) -> Job:
+def _job(run: SweepRun, plan: JobsPlan, found: FolderState, train: Sequence[str]) -> Job:
     threads, workers = plan.share(run.config)
     command = [*train, *run.arguments, f"--threads={threads}", f"--workers={workers}"]
     # Slurm may start a run again by itself; one that has no checkpoint yet starts afresh.
@@ -98,7 +98,7 @@ def _job(run: SweepRun, plan: JobsPlan, found: Found, train: Sequence[str]) -> J
 
 
 def _train(
-    rows: Sequence[Row], plan: JobsPlan, backend: Backend, view: SweepView, again: str
+    rows: Sequence[SweepRow], plan: JobsPlan, backend: Backend, view: SweepView, again: str
 ) -> None:
     by_job = {row.job: row for row in rows}
     todo = [row.job for row in rows if row.job.state == "waiting"]
@@ -125,9 +125,9 @@ def _train(
                 raise Interrupted(f"{_stopped(rows)}; to go on: {again}", stop.received)
 
 
-def _say_how_it_ended(row: Row, view: SweepView) -> None:
+def _say_how_it_ended(row: SweepRow, view: SweepView) -> None:
     job = row.job
-    if job.state == "finished" and find(row.run) != "finished":
+    if job.state == "finished" and folder_state(row.run) != "finished":
         job.end(Ending(1, "ended without its last step"))
     if job.state == "failed":
         view.say(f"{job.name}: {_cause(job)}")
@@ -154,12 +154,12 @@ def _last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _stopped(rows: Sequence[Row]) -> str:
+def _stopped(rows: Sequence[SweepRow]) -> str:
     counts = Counter(row.job.state for row in rows)
     return f"stopped with {counts['finished']} of {len(rows)} runs finished"
 
 
-def _report_failures(failed: Sequence[Row], view: SweepView, again: str) -> list[str]:
+def _report_failures(failed: Sequence[SweepRow], view: SweepView, again: str) -> list[str]:
     if failed:
         view.say(f"\n{count(len(failed), 'run')} failed:")
         for row in failed:

@@ -33,7 +33,7 @@ _LINE_EVERY_S = 60.0
 
 
 @dataclass
-class Row:
+class SweepRow:
     """A run and how far it is."""
 
     run: SweepRun
@@ -81,7 +81,7 @@ class SweepView:
 
     def __init__(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[SweepRow],
         console: Console | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -144,7 +144,7 @@ class SweepView:
     def _view(self) -> RenderableType:
         return Group(Text(self._summary(), style="bold"), self._table(self._in_order()))
 
-    def _in_order(self) -> list[Row]:
+    def _in_order(self) -> list[SweepRow]:
         places = list(_STYLES)
         return sorted(self._rows, key=lambda row: places.index(row.job.state))
 
@@ -154,10 +154,10 @@ class SweepView:
         share = sum(row.step / row.total for row in self._rows) / len(self._rows)
         return f"{len(states)} runs: {', '.join(counts)}; {share:.0%} of all steps"
 
-    def _line(self, row: Row) -> str:
+    def _line(self, row: SweepRow) -> str:
         return f"{row.step:,} of {row.total:,} steps, success {_percent(row.success)}"
 
-    def _table(self, rows: Sequence[Row]) -> Table:
+    def _table(self, rows: Sequence[SweepRow]) -> Table:
         now = self._clock()
         table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
         table.add_column("run", overflow="fold")

@@ -14,10 +14,10 @@ import pytest
 from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.experiment.agents import Trained, load_trained, policy_of
 from mtrl_ntk.experiment.config import RunConfig
-from mtrl_ntk.experiment.evaluation import evaluate as scoring
+from mtrl_ntk.experiment.evaluation import evaluate as evaluation
 from mtrl_ntk.experiment.evaluation.episodes import evaluate, make_evaluation_envs
-from mtrl_ntk.experiment.evaluation.evaluate import score
-from mtrl_ntk.experiment.evaluation.options import UNSEEN_SEED, ScoringOptions
+from mtrl_ntk.experiment.evaluation.evaluate import evaluate_agent
+from mtrl_ntk.experiment.evaluation.options import UNSEEN_SEED, EvaluationOptions
 from mtrl_ntk.experiment.evaluation.plan import Plan, make_plan
 from mtrl_ntk.experiment.options.sections import EvaluationConfig, VideoConfig
 from mtrl_ntk.experiment.types import EvaluationResult
@@ -30,7 +30,7 @@ from tests.videos import decode
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scoring") / "run"
+    folder = tmp_path_factory.mktemp("evaluation") / "run"
     save_run(folder)
     return folder
 
@@ -40,9 +40,9 @@ def trained(run_dir: Path) -> Trained:
     return load_trained(run_dir)
 
 
-def asked(**changes: Any) -> ScoringOptions:  # noqa: ANN401 - fields of many types
+def asked(**changes: Any) -> EvaluationOptions:  # noqa: ANN401 - fields of many types
     changes.setdefault("run", Path("run"))
-    return ScoringOptions(device="cpu", workers=0, **changes)
+    return EvaluationOptions(device="cpu", workers=0, **changes)
 
 
 def plan_of(trained: Trained, **changes: Any) -> Plan:  # noqa: ANN401 - fields of many types
@@ -152,7 +152,7 @@ def test_an_unknown_task_is_an_error(trained: Trained) -> None:
 
 
 EPISODES = 3
-Scored = tuple[Path, EvaluationResult]
+Evaluated = tuple[Path, EvaluationResult]
 """Folder of the results, and what was returned."""
 
 
@@ -162,13 +162,13 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def scored(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Scored:
+def evaluated(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     out = tmp_path_factory.mktemp("results") / "of" / "one"
-    return out, score(asked(run=run_dir, evaluation_episodes=EPISODES, out=out))
+    return out, evaluate_agent(asked(run=run_dir, evaluation_episodes=EPISODES, out=out))
 
 
-def test_an_evaluation_leaves_its_numbers(scored: Scored, trained: Trained) -> None:
-    out, result = scored
+def test_an_evaluation_leaves_its_numbers(evaluated: Evaluated, trained: Trained) -> None:
+    out, result = evaluated
     assert {path.name for path in out.iterdir()} == {
         "evaluation.json",
         "evaluation.csv",
@@ -192,8 +192,8 @@ def test_an_evaluation_leaves_its_numbers(scored: Scored, trained: Trained) -> N
     assert content["versions"]["metaworld"]
 
 
-def test_every_row_says_what_it_means(scored: Scored, trained: Trained) -> None:
-    table = rows(scored[0] / "evaluation.csv")
+def test_every_row_says_what_it_means(evaluated: Evaluated, trained: Trained) -> None:
+    table = rows(evaluated[0] / "evaluation.csv")
     assert [row["task"] for row in table] == [*TASKS, "mean"]
     protocol = plan_of(trained, evaluation_episodes=EPISODES).protocol
     for row in table:
@@ -201,16 +201,16 @@ def test_every_row_says_what_it_means(scored: Scored, trained: Trained) -> None:
         assert (row["method"], row["training_seed"], row["vector_steps"]) == ("equal", "5", "7")
         assert row["episodes"] == str(EPISODES)
     returns = [float(row["mean_return"]) for row in table]
-    assert returns[:-1] == scored[1].mean_returns.tolist()
+    assert returns[:-1] == evaluated[1].mean_returns.tolist()
     assert returns[-1] == pytest.approx(np.mean(returns[:-1]))
 
 
-def test_the_tables_agree(scored: Scored) -> None:
-    episodes = rows(scored[0] / "episodes.csv")
+def test_the_tables_agree(evaluated: Evaluated) -> None:
+    episodes = rows(evaluated[0] / "episodes.csv")
     assert [(row["task"], row["episode"]) for row in episodes] == [
         (task, str(episode)) for task in TASKS for episode in (1, 2, 3)
     ]
-    for row in rows(scored[0] / "evaluation.csv")[:-1]:
+    for row in rows(evaluated[0] / "evaluation.csv")[:-1]:
         own = [each for each in episodes if each["task"] == row["task"]]
         for name, mean in (
             ("success", "success_rate"),
@@ -220,17 +220,17 @@ def test_the_tables_agree(scored: Scored) -> None:
             assert float(row[mean]) == pytest.approx(np.mean([float(each[name]) for each in own]))
 
 
-def test_results_are_not_overwritten(scored: Scored, run_dir: Path) -> None:
-    before = (scored[0] / "evaluation.json").read_bytes()
+def test_results_are_not_overwritten(evaluated: Evaluated, run_dir: Path) -> None:
+    before = (evaluated[0] / "evaluation.json").read_bytes()
     with pytest.raises(UserError, match="already holds an evaluation; choose another --out"):
-        score(asked(run=run_dir, out=scored[0]))
-    assert (scored[0] / "evaluation.json").read_bytes() == before
+        evaluate_agent(asked(run=run_dir, out=evaluated[0]))
+    assert (evaluated[0] / "evaluation.json").read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot make the folder.*choose --out"):
-        score(asked(run=run_dir, out=tmp_path / "file" / "out"))
+        evaluate_agent(asked(run=run_dir, out=tmp_path / "file" / "out"))
 
 
 ONE: dict[str, Any] = {"tasks": ("reach-v3",), "evaluation_episodes": 1}
@@ -240,7 +240,7 @@ def test_by_default_results_go_into_the_runs_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_run(tmp_path / "run")
-    score(asked(run=tmp_path / "run", **ONE))
+    evaluate_agent(asked(run=tmp_path / "run", **ONE))
     (out,) = (tmp_path / "run" / "evaluations").iterdir()
     said = capsys.readouterr().out
     assert f"results   {out}\n" in said
@@ -253,7 +253,7 @@ def test_who_trained_for_one_goal_is_told_how_to_run_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_run(tmp_path / "run", with_env(goal_mode="fixed"))
-    score(asked(run=tmp_path / "run", **ONE))
+    evaluate_agent(asked(run=tmp_path / "run", **ONE))
     assert "training had one per task, which --goals training runs" in capsys.readouterr().out
 
 
@@ -265,14 +265,14 @@ def without_opengl(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> str:
         raise RenderingError("there is no OpenGL;\ninstall libegl1 and libgl1")
 
-    monkeypatch.setattr(scoring, "require_video", fail)
+    monkeypatch.setattr(evaluation, "require_video", fail)
 
 
 @pytest.mark.usefixtures("without_opengl")
 def test_without_opengl_the_evaluation_goes_on(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    score(asked(run=run_dir, out=tmp_path / "out", video=True, **ONE))
+    evaluate_agent(asked(run=run_dir, out=tmp_path / "out", video=True, **ONE))
     assert capsys.readouterr().err == ("no video: there is no OpenGL; install libegl1 and libgl1\n")
     assert (tmp_path / "out" / "evaluation.json").exists()
     assert not (tmp_path / "out" / "videos").exists()
@@ -281,7 +281,7 @@ def test_without_opengl_the_evaluation_goes_on(
 @pytest.mark.usefixtures("without_opengl")
 def test_without_opengl_a_strict_video_fails_at_once(run_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(RenderingError):
-        score(asked(run=run_dir, out=tmp_path / "out", video_strict=True, **ONE))
+        evaluate_agent(asked(run=run_dir, out=tmp_path / "out", video_strict=True, **ONE))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -289,7 +289,7 @@ def test_without_opengl_a_strict_video_fails_at_once(run_dir: Path, tmp_path: Pa
 def test_who_wants_no_video_needs_no_opengl(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    score(asked(run=run_dir, out=tmp_path / "out", **ONE))
+    evaluate_agent(asked(run=run_dir, out=tmp_path / "out", **ONE))
     assert capsys.readouterr().err == ""
 
 
@@ -304,14 +304,14 @@ def test_a_video_that_fails_does_not_take_the_numbers_with_it(
     def fail(*_: object, **__: object) -> None:
         raise RenderingError("the disk is full")
 
-    monkeypatch.setattr(scoring, "require_video", lambda: "none")
-    monkeypatch.setattr(scoring, "film", fail)
+    monkeypatch.setattr(evaluation, "require_video", lambda: "none")
+    monkeypatch.setattr(evaluation, "film", fail)
     options = asked(run=run_dir, out=tmp_path / "out", video=True, video_strict=strict, **ONE)
     if strict:
         with pytest.raises(RenderingError, match="disk is full"):
-            score(options)
+            evaluate_agent(options)
     else:
-        score(options)
+        evaluate_agent(options)
         assert capsys.readouterr().err == "no video: the disk is full\n"
     assert (tmp_path / "out" / "evaluation.json").exists()
 
@@ -320,7 +320,7 @@ def test_a_video_that_fails_does_not_take_the_numbers_with_it(
 @pytest.mark.usefixtures("backend")
 def test_videos_are_made_beside_the_numbers(run_dir: Path, tmp_path: Path) -> None:
     look = VideoConfig(video_size=128, video_stride=2)
-    score(
+    evaluate_agent(
         asked(run=run_dir, out=tmp_path, evaluation_episodes=1, video=True, gif=True, videos=look)
     )
     names = {path.name for path in (tmp_path / "videos").iterdir()}

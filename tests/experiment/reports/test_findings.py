@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from mtrl_ntk.errors import ConfigError, UserError
+from mtrl_ntk.experiment.files.csv_files import Row
 from mtrl_ntk.experiment.reports.findings import Findings, find
 from mtrl_ntk.experiment.reports.options import ReportOptions
-from mtrl_ntk.experiment.reports.rows import Row, method_rows
+from mtrl_ntk.experiment.reports.rows import method_rows
 from mtrl_ntk.rl.envs import task_names
 from tests.experiment.run_folders import (
     TASKS,

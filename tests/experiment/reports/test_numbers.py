@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pytest
 from scipy import integrate, stats
 
+from mtrl_ntk.experiment.files.csv_files import Row
 from mtrl_ntk.experiment.reports.findings import find
 from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.reports.rows import (
-    Row,
     curve_rows,
     improvement_rows,
     method_rows,

@@ -17,7 +17,7 @@ from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions
 from mtrl_ntk.experiment.sweeps.runs import (
     JobsPlan,
-    find,
+    folder_state,
     last_logged_step,
     plan_jobs,
     plan_runs,
@@ -81,26 +81,26 @@ def test_no_run_is_planned_if_one_cannot_be(
 
 def test_a_finished_run_has_saved_and_evaluated_its_last_step(tmp_path: Path) -> None:
     (run, *_) = plan_runs(sweep(tmp_path))
-    assert find(run) == "new"
+    assert folder_state(run) == "new"
     run.folder.mkdir()
-    assert find(run) == "new"
+    assert folder_state(run) == "new"
     write_finished_run(run.folder)
-    assert find(run) == "finished"
+    assert folder_state(run) == "finished"
     longer = replace(run.config, loop=replace(run.config.loop, total_steps=STEPS + 1))
-    assert find(replace(run, config=longer)) == "interrupted"
+    assert folder_state(replace(run, config=longer)) == "interrupted"
     evaluation = run.folder / "evaluation.csv"
     whole = evaluation.read_text()
     evaluation.write_text(whole.removesuffix("\n"))  # of the last row a part
-    assert find(run) == "interrupted"
+    assert folder_state(run) == "interrupted"
     evaluation.write_text(whole)
     (run.folder / "checkpoint" / f"step-{STEPS:09d}" / "manifest.json").write_text("{")
-    assert find(run) == "interrupted"
+    assert folder_state(run) == "interrupted"
 
 
 def test_an_evaluated_run_that_was_not_saved_is_not_finished(tmp_path: Path) -> None:
     (run, *_) = plan_runs(sweep(tmp_path))
     write_finished_run(run.folder, finished=False)
-    assert find(run) == "interrupted"
+    assert folder_state(run) == "interrupted"
 
 
 def test_a_folder_with_other_settings_is_refused(tmp_path: Path) -> None:

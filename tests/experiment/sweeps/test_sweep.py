@@ -25,7 +25,7 @@ from mtrl_ntk.experiment.sweeps.backends.job import Job, State, open_log
 from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions
 from mtrl_ntk.experiment.sweeps.runs import plan_runs
 from mtrl_ntk.experiment.sweeps.sweep import run_sweep
-from mtrl_ntk.experiment.sweeps.view import Row, SweepView
+from mtrl_ntk.experiment.sweeps.view import SweepRow, SweepView
 from tests.experiment.costs import COSTS
 from tests.experiment.sweeps.made_sweeps import SETTINGS, FakeTraining, write_finished_run
 
@@ -260,7 +260,7 @@ def test_the_live_table_shows_running_and_failed_runs_first(tmp_path: Path) -> N
     states: list[State] = ["finished", "waiting", "failed", "running"]
     rows = []
     for run, state in zip(plan_runs(sweep(tmp_path)), states, strict=True):
-        rows.append(Row(run, Job(run.name, [], tmp_path / run.name, state)))
+        rows.append(SweepRow(run, Job(run.name, [], tmp_path / run.name, state)))
         if state in ("finished", "running"):
             write_finished_run(run.folder, 80 if state == "finished" else 40)
     output = StringIO()
@@ -277,7 +277,7 @@ def test_the_live_table_shows_running_and_failed_runs_first(tmp_path: Path) -> N
 
 def test_the_time_left_follows_from_the_speed_seen(tmp_path: Path) -> None:
     (run, *_) = plan_runs(sweep(tmp_path))
-    row = Row(run, Job(run.name, [], tmp_path / "log", "running"))
+    row = SweepRow(run, Job(run.name, [], tmp_path / "log", "running"))
     for now, step in ((10.0, 20), (14.0, 40)):
         write_finished_run(run.folder, step)
         row.refresh(now)

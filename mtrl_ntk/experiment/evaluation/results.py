@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +10,7 @@ from mtrl_ntk.experiment.agents import Trained
 from mtrl_ntk.experiment.evaluation.episodes import Episodes
 from mtrl_ntk.experiment.evaluation.plan import Plan
 from mtrl_ntk.experiment.files import atomic
+from mtrl_ntk.experiment.files.csv_files import Row, write_rows
 from mtrl_ntk.experiment.logs.run_info import versions
 from mtrl_ntk.experiment.logs.sink import MEAN_TASK
 
@@ -20,10 +18,8 @@ RESULT_JSON = "evaluation.json"
 RESULT_CSV = "evaluation.csv"
 EPISODES_CSV = "episodes.csv"
 
-Row = Mapping[str, object]
 
-
-def save_scores(out: Path, plan: Plan, trained: Trained, episodes: Episodes) -> None:
+def save_results(out: Path, plan: Plan, trained: Trained, episodes: Episodes) -> None:
     """Writes what an evaluation has found, and what the numbers mean; the JSON file last.
 
     Args:
@@ -38,8 +34,8 @@ def save_scores(out: Path, plan: Plan, trained: Trained, episodes: Episodes) -> 
         "vector_steps": trained.metadata["counters"]["vector_steps"],
     }
     tasks = _task_rows(plan, episodes)
-    _write_csv(out / EPISODES_CSV, _episode_rows(plan, episodes))
-    _write_csv(out / RESULT_CSV, [{**row, **agent, **plan.protocol} for row in tasks])
+    write_rows(out / EPISODES_CSV, _episode_rows(plan, episodes))
+    write_rows(out / RESULT_CSV, [{**row, **agent, **plan.protocol} for row in tasks])
     content = {
         "mean_success_rate": tasks[-1]["success_rate"],
         "tasks": tasks[:-1],
@@ -100,11 +96,3 @@ def _episode_rows(plan: Plan, episodes: Episodes) -> list[Row]:
         for row, task in enumerate(plan.tasks)
         for index in range(plan.episodes)
     ]
-
-
-def _write_csv(path: Path, rows: Sequence[Row]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic.write(path, text.getvalue())
