@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mtrl_ntk.balancing import apply_layer
 from mtrl_ntk.balancing.tape import ApplyLayer
+from mtrl_ntk.rl.features import Features
 from mtrl_ntk.rl.networks import ApplyNetwork, Architecture, TaskConditioning, join
 
 
@@ -18,7 +19,7 @@ class TwinCritic(nn.Module, ABC):
     A subclass says what their outputs mean.
 
     Args:
-        observation_dim: Observation features, without the task id.
+        features: What observations become.
         action_dim: Action features.
         architecture: Shape of each network.
     """
@@ -26,10 +27,10 @@ class TwinCritic(nn.Module, ABC):
     num_outputs = 1
     """Outputs of each network for an observation and an action."""
 
-    def __init__(self, observation_dim: int, action_dim: int, architecture: Architecture) -> None:
+    def __init__(self, features: Features, action_dim: int, architecture: Architecture) -> None:
         super().__init__()
-        self.condition = TaskConditioning(architecture.num_tasks, architecture.id_dim)
-        input_dim = observation_dim + action_dim + architecture.id_dim
+        self.condition = TaskConditioning(features, architecture.num_tasks, architecture.id_dim)
+        input_dim = features.dim + action_dim + architecture.id_dim
         self.mlps = nn.ModuleList(
             architecture.network(input_dim, self.num_outputs) for _ in range(2)
         )

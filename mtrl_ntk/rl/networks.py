@@ -17,6 +17,7 @@ from mtrl_ntk.balancing import Weighting, apply_layer
 from mtrl_ntk.balancing.ensemble import lay_side_by_side, together
 from mtrl_ntk.balancing.layers import TaskEmbedding, TaskLayerNorm, TaskLinear
 from mtrl_ntk.balancing.tape import ApplyLayer
+from mtrl_ntk.rl.features import Features
 
 
 @dataclass(frozen=True)
@@ -185,24 +186,28 @@ def why_not(method: type[Weighting], kind: str) -> str | None:
 
 
 class TaskConditioning(nn.Module):
-    """Joins inputs whose first axis is the task, and appends the one-hot task id if there is one.
+    """Makes the inputs of a network: features, what else there is, and the task id if there is one.
 
     Args:
+        features: What observations become.
         num_tasks: Number of tasks.
-        id_dim: Width of the id: the number of tasks, or zero for none.
+        id_dim: Width of the one-hot id: the number of tasks, or zero for none.
     """
 
     task_ids: Tensor
 
-    def __init__(self, num_tasks: int, id_dim: int) -> None:
+    def __init__(self, features: Features, num_tasks: int, id_dim: int) -> None:
         super().__init__()
+        # In a tuple, where modules do not look for submodules: they belong to the agent.
+        self._features = (features,)
         ids = torch.eye(num_tasks, id_dim)[:, None]
         self.register_buffer("task_ids", ids, persistent=False)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Joins inputs ``[tasks, batch, dim]`` and the ids to ``[tasks, batch, sum + id_dim]``."""
-        batch_size = inputs[0].shape[1]
-        return torch.cat([*inputs, self.task_ids.expand(-1, batch_size, -1)], dim=2)
+    def forward(self, observations: Tensor, *others: Tensor) -> Tensor:
+        """Joins what is ``[tasks, batch, ...]`` to inputs ``[tasks, batch, input_dim]``."""
+        features: Tensor = self._features[0](observations)
+        task_ids = self.task_ids.expand(-1, observations.shape[1], -1)
+        return torch.cat([features, *others, task_ids], dim=2)
 
 
 class PolicySample(NamedTuple):
@@ -220,7 +225,7 @@ class Actor(nn.Module):
     """A tanh-Gaussian policy, one network for all tasks.
 
     Args:
-        observation_dim: Observation features, without the task id.
+        features: What observations become.
         action_dim: Action features.
         architecture: Shape of the network.
         log_std_bounds: Interval to which the log standard deviation is clamped.
@@ -228,7 +233,7 @@ class Actor(nn.Module):
 
     def __init__(
         self,
-        observation_dim: int,
+        features: Features,
         action_dim: int,
         architecture: Architecture,
         *,
@@ -236,8 +241,8 @@ class Actor(nn.Module):
     ) -> None:
         super().__init__()
         self.log_std_bounds = log_std_bounds
-        self.condition = TaskConditioning(architecture.num_tasks, architecture.id_dim)
-        self.mlp = architecture.network(observation_dim + architecture.id_dim, 2 * action_dim)
+        self.condition = TaskConditioning(features, architecture.num_tasks, architecture.id_dim)
+        self.mlp = architecture.network(features.dim + architecture.id_dim, 2 * action_dim)
 
     def forward(
         self, observations: Tensor, apply: ApplyLayer = apply_layer

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from mtrl_ntk.balancing.tape import ApplyLayer
 from mtrl_ntk.rl import losses
 from mtrl_ntk.rl.adam import Adam
 from mtrl_ntk.rl.critics import SquaredErrorCritic, TwinCritic
+from mtrl_ntk.rl.features import Features, RawObservations
 from mtrl_ntk.rl.networks import (
     NETWORK_KINDS,
     Actor,
@@ -96,8 +97,9 @@ class SacConfig:
 
 
 Part = Literal["critic", "actor"]
+Network = TypeVar("Network", bound=nn.Module)
 MakeWeighting = Callable[[Part, int], Weighting]
-MakeCritic = Callable[[int, int, Architecture], TwinCritic]
+MakeCritic = Callable[[Features, int, Architecture], TwinCritic]
 
 
 def make_weighting(
@@ -146,6 +148,7 @@ class MultiTaskSAC:
         seed: Seed of the networks' initial weights and of the noise.
         device: Where everything lives.
         dtype: Floating point type of everything.
+        features: What observations become before a network sees them; nothing else when left out.
         critic: Makes the critic; a class of critics does.
         differentiate: How gradients are taken; tests and benchmarks pass a reference.
     """
@@ -161,6 +164,7 @@ class MultiTaskSAC:
         seed: int,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        features: Features | None = None,
         critic: MakeCritic = SquaredErrorCritic,
         differentiate: Differentiate = factored_jacobian,
     ) -> None:
@@ -172,16 +176,12 @@ class MultiTaskSAC:
         self.target_entropy = (
             -float(action_dim) if config.target_entropy is None else config.target_entropy
         )
-        self._make_networks(num_tasks, observation_dim, action_dim, critic, seed)
+        self.features = (features or RawObservations(observation_dim)).to(self.device, dtype)
+        self._make_networks(num_tasks, action_dim, critic, seed)
         self._make_balancers(make_weighting, differentiate)
 
     def _make_networks(
-        self,
-        num_tasks: int,
-        observation_dim: int,
-        action_dim: int,
-        make_critic: MakeCritic,
-        seed: int,
+        self, num_tasks: int, action_dim: int, make_critic: MakeCritic, seed: int
     ) -> None:
         config = self.config
         architecture = config.architecture(num_tasks)
@@ -189,23 +189,23 @@ class MultiTaskSAC:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             actor = Actor(
-                observation_dim,
+                self.features,
                 action_dim,
                 architecture,
                 log_std_bounds=(config.log_std_min, config.log_std_max),
             )
             critic = make_critic(
-                observation_dim,
+                self.features,
                 action_dim,
                 replace(architecture, layer_norm=config.critic_layer_norm),
             )
         self.actor = actor.to(self.device, self.dtype)
         self.critic = critic.to(self.device, self.dtype)
-        self.target_critic = deepcopy(self.critic).requires_grad_(False)
+        self.target_critic = self._copied(self.critic).requires_grad_(False)
         if self.device.type != "cpu":
             self.join_critics()
         # With a share of one the average is the actor itself.
-        self.average_actor = self.actor if config.policy_tau == 1 else deepcopy(self.actor)
+        self.average_actor = self.actor if config.policy_tau == 1 else self._copied(self.actor)
         self._critic_parameters: list[Tensor] = list(self.critic.parameters())
         self._target_parameters: list[Tensor] = list(self.target_critic.parameters())
         self._actor_parameters: list[Tensor] = list(self.actor.parameters())
@@ -218,6 +218,10 @@ class MultiTaskSAC:
         ).log_()
         self.log_temperature.requires_grad_()
         self.log_temperature.grad = torch.zeros_like(self.log_temperature)
+
+    def _copied(self, network: Network) -> Network:
+        """A copy of a network that shares its features."""
+        return deepcopy(network, {id(self.features): self.features})
 
     def join_critics(self) -> None:
         """Applies the twin critics, and their targets, as one network each: done on a GPU."""
@@ -423,6 +427,7 @@ class MultiTaskSAC:
     def state_dict(self) -> dict[str, Tensor]:
         """All learned tensors by name; the optimisers' moments are not among them."""
         modules = {
+            "features": self.features,
             "actor": self.actor,
             "critic": self.critic,
             "target_critic": self.target_critic,

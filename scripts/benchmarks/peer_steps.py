@@ -22,6 +22,7 @@ from mtrl_ntk.balancing.balancer import Differentiate
 from mtrl_ntk.balancing.methods.ntkmtl import NTKMTL
 from mtrl_ntk.rl.critics import SquaredErrorCritic
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
+from mtrl_ntk.rl.features import RawObservations
 from mtrl_ntk.rl.networks import Architecture
 from mtrl_ntk.rl.sac import SacConfig
 from scripts.benchmarks.agents import Size, make_batch
@@ -48,7 +49,9 @@ class CriticStep(ABC):
         architecture = Architecture(size.tasks, width=size.width, depth=size.depth)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.critic = SquaredErrorCritic(OBSERVATION_DIM, ACTION_DIM, architecture)
+            self.critic = SquaredErrorCritic(
+                RawObservations(OBSERVATION_DIM), ACTION_DIM, architecture
+            )
         self.parameters = list(self.critic.parameters())
         self.inputs: Tensor = self.critic.condition(batch.observations, batch.actions)
         self.targets = batch.rewards

@@ -18,6 +18,7 @@ from mtrl_ntk.balancing.layers import split_parameters
 from mtrl_ntk.balancing.methods.ntkmtl import NTKMTL
 from mtrl_ntk.rl import sac
 from mtrl_ntk.rl.critics import SquaredErrorCritic, TwinCritic
+from mtrl_ntk.rl.features import Features, RawObservations
 from mtrl_ntk.rl.networks import NETWORK_KINDS, Architecture
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
 from mtrl_ntk.rl.types import Batch
@@ -32,7 +33,7 @@ def make_critic(kind: str = "shared", *, layer_norm: bool = False) -> TwinCritic
     architecture = Architecture(
         TASKS, kind, width=8, depth=2, embedding_dim=3, layer_norm=layer_norm
     )
-    return SquaredErrorCritic(OBSERVATION, ACTION, architecture)
+    return SquaredErrorCritic(RawObservations(OBSERVATION), ACTION, architecture)
 
 
 @every_kind
@@ -117,8 +118,8 @@ class CategoricalCritic(TwinCritic):
     num_outputs = 21
     edges: Tensor
 
-    def __init__(self, observation_dim: int, action_dim: int, architecture: Architecture) -> None:
-        super().__init__(observation_dim, action_dim, architecture)
+    def __init__(self, features: Features, action_dim: int, architecture: Architecture) -> None:
+        super().__init__(features, action_dim, architecture)
         edges = torch.linspace(-5, 5, self.num_outputs + 1)
         self.register_buffer("edges", edges, persistent=False)
 

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from mtrl_ntk.balancing.layers import TaskLinear, split_parameters
 from mtrl_ntk.rl.critics import SquaredErrorCritic
+from mtrl_ntk.rl.features import RawObservations
 from mtrl_ntk.rl.networks import (
     MLP,
     NETWORK_KINDS,
@@ -27,7 +28,9 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 def make_actor(log_std_bounds: tuple[float, float] = (-5.0, 2.0), kind: str = "shared") -> Actor:
     """A small actor in float64."""
     architecture = Architecture(TASKS, kind, width=8, depth=2, embedding_dim=3)
-    return Actor(OBSERVATION, ACTION, architecture, log_std_bounds=log_std_bounds).double()
+    return Actor(
+        RawObservations(OBSERVATION), ACTION, architecture, log_std_bounds=log_std_bounds
+    ).double()
 
 
 def test_log_prob_agrees_with_torch_distributions() -> None:
@@ -114,7 +117,7 @@ def test_initial_weights_are_he_uniform(kind: str) -> None:
 
 
 def test_parameter_counts_of_the_paper_scale_networks() -> None:
-    actor = Actor(39, 4, Architecture(10), log_std_bounds=(-20.0, 2.0))
-    critic = SquaredErrorCritic(39, 4, Architecture(10))
+    actor = Actor(RawObservations(39), 4, Architecture(10), log_std_bounds=(-20.0, 2.0))
+    critic = SquaredErrorCritic(RawObservations(39), 4, Architecture(10))
     assert sum(p.numel() for p in actor.parameters()) == 344_008
     assert sum(p.numel() for p in critic.parameters()) == 685_602

@@ -1,0 +1,101 @@
+"""Features: all networks of an agent see the same ones, in place of the observations."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from mtrl_ntk.policy import RowPolicy
+from mtrl_ntk.rl.features import Features
+from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
+from mtrl_ntk.rl.types import Batch
+from tests.rl.agents import TASKS, make_weighting
+
+ROWS, OBSERVATION, ACTION = 6, 4, 2
+
+
+class Magnified(Features):
+    """Observations in another scale, and once more where they are small."""
+
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__(2 * OBSERVATION)
+        self.register_buffer("scale", torch.tensor(3.0))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        scaled = self.scale * observations
+        return torch.cat([scaled, (10 * scaled).tanh()], dim=-1)
+
+
+def make_agent(
+    observation_dim: int = OBSERVATION, features: Features | None = None
+) -> MultiTaskSAC:
+    return MultiTaskSAC(
+        TASKS,
+        observation_dim,
+        ACTION,
+        config=SacConfig(batch_size=ROWS, width=8, depth=2, policy_tau=0.5),
+        make_weighting=partial(make_weighting, "ntkmtl"),
+        seed=0,
+        features=features,
+    )
+
+
+def make_batch() -> Batch:
+    observations, following = torch.randn(2, TASKS, ROWS, OBSERVATION)
+    actions, rewards = torch.rand(TASKS, ROWS, ACTION), torch.randn(TASKS, ROWS)
+    return Batch(observations, actions, rewards, following, torch.zeros(TASKS, ROWS))
+
+
+def test_an_agent_learns_from_features_as_if_they_were_observed() -> None:
+    features = Magnified()
+    agent, reference = make_agent(features=features), make_agent(2 * OBSERVATION)
+    for _ in range(3):
+        batch = make_batch()
+        agent.update(batch)
+        reference.update(
+            batch._replace(
+                observations=features(batch.observations),
+                next_observations=features(batch.next_observations),
+            )
+        )
+    state = reference.state_dict()
+    own = {name: t for name, t in agent.state_dict().items() if name != "features.scale"}
+    assert own.keys() == state.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in own.items())
+    for deterministic in (True, False):
+        actions, expected = (
+            each.act(observed, deterministic=deterministic)
+            for each, observed in ((agent, batch.observations), (reference, features(batch[0])))
+        )
+        assert torch.equal(actions, expected)
+
+
+def test_features_are_saved_once_and_restored_for_all_networks() -> None:
+    agent, other = make_agent(features=Magnified()), make_agent(features=Magnified())
+    agent.features.get_buffer("scale").fill_(5.0)
+    assert [name for name in agent.state_dict() if "scale" in name] == ["features.scale"]
+    other.load_state_dict(agent.state_dict())
+    batch, noise = make_batch(), agent.draw_noise()
+    for each in (agent, other):
+        each.update(batch, noise)
+    observations = batch.observations
+    actions = [each.act(observations, deterministic=True) for each in (agent, other)]
+    critics = [each.target_critic(observations, batch.actions) for each in (agent, other)]
+    other.features.get_buffer("scale").fill_(1.0)
+    assert torch.equal(*actions)
+    assert torch.equal(*critics)
+    assert not torch.equal(other.act(observations, deterministic=True), actions[0])
+    assert not torch.equal(other.target_critic(observations, batch.actions), critics[0])
+
+
+def test_an_exported_policy_takes_observations() -> None:
+    agent = make_agent(features=Magnified())
+    policy = RowPolicy(agent.average_actor, TASKS).requires_grad_(False)
+    rows, tasks = torch.randn(5, OBSERVATION), torch.arange(5) % TASKS
+    exported = torch.export.export(policy.eval(), (rows, tasks)).module()
+    assert_close(exported(-rows, tasks), policy(-rows, tasks))
