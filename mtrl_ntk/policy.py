@@ -21,6 +21,7 @@ from mtrl_ntk.experiment.agents import load_trained
 from mtrl_ntk.experiment.files.atomic import replacing
 from mtrl_ntk.experiment.options.fields import suggestion
 from mtrl_ntk.rl.networks import Actor
+from mtrl_ntk.rl.seeds import seed_of
 
 Task = str | int | np.integer[Any]
 """A task by its name, or by its place among the tasks of training."""
@@ -167,6 +168,7 @@ def load_policy(
         UserError: If there is no agent that can be loaded.
         ValueError: If the agent does not know the task.
     """
+    seed = seed_of(seed)
     trained = load_trained(Path(path), device)
     return Policy(
         trained.agent.average_actor,

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from mtrl_ntk.balancing.methods import METHODS
@@ -111,6 +112,8 @@ class RunConfig:
     """Balancing method"""
 
     def __post_init__(self) -> None:
+        if isinstance(self.seed, np.integer):  # which YAML does not know
+            object.__setattr__(self, "seed", int(self.seed))
         if self.method not in METHODS:
             hint = suggestion(self.method, METHODS)
             raise ConfigError(f"unknown method {self.method!r}; {hint}")

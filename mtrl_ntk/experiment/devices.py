@@ -11,6 +11,7 @@ import torch
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.rl.envs import resolved_workers, usable_cores
+from mtrl_ntk.rl.seeds import seed_of
 
 
 def resolve_device(name: str) -> torch.device:
@@ -27,7 +28,7 @@ def resolve_device(name: str) -> torch.device:
 
 def stream_seed(seed: int, stream: str) -> int:
     """Seed of one of a run's random streams; streams of different names are independent."""
-    entropy = [seed, *stream.encode()]
+    entropy = [seed_of(seed), *stream.encode()]
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1
 
 

@@ -38,6 +38,7 @@ from mtrl_ntk.rl.networks import (
     PolicySample,
 )
 from mtrl_ntk.rl.precision import Precision, layers_in
+from mtrl_ntk.rl.seeds import seed_of
 from mtrl_ntk.rl.types import Batch, Metrics
 
 
@@ -171,6 +172,7 @@ class MultiTaskSAC:
         self.config = config
         self.device = torch.device(device)
         self.dtype = dtype
+        seed = seed_of(seed)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self._noise_dims = (num_tasks, config.batch_size, action_dim)
         self.target_entropy = (

@@ -93,8 +93,8 @@ class Stepper(Protocol):
     records: NDArray[Any]
     moments: NDArray[Any]
 
-    def reset(self, seed: int | None = None) -> None:
-        """Starts new episodes in all rows."""
+    def reset(self, seed: int | None = None, rows: Collection[int] = ()) -> None:
+        """Starts new episodes: in all rows, or in some of them without a seed."""
 
     def go_to(self, seed: int) -> None:
         """Puts all rows where their moments say, under a seed."""
@@ -154,13 +154,17 @@ class EnvBundle:
         self._made_progress()
         return env
 
-    def reset(self, seed: int | None = None) -> None:
-        """Starts new episodes; a given seed first sets the goals and restarts all streams."""
+    def reset(self, seed: int | None = None, rows: Collection[int] = ()) -> None:
+        """Starts new episodes, in all rows if none are named.
+
+        A given seed first sets the goals and restarts all streams.
+        """
         if seed is not None:
             self._reseed(seed)
         for row in self.envs:
-            self._work(self._reset, row)
-            self._made_progress()
+            if row in rows or not rows:
+                self._work(self._reset, row)
+                self._made_progress()
 
     def _reset(self, row: int) -> None:
         self._fields["observation"][row] = self.envs[row].reset()

@@ -47,9 +47,9 @@ def step_command(given_up: Collection[int] = ()) -> bytes:
     return _STEP + _listed(given_up)
 
 
-def reset_command(seed: int | None) -> bytes:
-    """Starts new episodes."""
-    return _RESET + (b"" if seed is None else str(seed).encode())
+def reset_command(seed: int | None, rows: Collection[int] = ()) -> bytes:
+    """Starts new episodes, in all rows if none are named."""
+    return _RESET + (b"" if seed is None else str(seed).encode()) + b":" + _listed(rows)
 
 
 def go_to_command(seed: int, given_up: Collection[int] = ()) -> bytes:
@@ -211,7 +211,8 @@ def _serve(connection: Connection, bundle: EnvBundle) -> None:
             seed, _, given_up = arguments.partition(b":")
             bundle.go_to(int(seed), _rows(given_up))
         else:
-            bundle.reset(int(arguments) if arguments else None)
+            seed, _, rows = arguments.partition(b":")
+            bundle.reset(int(seed) if seed else None, _rows(rows))
         connection.send_bytes(DONE)
     bundle.close()
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mtrl_ntk.rl.seeds import seed_of
 from mtrl_ntk.rl.suites.registry import DEFAULT_SUITE
 from mtrl_ntk.rl.suites.suite import EpisodeRules, Suite
 
@@ -67,8 +68,9 @@ class TaskEnv:
         suite: Suite = DEFAULT_SUITE,
     ) -> None:
         self.name, self.suite = name, suite
-        self.rules = EpisodeRules() if rules is None else rules
+        self.rules = EpisodeRules(suite.max_horizon) if rules is None else rules
         suite.check(self.rules)
+        seed = seed_of(seed)
         self.simulation = suite.simulate(name, self.rules)
         self._copy = copy
         self._copies = copies
@@ -81,6 +83,7 @@ class TaskEnv:
             seed: As in the constructor.
             goals: As in the constructor.
         """
+        seed = seed_of(seed)
         if goals is None:
             goals = self.simulation.draw_goals(self._stream(seed, _GOALS_STREAM))
         self.goals = goals

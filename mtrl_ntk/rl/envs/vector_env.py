@@ -17,6 +17,7 @@ from mtrl_ntk.rl.envs.bundle import BundleSpec, EnvBundle, Stepper
 from mtrl_ntk.rl.envs.config import EnvConfig, resolved_workers
 from mtrl_ntk.rl.envs.reward_scaling import RewardNormalization, make_reward_scaler
 from mtrl_ntk.rl.envs.workers import RestartRules, WorkerPool
+from mtrl_ntk.rl.seeds import seed_of
 from mtrl_ntk.rl.suites.registry import DEFAULT_SUITE
 from mtrl_ntk.rl.suites.suite import EpisodeRules, GoalMode, Suite
 
@@ -47,7 +48,8 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         tasks: Task names, in the order of the task axis.
         seed: Non-negative seed of all goals and draws.
         envs_per_task: Copies of each task.
-        horizon: Environment steps after which an episode is truncated.
+        horizon: Environment steps after which an episode is truncated; by default as many as it
+            may have.
         reward_version: Which of the suite's reward functions counts; Meta-World has ``v1`` and
             ``v2``.
         reward_normalization: ``none``, or ``running_variance`` to scale the rewards that steps
@@ -77,7 +79,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         *,
         seed: int,
         envs_per_task: int = 1,
-        horizon: int = 500,
+        horizon: int | None = None,
         reward_version: str = "v2",
         reward_normalization: RewardNormalization = "none",
         goal_mode: GoalMode = "resampled",
@@ -92,8 +94,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         self.closed = True
         if envs_per_task < 1:
             raise ConfigError(f"envs_per_task must be at least 1, got {envs_per_task}")
-        if seed < 0:
-            raise ConfigError(f"seed must be non-negative, got {seed}")
+        seed = seed_of(seed)
         if workers < 0:
             raise ConfigError(f"workers must be at least 0, got {workers}")
         self.suite, self.task_names = suite, suite.task_names(tasks=tasks)
@@ -103,7 +104,8 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         # Here and not in the workers, so that one small object in one process is all its state.
         self.reward_scaler = make_reward_scaler(reward_normalization, self.num_envs)
         self._set_spaces(seed)
-        self._seed, self._horizon = seed, horizon
+        self._seed = seed
+        self._horizon = horizon = suite.max_horizon if horizon is None else horizon
         episodes = EpisodeRules(horizon, reward_version, goal_mode, terminate_on_success, lean)
         suite.check(episodes)
         # Asked here, so that one process warns and not each worker.
@@ -130,30 +132,56 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         self,
         *,
         seed: int | None = None,
-        options: dict[str, Any] | None = None,  # noqa: ARG002
+        options: dict[str, Any] | None = None,
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Starts new episodes everywhere.
+        """Starts new episodes, everywhere unless told otherwise.
 
         Args:
             seed: Draws the goals anew and restarts every stream and the scale of the rewards; None
                 continues them.
-            options: Not used.
+            options: May hold Gymnasium's ``reset_mask [num_envs]`` bool: the environments to reset.
+                The episodes of the others go on.
 
         Returns:
-            Observations ``[num_envs, observation]`` and no infos.
+            Observations ``[num_envs, observation]``, of those that are not reset their present
+            ones, and no infos.
+
+        Raises:
+            ConfigError: If there is no such seed; nothing has changed then.
+            ValueError: If the options cannot be followed; nothing has changed then.
         """
         self._check_idle()
+        seed = None if seed is None else seed_of(seed)
+        mask = self._reset_mask(options or {}, seed)
         if seed is not None:
             self._seed = seed
             self._moments["episodes"] = 0
             self.action_space.seed(seed)
             if self.reward_scaler is not None:
                 self.reward_scaler.restart()
-        self._stepper.reset(seed)
-        self._moments["episodes"] += 1
-        self._moments["length"] = 0
+        self._stepper.reset(seed, () if mask.all() else np.flatnonzero(mask).tolist())
+        self._moments["episodes"] += mask
+        self._moments["length"][mask] = 0
         self._is_reset = True
         return self._stepper.records["observation"].copy(), {}
+
+    def _reset_mask(self, options: Mapping[str, Any], seed: int | None) -> NDArray[np.bool_]:
+        """Which environments to reset."""
+        unknown = options.keys() - {"reset_mask"}
+        if unknown:
+            raise ValueError(f"reset knows the option reset_mask alone, not {sorted(unknown)}")
+        if "reset_mask" not in options:
+            return np.ones(self.num_envs, np.bool_)
+        mask = np.asarray(options["reset_mask"])
+        if mask.dtype != np.bool_ or mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f"reset_mask is {mask}; it must be {self.num_envs} bools, not all false"
+            )
+        if seed is not None:
+            raise ValueError("a seed is that of all environments: give it without a reset_mask")
+        if not self._is_reset:
+            raise ValueError("the first reset is of all environments: leave the reset_mask out")
+        return mask
 
     def step(self, actions: ArrayLike) -> StepResults:
         """Steps all environments; ``step_async`` and ``step_wait`` in one."""
@@ -282,11 +310,14 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         pending = state.get("pending_actions")
         if pending is not None:
             pending = _array(state, "pending_actions", np.float32, (self.num_envs, shape[2]))
+        seed = seed_of(state["seed"])
         if self.reward_scaler is not None:
-            for name in ("mean", "variance"):
-                values = _array(state["reward_scaler"], name, np.float64, (self.num_envs,))
-                setattr(self.reward_scaler, name, values)
-        self._seed = int(state["seed"])
+            scale = [
+                _array(state["reward_scaler"], name, np.float64, (self.num_envs,))
+                for name in ("mean", "variance")
+            ]
+            self.reward_scaler.mean, self.reward_scaler.variance = scale
+        self._seed = seed
         self._moments[...] = moments
         self._stepper.go_to(self._seed)
         self._is_reset = True

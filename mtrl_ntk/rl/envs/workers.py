@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
@@ -130,9 +130,9 @@ class WorkerPool:
         """How often a worker was replaced."""
         return self._restarts.total
 
-    def reset(self, seed: int | None = None) -> None:
-        """Starts new episodes in all rows; a given seed restarts every stream."""
-        self._send_to_all(reset_command(seed))
+    def reset(self, seed: int | None = None, rows: Collection[int] = ()) -> None:
+        """Starts new episodes, in all rows if none are named; a seed restarts every stream."""
+        self._send_to_all(reset_command(seed, rows))
         self._wait_for_all()
         self._seed = self._seed if seed is None else seed
 
@@ -234,7 +234,7 @@ class WorkerPool:
             go_to = go_to_command(self._seed, self._given_up)
             return [go_to, step_command(self._given_up)]
         # With a seed, what was before does not matter; nor does it before the first reset.
-        if self._command == reset_command(None) and self.moments["episodes"].any():
+        if self._command.startswith(reset_command(None)) and self.moments["episodes"].any():
             return [go_to_command(self._seed), self._command]
         return [self._command]
 

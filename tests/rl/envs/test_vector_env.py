@@ -366,7 +366,7 @@ def test_step_before_reset_and_after_close() -> None:
         ({"goal_mode": "random"}, "unknown goal_mode 'random'"),
         ({"reward_version": "v4"}, "unknown reward_version 'v4'"),
         ({"reward_normalization": "std"}, "unknown reward_normalization 'std'"),
-        ({"seed": -1}, "seed must be non-negative, got -1"),
+        ({"seed": -1}, "seed is -1; it must be an integer from 0"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
