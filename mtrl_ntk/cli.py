@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from mtrl_ntk.errors import ConfigError, Interrupted, RunFailed, UserError, show_line
+from mtrl_ntk.errors import ConfigError, Interrupted, RunFailed, UserError
 from mtrl_ntk.experiment.evaluation.options import EvaluationOptions
 from mtrl_ntk.experiment.files.outages import OutageWarning
+from mtrl_ntk.experiment.logs.streams import open_streams, print_lines, show_line
 from mtrl_ntk.experiment.options.fields import options, updated
 from mtrl_ntk.experiment.options.parser import PRINT_COMPLETION, Parser
 from mtrl_ntk.experiment.reports.options import ReportOptions
@@ -150,6 +151,7 @@ examples:
   {prog} --kernels runs/equal runs/ntkmtl --out plots"""
 
 
+@open_streams()
 def _run(prog: str, command: Callable[[list[str], str], None]) -> None:
     """Runs a command; a mistake of the user ends it with one line and exit code 2.
 
@@ -188,12 +190,12 @@ def _let_go_of(stream: TextIO) -> None:
     try:
         stream.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if hasattr(stream, "fileno"):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _print_completion(argv: list[str], prog: str) -> None:
     from mtrl_ntk.experiment.completion import completion, completion_asked_for
-    from mtrl_ntk.experiment.logs.progress import print_lines
 
     if shell := completion_asked_for(argv):
         print_lines([completion(prog, shell)])

@@ -1,8 +1,5 @@
 """What a command shows without a traceback."""
 
-import sys
-from contextlib import suppress
-
 
 class UserError(Exception):
     """A mistake of the user: shown as one line, exit code 2."""
@@ -30,9 +27,3 @@ class Interrupted(Exception):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
-
-
-def show_line(line: str) -> None:
-    """Shows a line on the standard error, which may be gone, or on the very disk that is full."""
-    with suppress(OSError):
-        print(line, file=sys.stderr)

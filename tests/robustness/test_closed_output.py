@@ -16,7 +16,8 @@ import pytest
 from mtrl_ntk import cli
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.logs.csv_sink import success_rates
-from mtrl_ntk.experiment.logs.progress import print_lines, standard_output
+from mtrl_ntk.experiment.logs.progress import standard_output
+from mtrl_ntk.experiment.logs.streams import print_lines
 from mtrl_ntk.experiment.sweeps import sweep as sweep_module
 from mtrl_ntk.experiment.training import costs, signals
 from mtrl_ntk.experiment.training.trainer import Trainer

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from mtrl_ntk.errors import UserError, show_line
+from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.agents import Trained, load_trained, policy_on
 from mtrl_ntk.experiment.evaluation.episodes import (
     Episodes,
@@ -27,6 +28,7 @@ from mtrl_ntk.experiment.evaluation.results import (
 )
 from mtrl_ntk.experiment.files.layout import EVALUATIONS, VIDEOS
 from mtrl_ntk.experiment.logs.progress import print_result, standard_output
+from mtrl_ntk.experiment.logs.streams import show_line
 from mtrl_ntk.experiment.options.sections import EvaluationConfig
 from mtrl_ntk.experiment.types import EvaluationResult, PolicyFunction
 from mtrl_ntk.experiment.videos.encoding import write_gif
@@ -48,12 +50,12 @@ def evaluate_agent(options: EvaluationOptions) -> EvaluationResult:
     out = _make_folder(options.out, trained)
     policy = policy_on(trained, plan.tasks, sampled=options.sampled, seed=plan.action_seed)
     console = standard_output()
-    console.print(_announcement(plan, trained), highlight=False, soft_wrap=True)
+    console.print(Text(_announcement(plan, trained)), soft_wrap=True)
     episodes = _run(plan, policy, console)
     result = _result(plan, episodes)
     print_result(result, console)
     save_results(out, plan, trained, episodes)
-    console.print(f"results   {out}", highlight=False, soft_wrap=True)
+    console.print(Text(f"results   {out}"), soft_wrap=True)
     if backend is not None:
         _record(options, plan, policy, backend, out, console)
     return result
@@ -165,4 +167,4 @@ def _record(
     except RenderingError as error:
         _no_video(options, error)
         return
-    console.print(f"videos    {folder}", highlight=False, soft_wrap=True)
+    console.print(Text(f"videos    {folder}"), soft_wrap=True)

@@ -18,8 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.files.outages import Outages
+from mtrl_ntk.experiment.logs.streams import is_closed, put
 from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.suites.suite import without_version
 
@@ -260,7 +260,9 @@ class Progress:
 def standard_output() -> Console:
     """Returns a console that animates and colours on a terminal only, and that nothing can end."""
     # FORCE_COLOR, which many CI services set, would have rich animate a log file.
-    is_terminal = sys.stdout.isatty()
+    is_terminal = (
+        not is_closed(sys.stdout) and hasattr(sys.stdout, "isatty") and sys.stdout.isatty()
+    )
     return Console(file=cast("IO[str]", _Undaunted(sys.stdout)), force_terminal=is_terminal)
 
 
@@ -276,8 +278,7 @@ class _Undaunted:
 
     def write(self, text: str) -> int:
         def write() -> None:
-            self._stream.write(text)
-            self._stream.flush()
+            put(self._stream, text)
 
         self._outages.attempt("the output", write, "the work goes on without showing it")
         return len(text)
@@ -287,27 +288,6 @@ class _Undaunted:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
-
-
-def print_lines(lines: Iterable[str]) -> None:
-    """Prints lines, each at once, as long as anybody reads them: after ``| head`` nobody does.
-
-    Raises:
-        UserError: If they cannot be written, as on a full disk.
-    """
-    for line in lines:
-        if not _is_printed(line):
-            return
-
-
-def _is_printed(line: str) -> bool:
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        return False
-    except OSError as error:
-        raise UserError(f"cannot write the output: {error.strerror}") from error
-    return True
 
 
 def _result_table(result: EvaluationResult) -> Table:

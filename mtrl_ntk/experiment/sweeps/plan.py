@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import yaml
 
 from mtrl_ntk.experiment.config import to_dict
-from mtrl_ntk.experiment.logs.progress import format_duration, print_lines
+from mtrl_ntk.experiment.logs.progress import format_duration
+from mtrl_ntk.experiment.logs.streams import print_lines
 from mtrl_ntk.experiment.options.fields import updated
 from mtrl_ntk.experiment.sweeps.runs import FolderState, JobsPlan, SweepRun, saved_step
 from mtrl_ntk.experiment.training.costs import rehearse

@@ -13,7 +13,8 @@ from mtrl_ntk.experiment.checkpoints.resume import find_start
 from mtrl_ntk.experiment.checkpoints.run_state import counters_of
 from mtrl_ntk.experiment.config import RunConfig, defaults, to_dict
 from mtrl_ntk.experiment.evaluation.episodes import protocol
-from mtrl_ntk.experiment.logs.progress import format_duration, print_lines
+from mtrl_ntk.experiment.logs.progress import format_duration
+from mtrl_ntk.experiment.logs.streams import print_lines
 from mtrl_ntk.experiment.training.costs import Costs, rehearse
 from mtrl_ntk.experiment.training.disk_space import free_space, size_text
 from mtrl_ntk.experiment.training.run import folder_of

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mtrl_ntk.errors import UserError, show_line
+from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.logs.streams import show_line
 
 VARIABLE = "MUJOCO_GL"
 """Environment variable by which MuJoCo and Gymnasium choose an OpenGL."""
