@@ -431,7 +431,7 @@ def test_wrong_command_lines(argv: list[str], said: str) -> None:
         (b"a: b: c", "is not valid YAML"),
         (b"\tseed: 1", "is not valid YAML"),
         (b"seed: !!python/name:os.system", "is not valid YAML"),
-        (b"seed: 2024-13-45", "is not valid YAML"),
+        (b"seed: 2024-13-45", "it must be a whole number"),
         (b"seed: \xff", "is not UTF-8 text: line 1"),
         (b"sed: 1", "unknown key 'sed'; did you mean seed?"),
         (b"seed: x", "seed is 'x'"),

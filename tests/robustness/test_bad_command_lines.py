@@ -144,18 +144,18 @@ seed=3                            | unexpected argument 'seed=3'
 --config bomb.yaml                | line 2: aliases (*) are not read
 --config binary.yaml              | line 1: tags (!) are not read
 --config code.yaml                | line 1: tags (!) are not read
---config date.yaml                | is not valid YAML: month must be in 1..12
+--config date.yaml                | date.yaml: seed is '2020-13-45'; it must be a whole number
 --config deep.yaml                | is nested too deeply
---config hex.yaml                 | hex.yaml: width is a huge number; it must be a whole number
+--config hex.yaml                 | hex.yaml: width is '0xfff
 --config key.yaml                 | line 1: found unhashable key
 --config large.yaml               | is larger than 100000 bytes: it is no config file
 --config latin.yaml               | is not UTF-8 text: line 2
---config long.yaml                | is not valid YAML
+--config long.yaml                | it must be a whole number
 --config method.yaml              | unknown method ['equal']
 --config nested.yaml              | nested.yaml: unknown key 'sac'
 --config nothing.yaml             | nothing.yaml: width is empty; it must be a whole number
 --config nul.yaml                 | is not valid YAML: unacceptable character
---config number.yaml              | number.yaml: unknown key 1
+--config number.yaml              | number.yaml: unknown key '1'
 --config tab.yaml                 | is not valid YAML: line 1
 --config text.yaml                | text.yaml: width is 'wide'; it must be a whole number
 --config true.yaml                | true.yaml: width is True; it must be a whole number

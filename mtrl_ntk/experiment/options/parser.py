@@ -6,7 +6,6 @@ import argparse
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from mtrl_ntk.errors import ConfigError
@@ -137,6 +136,4 @@ def _convert_text(option: Option, value: object) -> object:
         value = ",".join(value)
         if not value.strip(" ,"):
             raise ConfigError(f"{option.flags[0]} is empty; give at least one, or leave it out")
-    if NoneType in get_args(option.annotation) and value == "none":
-        return None
     return convert(option.annotation, value, option.flags[0])

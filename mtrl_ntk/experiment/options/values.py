@@ -25,7 +25,7 @@ def convert(annotation: Any, value: object, label: str) -> object:  # noqa: ANN4
     Raises:
         ConfigError: The value cannot be converted.
     """
-    if value is None and NoneType in get_args(annotation):
+    if value in (None, "none") and NoneType in get_args(annotation):
         return None
     annotation = without_none(annotation)
     try:
@@ -93,7 +93,7 @@ def _as_float(value: object) -> float:
     if isinstance(value, str) and not value.isascii():
         return math.nan  # Python also reads the digits of other scripts
     try:
-        return float(value)  # text as well: YAML 1.1 reads 3e-4, without a dot, as text
+        return float(value)
     except (ValueError, OverflowError):
         return math.nan
 
@@ -111,7 +111,7 @@ def _as_int(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     try:
-        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+\s*", value, re.ASCII):
+        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+(_\d+)*\s*", value, re.ASCII):
             return int(value)
     except ValueError:  # thousands of digits
         return None

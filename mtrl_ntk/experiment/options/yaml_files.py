@@ -6,6 +6,7 @@ not pass unseen: YAML itself lets the second of two equal keys win.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def read_values(path: Path) -> dict[Any, Any]:
     text = _read_text(path)
     try:
         values = _StrictLoader(text).get_single_data()
-    except (yaml.YAMLError, ValueError, ArithmeticError) as error:  # the last two: odd scalars
+    except (yaml.YAMLError, ValueError, ArithmeticError) as error:  # the last two: odd escapes
         raise ConfigError(f"config file {path} is not valid YAML: {_reason(error)}") from None
     except RecursionError:
         raise ConfigError(f"config file {path} is nested too deeply") from None
@@ -59,7 +60,13 @@ def _read_text(path: Path) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Plain values only: no aliases, which can grow without bound, no tags, no key twice."""
+    """Plain values only: no aliases, which can grow without bound, no tags, no key twice.
+
+    A number is the text that the command line converts as well: YAML 1.1 itself takes 010 for 8,
+    1:30 for 90 and 0x10 for 16.
+    """
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - as the base class declares it
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -77,6 +84,15 @@ class _StrictLoader(yaml.SafeLoader):
             twice = next((key for n, key in enumerate(keys) if key.value in names[:n]), keys[-1])
             raise _problem(f"{twice.value} is given twice", twice)
         return values
+
+
+for _tag, _written, _initials in (
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", "|~|null|Null|NULL", ["", *"~nN"]),
+):
+    _StrictLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_written})$"), list(_initials)
+    )
 
 
 def _problem(text: str, where: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:

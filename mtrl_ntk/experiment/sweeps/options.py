@@ -222,7 +222,7 @@ def _names(variants: Sequence[Mapping[str, str]]) -> tuple[list[str], list[str]]
 
 
 def _numbers(part: str) -> range:
-    match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", part)
+    match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", part, re.ASCII)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if last < first:
         raise ConfigError(f"seeds is {part!r}; it must be numbers and ranges, such as 1,2,5-8")
@@ -237,9 +237,6 @@ _MOST_SEEDS = 1000
 def _read_file(path: Path, known: Sequence[Option]) -> tuple[dict[str, object], list[str]]:
     """The sweep's own options in a file, and those of its runs as arguments."""
     values = read_values(path)
-    if isinstance(values.get("time"), int):
-        # YAML takes 12:00:00 for the number 43200, and no longer says which it was.
-        raise ConfigError(f"{path}: time has to be in quotes, such as '12:00:00' or '90'")
     names = {option.name for option in known} - {"sweep"}
     own = {
         name: _as_text(value) if name in _LISTS and value is not None else value

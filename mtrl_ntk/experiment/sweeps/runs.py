@@ -55,6 +55,11 @@ def plan_runs(sweep: Sweep) -> list[SweepRun]:
     names = [run.name for run in runs]
     if clash := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"two runs would be named {clash}; --vary has a value twice")
+    alike: dict[RunConfig, str] = {}
+    for run in runs:
+        twin = alike.setdefault(replace(run.config, run_dir=None), run.name)
+        if twin != run.name:
+            raise ConfigError(f"{twin} and {run.name} would be the same; --vary has a value twice")
     if options.backend == "local":
         for device in {run.config.device for run in runs}:
             resolve_device(device)

@@ -69,6 +69,7 @@ def test_a_sweep_is_named_for_its_preset(tmp_path: Path) -> None:
         (["--width=0"], (), "width is 0"),
         ([], ("width=8,none",), "--width is 'none'"),
         ([], ("width=8,8",), "two runs would be named"),
+        ([], ("gamma=0.9,0.90",), "would be the same"),
         (["--exponent=0.5"], (), "it is an option of ntkmtl"),
     ],
 )
