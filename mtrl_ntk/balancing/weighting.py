@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.jacobian import Jacobian, KernelSource, Request
+from mtrl_ntk.settings import Settings
 
 
 @dataclass(frozen=True)
-class NoHyperparameters:
+class NoHyperparameters(Settings):
     """The configuration of a method that has nothing to set."""
 
 
@@ -51,7 +52,7 @@ class Weighting(nn.Module, ABC):
         num_parameters: Shared parameters of the network; methods that keep gradients need it.
 
     Attributes:
-        config_class: Frozen dataclass of the method's hyper-parameters.
+        config_class: :class:`Settings` of the method's hyper-parameters.
         balances: Whether the method weighs tasks at all.
         needs_representation: The method needs layers of the tasks' own that read shared features.
         positive_losses: The method needs losses above zero, which an actor's are not: it balances

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import yaml
@@ -24,83 +24,54 @@ from mtrl_ntk.experiment.options.fields import (
     suggestion,
     updated,
 )
-from mtrl_ntk.experiment.options.ranges import check_ranges
 from mtrl_ntk.experiment.options.sections import Device, EvaluationConfig, LoopConfig, VideoConfig
 from mtrl_ntk.experiment.options.values import shown
 from mtrl_ntk.experiment.options.yaml_files import read_values
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.networks import NETWORK_KINDS, why_not
 from mtrl_ntk.rl.sac import SacConfig
+from mtrl_ntk.settings import MOST_PROCESSES, Decides, Settings, number, setting
 
 NEWEST = Path("newest")
 """What stands for the newest checkpoint of the run's folder."""
 
-CHANGEABLE = frozenset(
-    {
-        "checkpoint_every",
-        "compile",
-        "cuda_graph",
-        "device",
-        "evaluate_every",
-        "keep_checkpoints",
-        "kernel_every",
-        "kernel_minibatches",
-        "lean",
-        "log_every",
-        "preset",
-        "restart_window",
-        "resume",
-        "run_dir",
-        "threads",
-        "total_steps",
-        "video_camera",
-        "video_episodes",
-        "video_every",
-        "video_size",
-        "video_stride",
-        "wandb",
-        "worker_restarts",
-        "worker_timeout",
-        "workers",
-    }
-)
-"""Settings that a resumed run may change: they decide neither what is learnt nor what is measured.
-
-All others decide what the saved state means, or what the numbers of the run mean.
-"""
+SHARED: frozenset[Decides] = frozenset({"results", "length"})
+"""What the settings decide that all runs of one method have in common."""
+FIXED: frozenset[Decides] = frozenset({"results", "chance"})
+"""What the settings decide that a resumed run may not change: what its state and numbers mean."""
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings):
     """Everything that a run depends on.
 
     Raises:
-        ConfigError: A value is out of its range, or two do not fit together.
+        ConfigError: A value is not possible, or two do not fit together.
     """
 
-    method: str = "ntkmtl"
+    method: str = setting("ntkmtl", decides="results")
     """Balancing method."""
-    seed: int = 1
+    seed: int = number(1, at_least=0, at_most=2**32 - 1, decides="chance")
     """Seed of everything random."""
-    device: Device = "auto"
+    device: Device = setting("auto", decides="rounding")
     """Where the agent learns; auto takes CUDA when there is any."""
-    threads: int = 0
+    threads: int = number(0, at_least=0, limit=MOST_PROCESSES, decides="rounding")
     """Threads of PyTorch on the CPU; 0 takes OMP_NUM_THREADS, or chooses by cores and workers."""
-    cuda_graph: bool = True
+    cuda_graph: bool = setting(True, decides="rounding")
     """On CUDA, record the update once and replay it; elsewhere without effect."""
-    compile: bool = False
+    compile: bool = setting(False, decides="rounding")
     """Compile the update, which takes minutes at the start; gains nothing on the CPU."""
-    run_dir: Path | None = None
+    run_dir: Path | None = setting(None, decides="nothing")
     """Folder of the run; by default runs/PRESET/METHOD-seedSEED-TIME."""
-    resume: Path | None = field(default=None, metadata={"alone": str(NEWEST)})
+    resume: Path | None = setting(None, alone=str(NEWEST), decides="nothing")
     """Run or checkpoint to go on from; the flag alone: the newest checkpoint of run_dir, if any."""
-    wandb: bool = False
+    wandb: bool = setting(False, decides="nothing")
     """Log to Weights & Biases as well; needs `pip install wandb`, and `wandb login` once."""
-    preset: str = field(default="mt10", metadata={"flags": ()})
+    preset: str = setting("mt10", flags=(), decides="nothing")
     """Name of the settings that differ from the defaults: the stem of the config file."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """Environments"""
-    sac: SacConfig = field(default_factory=SacConfig)
+    sac: SacConfig = field(default_factory=SacConfig, metadata={"decides": "results"})
     """Agent"""
     loop: LoopConfig = field(default_factory=LoopConfig)
     """Loop"""
@@ -108,7 +79,7 @@ class RunConfig:
     """Evaluation"""
     video: VideoConfig = field(default_factory=VideoConfig)
     """Videos"""
-    weighting: Any = None
+    weighting: Any = setting(None, decides="results")
     """Balancing method"""
 
     def __post_init__(self) -> None:
@@ -119,12 +90,12 @@ class RunConfig:
             raise ConfigError(f"unknown method {self.method!r}; {hint}")
         if self.weighting is None:
             object.__setattr__(self, "weighting", METHODS[self.method].config_class())
-        check_ranges(self)
+        super().__post_init__()
         _check_together(self)
 
 
 def _check_together(config: RunConfig) -> None:
-    """Checks what a range of one option cannot say."""
+    """Checks what the bounds of one option cannot say."""
     sac, loop = config.sac, config.loop
     minibatches = getattr(config.weighting, "num_minibatches", 1)
     mismatch = why_not(METHODS[config.method], sac.network)
@@ -143,7 +114,7 @@ def _check_together(config: RunConfig) -> None:
         f"log_std_min is {sac.log_std_min}; it must be below log_std_max, "
         f"{sac.log_std_max}": sac.log_std_min < sac.log_std_max,
         f"num_minibatches is {minibatches}; it must divide batch_size, {sac.batch_size}": (
-            minibatches >= 1 and sac.batch_size % minibatches == 0
+            sac.batch_size % minibatches == 0
         ),
         f"kernel_minibatches is {loop.kernel_minibatches}; it must divide batch_size, "
         f"{sac.batch_size}": not diagnosed or sac.batch_size % loop.kernel_minibatches == 0,
@@ -170,9 +141,16 @@ def run_folder(config: RunConfig, started: datetime) -> Path:
     return Path("runs") / config.preset / name
 
 
-def to_dict(config: RunConfig) -> dict[str, Any]:
-    """Returns all leaf values by name, in types that YAML and JSON know."""
-    return {name: _plain(value) for name, value in leaves(config).items()}
+def to_dict(config: RunConfig, deciding: Container[str] = get_args(Decides)) -> dict[str, Any]:
+    """Returns leaf values by name, in types that YAML and JSON know.
+
+    Args:
+        config: The configuration.
+        deciding: What those that are wanted decide; by default all are.
+    """
+    return {
+        name: _plain(value) for name, value, facts in leaves(config) if facts["decides"] in deciding
+    }
 
 
 def from_dict(values: Mapping[Any, Any], source: str = "config") -> RunConfig:

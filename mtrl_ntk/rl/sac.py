@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeVar
 
 import torch
@@ -40,43 +40,44 @@ from mtrl_ntk.rl.networks import (
 from mtrl_ntk.rl.precision import Precision, layers_in
 from mtrl_ntk.rl.seeds import seed_of
 from mtrl_ntk.rl.types import Batch, Metrics
+from mtrl_ntk.settings import Settings, number, setting
 
 
 @dataclass(frozen=True)
-class SacConfig:
+class SacConfig(Settings):
     """Hyper-parameters of the agent; the defaults are those of the Meta-World+ protocol."""
 
-    batch_size: int = 128
+    batch_size: int = number(128, at_least=1)
     """Replay rows per task in each update."""
-    gamma: float = 0.99
+    gamma: float = number(0.99, above=0, at_most=1)
     """Discount factor."""
-    tau: float = 0.005
+    tau: float = number(0.005, above=0, at_most=1)
     """Share of the critic that is blended into the target critic at each update."""
-    policy_tau: float = 1.0
+    policy_tau: float = number(1.0, above=0, at_most=1)
     """Share of the actor that is blended, at each update, into the average that is evaluated."""
-    learning_rate: float = 3e-4
+    learning_rate: float = number(3e-4, above=0, limit=10**6)
     """Adam step size of the actor and the critic."""
-    temperature_learning_rate: float = 3e-4
+    temperature_learning_rate: float = number(3e-4, above=0, limit=10**6)
     """Adam step size of the temperatures."""
-    adam_epsilon: float = 1e-5
+    adam_epsilon: float = number(1e-5, above=0, limit=10**6)
     """Adam's denominator term."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = number(1.0, at_least=0)
     """Global gradient norm to which actor and critic are clipped; 0 turns clipping off."""
-    network: str = field(default="shared", metadata={"choices": NETWORK_KINDS})
+    network: str = setting("shared", choices=NETWORK_KINDS)
     """What tasks share: all (shared: one-hot id; task_embedding), the trunk, or nothing."""
-    embedding_dim: int = 50
+    embedding_dim: int = number(50, at_least=1, limit=2**16)
     """Features of each task's vector with the network task_embedding."""
-    width: int = 400
+    width: int = number(400, at_least=1, limit=2**16)
     """Units of each hidden layer."""
-    depth: int = 3
+    depth: int = number(3, at_least=1, limit=100)
     """Hidden layers."""
     critic_layer_norm: bool = False
     """Layer normalisation before each activation of the critic."""
-    log_std_min: float = -20.0
+    log_std_min: float = number(-20.0, at_least=-100, at_most=20)
     """Lower bound of the policy's log standard deviation, before the tanh."""
-    log_std_max: float = 2.0
+    log_std_max: float = number(2.0, at_least=-100, at_most=20)
     """Upper bound of the policy's log standard deviation, before the tanh."""
-    initial_temperature: float = 1.0
+    initial_temperature: float = number(1.0, above=0, limit=10**6)
     """Temperature of every task at the start."""
     shared_temperature: bool = False
     """One temperature for all tasks instead of one per task."""
@@ -84,7 +85,7 @@ class SacConfig:
     """Entropy that the temperatures aim at, in nats; by default minus the action dimension."""
     precision: Precision = "float32"
     """Of the layers' products while learning: bf16 is inexact and fast, tf32 the same on CUDA."""
-    reward_scale: float = 1.0
+    reward_scale: float = number(1.0, above=0, limit=10**6)
     """Factor on the rewards that the critic learns from; logged returns stay unscaled."""
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch.testing import assert_close
 from mtrl_ntk.balancing import Jacobian, Weighting
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.balancing.weighting import Statistics
+from mtrl_ntk.errors import ConfigError
 from tests.balancing.problems import Problem, make_problem, statistics
 
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -239,11 +242,25 @@ def test_options_of_methods_have_documentation_and_defaults(method: str) -> None
     assert isinstance(weighting(2).config, weighting.config_class)
 
 
+@every_method
+def test_options_that_are_not_possible_are_refused(method: str) -> None:
+    config_class = METHODS[method].config_class
+    for option in fields(config_class):
+        if option.type in ("int", "float"):
+            for bad in (math.nan, math.inf, -1e9):
+                with pytest.raises(ConfigError, match=f"{option.name} is {bad}; it must be "):
+                    config_class(**{option.name: bad})
+        elif option.type != "bool":
+            with pytest.raises(ConfigError, match=f"{option.name} is 'x'; it must be one of "):
+                config_class(**{option.name: "x"})
+
+
 def test_options_of_the_same_name_mean_the_same() -> None:
     seen: dict[str, object] = {}
     for weighting in METHODS.values():
-        for name, annotation in weighting.config_class.__annotations__.items():
-            assert seen.setdefault(name, annotation) == annotation, name
+        for option in fields(weighting.config_class):
+            meaning = option.type, option.metadata
+            assert seen.setdefault(option.name, meaning) == meaning, option.name
 
 
 def direction(method: str, rows: Tensor) -> Tensor:

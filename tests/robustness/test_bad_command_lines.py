@@ -75,8 +75,8 @@ seed=3                            | unexpected argument 'seed=3'
 --replay-capacity 10000000000     | set --replay-capacity below
 --replay-capacity 1000000000000000 | it must be at most 1000000000000
 --num-minibatches 3               | num_minibatches is 3; it must divide batch_size, 128
---num-minibatches 0               | it must divide batch_size, 128
---num-minibatches -2              | it must divide batch_size, 128
+--num-minibatches 0               | it must be at least 1
+--num-minibatches -2              | it must be at least 1
 --kernel-every -1                 | it must be at least 0
 --kernel-every 10 --kernel-minibatches 7 | kernel_minibatches is 7; it must divide batch_size
 --kernel-every 10 --network independent --method equal | kernel_every is 10; it must be 0
@@ -89,11 +89,11 @@ seed=3                            | unexpected argument 'seed=3'
 --method equal --exponent 1       | it is an option of ntkmtl and ntkmtl_sr, and the method is equal
 --method pcgrad --cagrad-c 1      | it is an option of cagrad, and the method is pcgrad
 --exponent -1                     | exponent is -1.0; it must be at least 0
---eigenvalue-floor 2              | it must be in (0, 1]
+--eigenvalue-floor 2              | it must be above 0 and at most 1
 --kernel losses                   | it must be one of loss, output
---method fairgrad --fairgrad-alpha 0 | it must be in [0.1, 10]
+--method fairgrad --fairgrad-alpha 0 | it must be from 0.1 to 10
 --method go4align --go4align-groups 0 | it must be at least 1
---method graddrop --graddrop-leak 2 | it must be in [0, 1]
+--method graddrop --graddrop-leak 2 | it must be from 0 to 1
 --benchmark MT11                  | it must be one of MT10, MT25, MT50
 --tasks ''                        | --tasks is empty; give at least one, or leave it out
 --tasks ,                         | --tasks is empty

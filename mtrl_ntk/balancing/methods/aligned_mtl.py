@@ -11,22 +11,16 @@ from torch import Tensor
 from mtrl_ntk.balancing.solvers.eigen import symmetric_eigen
 from mtrl_ntk.balancing.solvers.scaling import as_weights
 from mtrl_ntk.balancing.weighting import GramianWeighting
+from mtrl_ntk.settings import Settings
 
 
 @dataclass(frozen=True)
-class AlignedMTLConfig:
+class AlignedMTLConfig(Settings):
     """Hyper-parameters of Aligned-MTL."""
 
     aligned_scale: Literal["min", "median", "rmse"] = "min"
     """Singular value that all are set to: the paper's smallest, the median, or their root mean
     square."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if self.aligned_scale not in ("min", "median", "rmse"):
-            raise ValueError(
-                f"aligned_scale is {self.aligned_scale!r}; it must be min, median or rmse"
-            )
 
 
 class AlignedMTL(GramianWeighting):

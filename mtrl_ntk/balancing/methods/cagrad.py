@@ -10,6 +10,7 @@ from torch import Tensor
 from mtrl_ntk.balancing.solvers.interior_point import hull_minimum, regularised
 from mtrl_ntk.balancing.solvers.scaling import as_weights
 from mtrl_ntk.balancing.weighting import GramianWeighting
+from mtrl_ntk.settings import Settings, number
 
 StepDivisor = Literal["one", "one_plus_c", "one_plus_c_squared"]
 """What a step of length at most 1 + c mean gradients is divided by."""
@@ -18,18 +19,14 @@ _SMALLEST_C = 1e-6
 
 
 @dataclass(frozen=True)
-class CAGradConfig:
+class CAGradConfig(Settings):
     """Hyper-parameters of CAGrad."""
 
-    cagrad_c: float = 0.9
+    cagrad_c: float = number(0.9, at_least=0)
     """Radius c of the neighbourhood, as a share of the mean gradient's norm; 0 gives equal
     weights."""
     step_divisor: StepDivisor = "one_plus_c_squared"
     """What the step is divided by."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        check_conflict_averse("cagrad_c", self.cagrad_c, self.step_divisor)
 
 
 class CAGrad(GramianWeighting):
@@ -88,14 +85,3 @@ def conflict_averse(
     mean_norm = gramian.mean().clamp(min=0.0).sqrt()
     # Mean scale: the mean gradient has weights of one.
     return (1 + len(combination) * c * mean_norm * combination) / divisor
-
-
-def check_conflict_averse(name: str, c: float, step_divisor: StepDivisor) -> None:
-    """Raises a ValueError that names the first bad value; ``name`` is that of c."""
-    if not c >= 0:
-        raise ValueError(f"{name} is {c}; it must be at least 0")
-    possible = ("one", "one_plus_c", "one_plus_c_squared")
-    if step_divisor not in possible:
-        raise ValueError(
-            f"step_divisor is {step_divisor!r}; it must be one of {', '.join(possible)}"
-        )

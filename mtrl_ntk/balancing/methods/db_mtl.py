@@ -9,33 +9,21 @@ from torch import Tensor
 
 from mtrl_ntk.balancing.jacobian import Jacobian
 from mtrl_ntk.balancing.weighting import Statistics, Weighting, floored
+from mtrl_ntk.settings import Settings, number
 
 
 @dataclass(frozen=True)
-class DBMTLConfig:
+class DBMTLConfig(Settings):
     """Hyper-parameters of DB-MTL."""
 
-    db_mtl_decay: float = 0.9
+    db_mtl_decay: float = number(0.9, at_least=0, below=1)
     """Decay of the moving averages of the gradients; 0 keeps none."""
-    db_mtl_decay_power: float = 0.0
+    db_mtl_decay_power: float = number(0.0, at_least=0)
     """Power of the step number that the decay is divided by; 0 keeps it constant."""
-    norm_floor: float = 1e-5
+    norm_floor: float = number(1e-5, above=0, at_most=1)
     """Smallest gradient norm that is scaled up, as a share of the root mean square norm."""
-    loss_floor: float = 1e-8
+    loss_floor: float = number(1e-8, above=0, at_most=1)
     """Smallest loss that counts, as a share of the tasks' mean."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not 0 <= self.db_mtl_decay < 1:
-            raise ValueError(f"db_mtl_decay is {self.db_mtl_decay}; it must be in [0, 1)")
-        if not self.db_mtl_decay_power >= 0:
-            raise ValueError(
-                f"db_mtl_decay_power is {self.db_mtl_decay_power}; it must be at least 0"
-            )
-        for name in ("norm_floor", "loss_floor"):
-            value = getattr(self, name)
-            if not 0 < value <= 1:
-                raise ValueError(f"{name} is {value}; it must be in (0, 1]")
 
 
 class DBMTL(Weighting):

@@ -8,25 +8,19 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.weighting import LossWeighting, Statistics
+from mtrl_ntk.settings import Settings, number
 
 _LARGEST_RATE = 1e4  # far beyond where the softmax saturates, and finite
 
 
 @dataclass(frozen=True)
-class DWAConfig:
+class DWAConfig(Settings):
     """Hyper-parameters of dynamic weight average."""
 
-    dwa_temperature: float = 2.0
+    dwa_temperature: float = number(2.0, above=0)
     """Temperature of the softmax; higher makes weights more equal."""
-    dwa_window: int = 25
+    dwa_window: int = number(25, at_least=1)
     """Steps over which losses are averaged, in place of the paper's epoch."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not self.dwa_temperature > 0:
-            raise ValueError(f"dwa_temperature is {self.dwa_temperature}; it must be above 0")
-        if self.dwa_window < 1:
-            raise ValueError(f"dwa_window is {self.dwa_window}; it must be at least 1")
 
 
 class DWA(LossWeighting):

@@ -9,26 +9,20 @@ from torch import Tensor
 from mtrl_ntk.balancing.solvers.newton import solve_fair
 from mtrl_ntk.balancing.solvers.scaling import as_weights
 from mtrl_ntk.balancing.weighting import GramianWeighting
+from mtrl_ntk.settings import Settings, number
 
 _ITERATIONS = 24
 
 
 @dataclass(frozen=True)
-class FairGradConfig:
+class FairGradConfig(Settings):
     """Hyper-parameters of FairGrad."""
 
-    fairgrad_alpha: float = 2.0
+    fairgrad_alpha: float = number(2.0, at_least=0.1, at_most=10)
     """Alpha of alpha-fairness, 0.1 to 10: 1 is Nash-MTL, more favours the task that gains least."""
-    gramian_ridge: float = 1e-5
+    gramian_ridge: float = number(1e-5, above=0, at_most=1)
     """Share of each task's squared gradient norm that is added to it before the equations are
     solved."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not 0.1 <= self.fairgrad_alpha <= 10:
-            raise ValueError(f"fairgrad_alpha is {self.fairgrad_alpha}; it must be in [0.1, 10]")
-        if not 0 < self.gramian_ridge <= 1:
-            raise ValueError(f"gramian_ridge is {self.gramian_ridge}; it must be in (0, 1]")
 
 
 class FairGrad(GramianWeighting):

@@ -10,27 +10,19 @@ from torch import Tensor
 from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.solvers.adam import VectorAdam
 from mtrl_ntk.balancing.weighting import LossWeighting, Statistics, floored
+from mtrl_ntk.settings import Settings, number
 
 
 @dataclass(frozen=True)
-class FAMOConfig:
+class FAMOConfig(Settings):
     """Hyper-parameters of FAMO."""
 
-    famo_learning_rate: float = 0.025
+    famo_learning_rate: float = number(0.025, above=0)
     """Adam step size of the task logits."""
-    famo_decay: float = 0.01
+    famo_decay: float = number(0.01, at_least=0)
     """Weight decay of the task logits, the paper's gamma."""
-    loss_floor: float = 1e-8
+    loss_floor: float = number(1e-8, above=0, at_most=1)
     """Smallest loss that counts, as a share of the tasks' mean."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not self.famo_learning_rate > 0:
-            raise ValueError(f"famo_learning_rate is {self.famo_learning_rate}; it must be above 0")
-        if not self.famo_decay >= 0:
-            raise ValueError(f"famo_decay is {self.famo_decay}; it must be at least 0")
-        if not 0 < self.loss_floor <= 1:
-            raise ValueError(f"loss_floor is {self.loss_floor}; it must be in (0, 1]")
 
 
 class FAMO(LossWeighting):

@@ -9,35 +9,23 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.weighting import LossWeighting, floored
+from mtrl_ntk.settings import Settings, number
 
 _ITERATIONS = 20  # in one dimension and with few tasks, Lloyd's iteration stands still long before
 
 
 @dataclass(frozen=True)
-class GO4AlignConfig:
+class GO4AlignConfig(Settings):
     """Hyper-parameters of GO4Align."""
 
-    go4align_groups: int = 3
+    go4align_groups: int = number(3, at_least=1)
     """Groups of tasks that share a weight; as many as tasks at most."""
-    go4align_step_size: float = 1e-4
+    go4align_step_size: float = number(1e-4, at_least=0)
     """How fast a task's share falls, per unit of its loss and step."""
-    go4align_share_floor: float = 1e-6
+    go4align_share_floor: float = number(1e-6, above=0, at_most=1)
     """Smallest share of a task, so that no task is lost for ever."""
-    loss_floor: float = 1e-8
+    loss_floor: float = number(1e-8, above=0, at_most=1)
     """Smallest loss that counts, as a share of the tasks' mean."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if self.go4align_groups < 1:
-            raise ValueError(f"go4align_groups is {self.go4align_groups}; it must be at least 1")
-        if not self.go4align_step_size >= 0:
-            raise ValueError(
-                f"go4align_step_size is {self.go4align_step_size}; it must be at least 0"
-            )
-        for name in ("go4align_share_floor", "loss_floor"):
-            value = getattr(self, name)
-            if not 0 < value <= 1:
-                raise ValueError(f"{name} is {value}; it must be in (0, 1]")
 
 
 class GO4Align(LossWeighting):

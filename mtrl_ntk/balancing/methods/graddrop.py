@@ -9,19 +9,15 @@ from torch import Tensor
 
 from mtrl_ntk.balancing.jacobian import Jacobian
 from mtrl_ntk.balancing.weighting import Statistics, Weighting
+from mtrl_ntk.settings import Settings, number
 
 
 @dataclass(frozen=True)
-class GradDropConfig:
+class GradDropConfig(Settings):
     """Hyper-parameters of GradDrop."""
 
-    graddrop_leak: float = 0.0
+    graddrop_leak: float = number(0.0, at_least=0, at_most=1)
     """Share of the dropped gradients that is let through; 1 drops nothing."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not 0 <= self.graddrop_leak <= 1:
-            raise ValueError(f"graddrop_leak is {self.graddrop_leak}; it must be in [0, 1]")
 
 
 class GradDrop(Weighting):

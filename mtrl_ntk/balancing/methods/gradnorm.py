@@ -9,33 +9,21 @@ from torch import Tensor
 
 from mtrl_ntk.balancing.solvers.adam import VectorAdam
 from mtrl_ntk.balancing.weighting import Statistics, Weighting, floored
+from mtrl_ntk.settings import Settings, number
 
 _SMALLEST_WEIGHT = 1e-3
 
 
 @dataclass(frozen=True)
-class GradNormConfig:
+class GradNormConfig(Settings):
     """Hyper-parameters of GradNorm."""
 
-    gradnorm_asymmetry: float = 0.12
+    gradnorm_asymmetry: float = number(0.12, at_least=0)
     """How much larger a gradient a slower task gets; 0 makes all norms equal."""
-    gradnorm_learning_rate: float = 0.025
+    gradnorm_learning_rate: float = number(0.025, above=0)
     """Adam step size of the weights."""
-    loss_floor: float = 1e-8
+    loss_floor: float = number(1e-8, above=0, at_most=1)
     """Smallest loss that counts, as a share of the tasks' mean."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not self.gradnorm_asymmetry >= 0:
-            raise ValueError(
-                f"gradnorm_asymmetry is {self.gradnorm_asymmetry}; it must be at least 0"
-            )
-        if not self.gradnorm_learning_rate > 0:
-            raise ValueError(
-                f"gradnorm_learning_rate is {self.gradnorm_learning_rate}; it must be above 0"
-            )
-        if not 0 < self.loss_floor <= 1:
-            raise ValueError(f"loss_floor is {self.loss_floor}; it must be in (0, 1]")
 
 
 class GradNorm(Weighting):

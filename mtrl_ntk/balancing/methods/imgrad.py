@@ -7,30 +7,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtrl_ntk.balancing.methods.cagrad import (
-    StepDivisor,
-    check_conflict_averse,
-    conflict_averse,
-)
+from mtrl_ntk.balancing.methods.cagrad import StepDivisor, conflict_averse
 from mtrl_ntk.balancing.solvers.interior_point import hull_minimum, regularised
 from mtrl_ntk.balancing.solvers.scaling import as_weights
 from mtrl_ntk.balancing.weighting import GramianWeighting
+from mtrl_ntk.settings import Settings, number
 
 _LARGEST_PULL = 1e6
 
 
 @dataclass(frozen=True)
-class IMGradConfig:
+class IMGradConfig(Settings):
     """Hyper-parameters of IMGrad."""
 
-    imgrad_c: float = 0.8
+    imgrad_c: float = number(0.8, at_least=0)
     """Length c of what is added to the mean gradient, as a share of it; 0 gives equal weights."""
     step_divisor: StepDivisor = "one_plus_c_squared"
     """What the step is divided by."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        check_conflict_averse("imgrad_c", self.imgrad_c, self.step_divisor)
 
 
 class IMGrad(GramianWeighting):

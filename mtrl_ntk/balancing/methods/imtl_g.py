@@ -9,25 +9,21 @@ from torch import Tensor
 
 from mtrl_ntk.balancing.solvers.scaling import as_weights, unit_gramian
 from mtrl_ntk.balancing.weighting import GramianWeighting
+from mtrl_ntk.settings import Settings, number
 
 _NORM_FLOOR = 1e-5
 _SMALLEST_SUM = 1e-6
 
 
 @dataclass(frozen=True)
-class IMTLGConfig:
+class IMTLGConfig(Settings):
     """Hyper-parameters of IMTL-G."""
 
     imtl_g_bounded: bool = False
     """Raise negative weights to zero, which the paper does not."""
-    gramian_ridge: float = 1e-5
+    gramian_ridge: float = number(1e-5, above=0, at_most=1)
     """Share of each task's squared gradient norm that is added to it before the equations are
     solved."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not 0 < self.gramian_ridge <= 1:
-            raise ValueError(f"gramian_ridge is {self.gramian_ridge}; it must be in (0, 1]")
 
 
 class IMTLG(GramianWeighting):

@@ -11,21 +11,15 @@ from torch import Tensor
 from mtrl_ntk.balancing.solvers.interior_point import hull_minimum, regularised
 from mtrl_ntk.balancing.solvers.scaling import as_weights
 from mtrl_ntk.balancing.weighting import GramianWeighting
+from mtrl_ntk.settings import Settings
 
 
 @dataclass(frozen=True)
-class MGDAConfig:
+class MGDAConfig(Settings):
     """Hyper-parameters of MGDA."""
 
     mgda_normalisation: Literal["none", "l2"] = "none"
     """Lengths of the gradients that are combined: their own, or one."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if self.mgda_normalisation not in ("none", "l2"):
-            raise ValueError(
-                f"mgda_normalisation is {self.mgda_normalisation!r}; it must be none or l2"
-            )
 
 
 class MGDA(GramianWeighting):

@@ -9,33 +9,23 @@ from torch import Tensor
 
 from mtrl_ntk.balancing.jacobian import Jacobian
 from mtrl_ntk.balancing.weighting import Statistics, Weighting
+from mtrl_ntk.settings import Settings, number
 
 
 @dataclass(frozen=True)
-class MoCoConfig:
+class MoCoConfig(Settings):
     """Hyper-parameters of MoCo."""
 
-    moco_tracking_rate: float = 0.1
+    moco_tracking_rate: float = number(0.1, above=0, at_most=1)
     """Share of a new gradient in the tracked one, the paper's beta."""
-    moco_step_size: float = 0.1
+    moco_step_size: float = number(0.1, at_least=0)
     """Step size of the simplex weights, the paper's gamma."""
-    moco_regularisation: float = 0.0
+    moco_regularisation: float = number(0.0, at_least=0)
     """Pull of the simplex weights to equality, the paper's rho."""
-    moco_decay: float = 0.0
+    moco_decay: float = number(0.0, at_least=0)
     """Power of the step number that both rates are divided by."""
     moco_normalise: bool = True
     """Divide inner products of tracked gradients by their mean square; no: the paper's raw form."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not 0 < self.moco_tracking_rate <= 1:
-            raise ValueError(
-                f"moco_tracking_rate is {self.moco_tracking_rate}; it must be in (0, 1]"
-            )
-        for name in ("moco_step_size", "moco_regularisation", "moco_decay"):
-            value = getattr(self, name)
-            if not value >= 0:
-                raise ValueError(f"{name} is {value}; it must be at least 0")
 
 
 class MoCo(Weighting):

@@ -10,26 +10,20 @@ from torch import Tensor
 from mtrl_ntk.balancing.solvers.newton import solve_fair
 from mtrl_ntk.balancing.solvers.scaling import as_weights
 from mtrl_ntk.balancing.weighting import GramianWeighting
+from mtrl_ntk.settings import Settings, number
 
 _ITERATIONS = 16
 
 
 @dataclass(frozen=True)
-class NashMTLConfig:
+class NashMTLConfig(Settings):
     """Hyper-parameters of Nash-MTL."""
 
-    nash_solve_every: int = 1
+    nash_solve_every: int = number(1, at_least=1)
     """Updates from one solution to the next, whose weights are reused in between; saves no time."""
-    gramian_ridge: float = 1e-5
+    gramian_ridge: float = number(1e-5, above=0, at_most=1)
     """Share of each task's squared gradient norm that is added to it before the equations are
     solved."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if self.nash_solve_every < 1:
-            raise ValueError(f"nash_solve_every is {self.nash_solve_every}; it must be at least 1")
-        if not 0 < self.gramian_ridge <= 1:
-            raise ValueError(f"gramian_ridge is {self.gramian_ridge}; it must be in (0, 1]")
 
 
 class NashMTL(GramianWeighting):

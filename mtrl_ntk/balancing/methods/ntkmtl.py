@@ -9,23 +9,17 @@ from torch import Tensor
 
 from mtrl_ntk.balancing.kernels import largest_eigenvalues
 from mtrl_ntk.balancing.weighting import KernelWeighting, floored
+from mtrl_ntk.settings import Settings, number
 
 
 @dataclass(frozen=True)
-class EigenvalueConfig:
+class EigenvalueConfig(Settings):
     """Hyper-parameters of weights from eigenvalues."""
 
-    exponent: float = 0.5
+    exponent: float = number(0.5, at_least=0)
     """Power of the eigenvalue ratio; 0.5 is the paper's Eq. 15, 0 gives equal weights."""
-    eigenvalue_floor: float = 1e-10
+    eigenvalue_floor: float = number(1e-10, above=0, at_most=1)
     """Smallest eigenvalue that counts, as a share of the tasks' mean."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if self.exponent < 0:
-            raise ValueError(f"exponent is {self.exponent}; it must be at least 0")
-        if not 0 < self.eigenvalue_floor <= 1:
-            raise ValueError(f"eigenvalue_floor is {self.eigenvalue_floor}; it must be in (0, 1]")
 
 
 class EigenvalueWeighting(KernelWeighting):
@@ -46,7 +40,7 @@ class EigenvalueWeighting(KernelWeighting):
 class NTKMTLConfig(EigenvalueConfig):
     """Hyper-parameters of NTKMTL."""
 
-    num_minibatches: int = 1
+    num_minibatches: int = number(1, at_least=1)
     """Mini-batches n per task: the rows and columns of each task's kernel."""
     kernel: Literal["loss", "output"] = "loss"
     """Gradients of mini-batch losses, as in the paper's experiments, or of outputs, its theory."""

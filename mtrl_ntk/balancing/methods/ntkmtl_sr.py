@@ -9,13 +9,14 @@ from torch import Tensor
 
 from mtrl_ntk.balancing.jacobian import Jacobian
 from mtrl_ntk.balancing.methods.ntkmtl import EigenvalueConfig, EigenvalueWeighting
+from mtrl_ntk.settings import number
 
 
 @dataclass(frozen=True)
 class NTKMTLSRConfig(EigenvalueConfig):
     """Hyper-parameters of NTKMTL-SR."""
 
-    num_minibatches: int = 4
+    num_minibatches: int = number(4, at_least=1)
     """Mini-batches n per task: the rows and columns of each task's kernel."""
     representation_kernel: Literal["features", "rows"] = "features"
     """Inner products over features, as in Eq. 17, or over features of the same row only."""

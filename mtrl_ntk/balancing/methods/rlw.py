@@ -9,21 +9,15 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.weighting import Statistics, Weighting
+from mtrl_ntk.settings import Settings
 
 
 @dataclass(frozen=True)
-class RLWConfig:
+class RLWConfig(Settings):
     """Hyper-parameters of random loss weighting."""
 
     rlw_distribution: Literal["normal", "dirichlet"] = "normal"
     """Softmax of standard normal numbers, or uniform on the simplex."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if self.rlw_distribution not in ("normal", "dirichlet"):
-            raise ValueError(
-                f"rlw_distribution is {self.rlw_distribution!r}; it must be normal or dirichlet"
-            )
 
 
 class RLW(Weighting):

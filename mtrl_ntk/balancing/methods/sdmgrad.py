@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -11,21 +10,15 @@ from torch import Tensor
 from mtrl_ntk.balancing.solvers.interior_point import hull_minimum, regularised
 from mtrl_ntk.balancing.solvers.scaling import as_weights
 from mtrl_ntk.balancing.weighting import GramianWeighting
+from mtrl_ntk.settings import Settings, number
 
 
 @dataclass(frozen=True)
-class SDMGradConfig:
+class SDMGradConfig(Settings):
     """Hyper-parameters of SDMGrad."""
 
-    sdmgrad_lambda: float = 0.6
+    sdmgrad_lambda: float = number(0.6, at_least=0)
     """Pull towards the mean gradient; 0 gives MGDA, large values give equal weights."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not 0 <= self.sdmgrad_lambda < math.inf:
-            raise ValueError(
-                f"sdmgrad_lambda is {self.sdmgrad_lambda}; it must be at least 0 and finite"
-            )
 
 
 class SDMGrad(GramianWeighting):

@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mtrl_ntk.balancing.weighting import LossWeighting, floored
+from mtrl_ntk.settings import Settings, number
 
 
 @dataclass(frozen=True)
-class SIConfig:
+class SIConfig(Settings):
     """Hyper-parameters of scale-invariant weighting."""
 
-    loss_floor: float = 1e-8
+    loss_floor: float = number(1e-8, above=0, at_most=1)
     """Smallest loss that counts, as a share of the tasks' mean."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not 0 < self.loss_floor <= 1:
-            raise ValueError(f"loss_floor is {self.loss_floor}; it must be in (0, 1]")
 
 
 class SI(LossWeighting):

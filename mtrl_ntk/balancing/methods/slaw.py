@@ -8,23 +8,17 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.weighting import LossWeighting, Statistics, floored
+from mtrl_ntk.settings import Settings, number
 
 
 @dataclass(frozen=True)
-class SLAWConfig:
+class SLAWConfig(Settings):
     """Hyper-parameters of SLAW."""
 
-    slaw_decay: float = 0.99
+    slaw_decay: float = number(0.99, above=0, below=1)
     """Decay of the moving averages of the losses and their squares."""
-    deviation_floor: float = 1e-5
+    deviation_floor: float = number(1e-5, above=0, at_most=1)
     """Smallest standard deviation of a loss that counts, as a share of the tasks' mean."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not 0 < self.slaw_decay < 1:
-            raise ValueError(f"slaw_decay is {self.slaw_decay}; it must be in (0, 1)")
-        if not 0 < self.deviation_floor <= 1:
-            raise ValueError(f"deviation_floor is {self.deviation_floor}; it must be in (0, 1]")
 
 
 class SLAW(LossWeighting):

@@ -8,29 +8,19 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.weighting import LossWeighting, Statistics, floored
+from mtrl_ntk.settings import Settings, number
 
 
 @dataclass(frozen=True)
-class STCHConfig:
+class STCHConfig(Settings):
     """Hyper-parameters of smooth Tchebycheff scalarisation."""
 
-    stch_mu: float = 1.0
+    stch_mu: float = number(1.0, above=0)
     """Smoothness of the maximum; towards 0 the worst task only, at 1 weights of fixed ratios."""
-    stch_warmup_steps: int = 1000
+    stch_warmup_steps: int = number(1000, at_least=1)
     """Steps whose mean losses are the nadir point, the unit in which losses are compared."""
-    loss_floor: float = 1e-8
+    loss_floor: float = number(1e-8, above=0, at_most=1)
     """Smallest loss that counts, as a share of the tasks' mean."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not self.stch_mu > 0:
-            raise ValueError(f"stch_mu is {self.stch_mu}; it must be above 0")
-        if self.stch_warmup_steps < 1:
-            raise ValueError(
-                f"stch_warmup_steps is {self.stch_warmup_steps}; it must be at least 1"
-            )
-        if not 0 < self.loss_floor <= 1:
-            raise ValueError(f"loss_floor is {self.loss_floor}; it must be in (0, 1]")
 
 
 class STCH(LossWeighting):

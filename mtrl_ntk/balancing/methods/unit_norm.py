@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mtrl_ntk.balancing.weighting import NormWeighting, floored
+from mtrl_ntk.settings import Settings, number
 
 
 @dataclass(frozen=True)
-class UnitNormConfig:
+class UnitNormConfig(Settings):
     """Hyper-parameters of unit-norm weighting."""
 
-    norm_floor: float = 1e-5
+    norm_floor: float = number(1e-5, above=0, at_most=1)
     """Smallest gradient norm that is scaled up to one, as a share of the root mean square norm."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not 0 < self.norm_floor <= 1:
-            raise ValueError(f"norm_floor is {self.norm_floor}; it must be in (0, 1]")
 
 
 class UnitNorm(NormWeighting):

@@ -9,21 +9,17 @@ from torch import Tensor
 
 from mtrl_ntk.balancing.solvers.adam import VectorAdam
 from mtrl_ntk.balancing.weighting import LossWeighting, Statistics
+from mtrl_ntk.settings import Settings, number
 
 _BOUND = 60.0  # beyond it the exponential times a number of tasks leaves float32
 
 
 @dataclass(frozen=True)
-class UWConfig:
+class UWConfig(Settings):
     """Hyper-parameters of uncertainty weighting."""
 
-    uw_learning_rate: float = 0.01
+    uw_learning_rate: float = number(0.01, above=0)
     """Adam step size of the log variances."""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the first bad value."""
-        if not self.uw_learning_rate > 0:
-            raise ValueError(f"uw_learning_rate is {self.uw_learning_rate}; it must be above 0")
 
 
 class UW(LossWeighting):

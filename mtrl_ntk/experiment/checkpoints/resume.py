@@ -10,7 +10,7 @@ from typing import Any
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.checkpoints.archive import Found, checkpoints, load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError, read_metadata
-from mtrl_ntk.experiment.config import CHANGEABLE, NEWEST, RunConfig, from_dict, to_dict
+from mtrl_ntk.experiment.config import FIXED, NEWEST, RunConfig, from_dict, to_dict
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
 
 
@@ -114,7 +114,7 @@ def _allowed_changes(config: RunConfig, found: Found) -> tuple[str, ...]:
         CheckpointError: If something has that may not.
     """
     changes = _changes(config, found)
-    refused = [text for name, text in changes.items() if name not in CHANGEABLE]
+    refused = [text for name, text in changes.items() if name in to_dict(config, FIXED)]
     if refused:
         raise CheckpointError(
             f"cannot go on from {found.folder} with another configuration: {'; '.join(refused)}; "

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.options.ranges import check_ranges
 from mtrl_ntk.experiment.options.sections import Device, VideoConfig
+from mtrl_ntk.settings import MOST_PROCESSES, Settings, number
 
 UNSEEN_SEED = 1_000_000
 """Seed of the goals of an evaluation, the same for all runs, so that they can be compared."""
 
 
 @dataclass(frozen=True)
-class EvaluationOptions:
+class EvaluationOptions(Settings):
     """What to evaluate, and how."""
 
     run: Path | None = None
@@ -26,13 +26,13 @@ class EvaluationOptions:
     """Benchmark whose tasks are evaluated; by default the tasks of training."""
     tasks: tuple[str, ...] = ()
     """Tasks to evaluate: some of those of training, or as many others to take their places."""
-    evaluation_episodes: int | None = field(
-        default=None, metadata={"flags": ("--episodes", "--evaluation-episodes")}
+    evaluation_episodes: int | None = number(
+        None, at_least=1, limit=10_000, flags=("--episodes", "--evaluation-episodes")
     )
     """Episodes per task; by default 50, one for each goal."""
     goals: Literal["unseen", "training"] = "unseen"
     """Goals that training never met, or its own: those of the run's evaluation.csv."""
-    seed: int | None = None
+    seed: int | None = number(None, at_least=0, at_most=2**32 - 1)
     """Seed of the unseen goals and of sampled actions; by default the same for all runs."""
     sampled: bool = False
     """Draw the actions from the policy instead of taking its mode."""
@@ -40,7 +40,7 @@ class EvaluationOptions:
     """Folder of the results; by default evaluations/TIME in the run's folder."""
     device: Device = "auto"
     """Where the policy runs; auto takes CUDA when there is any."""
-    workers: int = -1
+    workers: int = number(-1, at_least=-1, limit=MOST_PROCESSES)
     """Processes that step the environments; 0 steps them in this one, -1 chooses by cores."""
     video: bool = False
     """Record a video of each task, and a mosaic of all."""
@@ -51,11 +51,8 @@ class EvaluationOptions:
     videos: VideoConfig = field(default_factory=VideoConfig)
     """Videos"""
 
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
     def check_together(self) -> None:
-        """Checks what a range of one option cannot say.
+        """Checks what the bounds of one option cannot say.
 
         Raises:
             ConfigError: If options are missing, or do not fit together.

@@ -139,7 +139,7 @@ class RunLogger:
 
         Args:
             counters: How far the run has come.
-            settings: All settings of the run by name.
+            settings: The settings that decide anything, by name.
         """
         if rates := [*success_rates(self.run_dir).values()]:
             metrics = final_metrics(rates)

@@ -66,7 +66,7 @@ class Sink:
 
         Args:
             counters: How far the run has come.
-            settings: The settings by name.
+            settings: The settings that decide anything, by name.
             metrics: Scalars by tag.
         """
         self.log_scalars(counters, metrics)

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.tensorboard import summary as summaries
 
-from mtrl_ntk.experiment.config import CHANGEABLE
 from mtrl_ntk.experiment.logs.events import EventFile, cut_events, event_files
 from mtrl_ntk.experiment.logs.sink import LoggedRun, Sink
 from mtrl_ntk.experiment.types import Counters
@@ -46,15 +45,8 @@ class TensorBoardSink(Sink):
     def log_results(
         self, counters: Counters, settings: Mapping[str, object], metrics: Mapping[str, float]
     ) -> None:
-        """Adds settings and metrics to the run's own events; it stays one run to TensorBoard.
-
-        Settings that decide nothing are left out.
-        """
-        known = {
-            name: _plain(value)
-            for name, value in settings.items()
-            if name not in CHANGEABLE - {"total_steps"} and value is not None
-        }
+        """Adds settings and metrics to the run's own events; it stays one run to TensorBoard."""
+        known = {name: _plain(value) for name, value in settings.items() if value is not None}
         for summary in summaries.hparams(known, dict(metrics)):
             self._events.add_summary(summary, counters.vector_steps)
         self.log_scalars(counters, metrics)

@@ -10,10 +10,11 @@ import ast
 import difflib
 import inspect
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from operator import getitem
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from mtrl_ntk.errors import ConfigError
@@ -66,13 +67,16 @@ def options(config: object, section: str = "Options") -> list[Option]:
     return found
 
 
-def leaves(config: object) -> dict[str, object]:
-    """Returns the values of the leaf fields of a dataclass instance by name."""
-    values: dict[str, object] = {}
+def leaves(
+    config: object, section: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[tuple[str, object, Mapping[str, Any]]]:
+    """Name, value and metadata of each leaf field; a section's metadata are those of its fields."""
     for field in fields(config):  # type: ignore[arg-type]
-        value = getattr(config, field.name)
-        values |= leaves(value) if is_dataclass(value) else {field.name: value}
-    return values
+        value, facts = getattr(config, field.name), {**section, **field.metadata}
+        if is_dataclass(value):
+            yield from leaves(value, facts)
+        else:
+            yield field.name, value, facts
 
 
 @lru_cache

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mtrl_ntk.settings import Settings, number, setting
+
 Device = Literal["auto", "cpu", "cuda"]
 LAST_EVALUATIONS = 5
 """Evaluations that the mean of the last ones is over, where nothing else is asked for."""
@@ -14,50 +16,50 @@ Camera = Literal[
 
 
 @dataclass(frozen=True)
-class LoopConfig:
+class LoopConfig(Settings):
     """How long the loop runs and what it does when; steps are vector steps."""
 
-    total_steps: int = 2_000_000
+    total_steps: int = number(2_000_000, at_least=1, decides="length")
     """Vector steps of the whole run; one steps every environment once."""
-    warmstart_steps: int = 4_000
+    warmstart_steps: int = number(4_000, at_least=1, decides="results")
     """Vector steps of uniformly random actions before the first update."""
-    updates_per_step: float = 1.0
+    updates_per_step: float = number(1.0, above=0, limit=1000, decides="results")
     """Gradient updates per vector step; below 1, an update every so many steps."""
-    replay_capacity: int = 100_000
+    replay_capacity: int = number(100_000, at_least=1, decides="results")
     """Transitions kept per task."""
-    log_every: int = 1_000
+    log_every: int = number(1_000, at_least=1, decides="nothing")
     """Vector steps between rows of training.csv and TensorBoard scalars."""
-    checkpoint_every: int = 0
+    checkpoint_every: int = number(0, at_least=0, decides="nothing")
     """Vector steps between checkpoints besides the one after each evaluation; 0 for no others."""
-    keep_checkpoints: int = 3
+    keep_checkpoints: int = number(3, at_least=1, decides="nothing")
     """Newest checkpoints that are kept; the one with the best evaluation is kept as well."""
-    kernel_every: int = 0
+    kernel_every: int = number(0, at_least=0, decides="nothing")
     """Updates between diagnoses of the extended NTK, which are kept in kernels/; 0 for none."""
-    kernel_minibatches: int = 8
+    kernel_minibatches: int = number(8, at_least=1, decides="nothing")
     """Mini-batches per task of a diagnosis, and so rows of each task's kernel."""
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Settings):
     """How often and how thoroughly the policy is evaluated."""
 
-    evaluate_every: int = 20_000
+    evaluate_every: int = number(20_000, at_least=1, decides="nothing")
     """Vector steps between evaluations; the last step is always evaluated."""
-    evaluation_episodes: int = 50
+    evaluation_episodes: int = number(50, at_least=1, limit=10_000, decides="results")
     """Episodes per task in each evaluation, over the task's goals in turn."""
-    video_every: int = 0
+    video_every: int = number(0, at_least=0, decides="nothing")
     """Vector steps from one video to the next, each made at an evaluation; 0 for none."""
 
 
 @dataclass(frozen=True)
-class VideoConfig:
+class VideoConfig(Settings):
     """What videos show."""
 
-    video_camera: Camera = "corner4"
+    video_camera: Camera = setting("corner4", decides="nothing")
     """Camera of the simulation that videos are taken with; topview looks down from above."""
-    video_size: int = 480
+    video_size: int = number(480, at_least=64, at_most=1920, decides="nothing")
     """Width and height of a task's picture, in pixels; each panel of a mosaic has half of it."""
-    video_stride: int = 4
+    video_stride: int = number(4, at_least=1, at_most=80, decides="nothing")
     """Simulation steps from one frame to the next; any plays at the pace of the simulation."""
-    video_episodes: int = 1
+    video_episodes: int = number(1, at_least=1, at_most=50, decides="nothing")
     """Episodes of each task in a video, on its goals in turn."""

@@ -32,17 +32,6 @@ _MOST_BYTES = 1_000_000
 _MOST_SETTINGS = 3
 _LONGEST_VALUE = 60
 
-# What two runs of one method may differ in: nothing that an agent learns from.
-_CIRCUMSTANCES = frozenset(
-    {
-        *("seed", "device", "threads", "run_dir", "resume", "preset", "workers", "lean"),
-        *("compile", "cuda_graph"),
-        *("log_every", "checkpoint_every", "keep_checkpoints", "evaluate_every"),
-        *("kernel_every", "kernel_minibatches", "video_every", "video_camera", "video_size"),
-        *("video_stride", "video_episodes"),
-    }
-)
-
 
 @dataclass(frozen=True)
 class Run:
@@ -269,8 +258,7 @@ def repeated_seeds(methods: Sequence[Method]) -> list[str]:
 
 
 def _settings(run: Run) -> dict[str, object]:
-    values = run_config.to_dict(run.config)
-    return {name: value for name, value in values.items() if name not in _CIRCUMSTANCES}
+    return run_config.to_dict(run.config, run_config.SHARED)
 
 
 def base_name(run: Run) -> str:

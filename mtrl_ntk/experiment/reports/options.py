@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.options.ranges import check_ranges
 from mtrl_ntk.experiment.options.sections import LAST_EVALUATIONS
+from mtrl_ntk.settings import Settings, number, setting
 
 METRICS = ("success", "iqm", "median", "gap", "delta_m", "rank")
 
 
 @dataclass(frozen=True)
-class ReportOptions:
+class ReportOptions(Settings):
     """What to report, and where it goes."""
 
-    out: Path | None = field(default=None, metadata={"flags": ("--out", "--output")})
+    out: Path | None = setting(None, flags=("--out", "--output"))
     """Folder of the report; by default report, or with --kernels plots in the first run's."""
     title: str = "Report on multi-task runs"
     """Title of the report."""
-    methods: tuple[str, ...] = field(default=(), metadata={"one_value": True})
+    methods: tuple[str, ...] = setting((), one_value=True)
     """Methods to report, as ntkmtl,equal; by default all that the folders hold."""
-    metrics: tuple[str, ...] = field(default=METRICS, metadata={"one_value": True})
+    metrics: tuple[str, ...] = setting(METRICS, one_value=True)
     """Columns of the first table, and panels of its picture."""
-    last: int = LAST_EVALUATIONS
+    last: int = number(LAST_EVALUATIONS, at_least=1)
     """Evaluations at the end of a run that the mean of the last ones is over."""
-    anchors: tuple[str, ...] = field(default=(), metadata={"one_value": True})
+    anchors: tuple[str, ...] = setting((), one_value=True)
     """Published MT10 numbers shown beside the runs, with their protocol: table4 (of the NTKMTL
     paper), metaworld_plus_v1, metaworld_plus_v2, or all."""
     resample: Literal["tasks", "runs"] = "tasks"
     """What the bootstrap draws: runs of each task apart, as is usual, or whole runs."""
-    resamples: int = 5000
+    resamples: int = number(5000, at_least=1, limit=100_000)
     """Bootstrap samples behind each interval."""
     force: bool = False
     """Put runs of different protocols into one report, several runs of a seed, or anchors of other
     tasks; the report says so."""
     kernels: tuple[Path, ...] = ()
     """Folders of runs whose tangent kernels are drawn side by side, instead of the report."""
-    least_affinity: float | None = None
+    least_affinity: float | None = number(None, at_least=-1, at_most=1)
     """Mean affinity at which two groups of tasks are still joined; by default that of all tasks."""
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        super().__post_init__()
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics:
             raise ConfigError(

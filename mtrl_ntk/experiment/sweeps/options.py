@@ -12,12 +12,12 @@ from typing import Any, Literal, NamedTuple
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.options.fields import Option, convert_values, options, updated
 from mtrl_ntk.experiment.options.parser import Parser
-from mtrl_ntk.experiment.options.ranges import check_ranges
 from mtrl_ntk.experiment.options.yaml_files import read_values
+from mtrl_ntk.settings import MOST_PROCESSES, Settings, number
 
 
 @dataclass(frozen=True)
-class SweepOptions:
+class SweepOptions(Settings):
     """What to train, and how many runs at once."""
 
     methods: tuple[str, ...] = ()
@@ -28,7 +28,7 @@ class SweepOptions:
     """Other settings with several values: width=128,256 gamma=0.98,0.99 trains all four pairs."""
     out: Path | None = None
     """Folder of the sweep, with a folder for each run; by default sweeps/PRESET."""
-    jobs: int = 0
+    jobs: int = number(0, at_least=0, limit=MOST_PROCESSES)
     """Runs at once; 0 for as many as there is room for: cores, GPUs, or the whole cluster."""
     dry_run: bool = False
     """Show the runs, their settings and how they would share the machine, and train nothing."""
@@ -36,11 +36,11 @@ class SweepOptions:
     """YAML file of a sweep: these options, and those of train_mt10, by name."""
     backend: Literal["local", "ray", "slurm"] = "local"
     """Where the runs are trained: on this machine, on a Ray cluster, or as Slurm jobs."""
-    cpus: int = 0
+    cpus: int = number(0, at_least=0, limit=MOST_PROCESSES)
     """Cores of each run on a cluster; 0 for what its threads and workers come to, at least 1."""
-    gpus: int = 0
+    gpus: int = number(0, at_least=0, limit=MOST_PROCESSES)
     """GPUs of each run on a cluster."""
-    mem: float = 0.0
+    mem: float = number(0.0, at_least=0, limit=100_000)
     """Memory of each run on a cluster in GB; 0 leaves it to the cluster."""
     time: str = "24:00:00"
     """Slurm's limit for each run, in minutes or H:MM:SS; a longer run is queued again."""
@@ -48,7 +48,7 @@ class SweepOptions:
     """Slurm's partition; by default the cluster's own choice."""
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        super().__post_init__()
         if not self.seeds:
             raise ConfigError("seeds is empty; give at least one, such as 1 or 1-10")
         self._refuse_what_another_backend_knows()

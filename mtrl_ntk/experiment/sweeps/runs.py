@@ -15,7 +15,7 @@ import torch
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.checkpoints.archive import checkpoints
 from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError, read_metadata
-from mtrl_ntk.experiment.config import CHANGEABLE, RunConfig, read, to_dict
+from mtrl_ntk.experiment.config import FIXED, RunConfig, read, to_dict
 from mtrl_ntk.experiment.devices import asked_threads, resolve_device
 from mtrl_ntk.experiment.files.layout import CHECKPOINT, CONFIG, TRAINING_CSV, holds_run
 from mtrl_ntk.experiment.logs.csv_sink import success_rates
@@ -89,11 +89,11 @@ def _check_folder(run: SweepRun) -> None:
     saved = run.folder / CONFIG
     if not saved.exists():
         return
-    before, now = to_dict(read(saved)), to_dict(run.config)
+    before, now = to_dict(read(saved)), to_dict(run.config, FIXED)
     differences = [
         f"{name} was {before.get(name)}, is {value}"
         for name, value in now.items()
-        if name not in CHANGEABLE and before.get(name) != value
+        if before.get(name) != value
     ]
     if differences:
         raise ConfigError(

@@ -8,7 +8,7 @@ from mtrl_ntk.errors import Interrupted, RunFailed
 from mtrl_ntk.experiment.agents import policy_of
 from mtrl_ntk.experiment.checkpoints.resume import Start
 from mtrl_ntk.experiment.checkpoints.run_state import RunState
-from mtrl_ntk.experiment.config import RunConfig, to_dict
+from mtrl_ntk.experiment.config import FIXED, SHARED, RunConfig, to_dict
 from mtrl_ntk.experiment.files.layout import DIAGNOSIS
 from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.progress import Progress
@@ -141,7 +141,7 @@ class TrainingLoop:
         state = self.state.capture() | {"log": asdict(position)}
         if not clock.is_due(self.config.loop.log_every):
             self._log()
-        self.logger.log_results(clock.counters, to_dict(self.config))
+        self.logger.log_results(clock.counters, to_dict(self.config, SHARED | FIXED))
         self._require_health()
         with self.statistics.rates.paused():
             self.saver.save(state, finished=True)

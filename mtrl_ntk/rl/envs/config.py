@@ -8,36 +8,37 @@ from typing import Literal
 
 from mtrl_ntk.rl.suites.registry import DEFAULT_SUITE
 from mtrl_ntk.rl.suites.suite import Suite
+from mtrl_ntk.settings import MOST_PROCESSES, Settings, number, setting
 
 
 @dataclass(frozen=True)
-class EnvConfig:
+class EnvConfig(Settings):
     """Which tasks are trained, and under which rules."""
 
-    benchmark: Literal["MT10", "MT25", "MT50"] = "MT10"
+    benchmark: Literal["MT10", "MT25", "MT50"] = setting("MT10", decides="results")
     """Meta-World benchmark whose tasks are trained."""
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = setting((), decides="results")
     """Task names such as reach-v3,push-v3; when given, they replace the benchmark's."""
-    envs_per_task: int = 1
+    envs_per_task: int = number(1, at_least=1, limit=MOST_PROCESSES, decides="results")
     """Copies of each task's environment that are stepped together."""
-    horizon: int = 500
+    horizon: int = number(500, at_least=1, at_most=500, decides="results")
     """Environment steps after which an episode is truncated (1 to 500)."""
-    reward_version: Literal["v1", "v2"] = "v2"
+    reward_version: Literal["v1", "v2"] = setting("v2", decides="results")
     """Meta-World reward functions."""
-    reward_normalization: Literal["none", "running_variance"] = "none"
+    reward_normalization: Literal["none", "running_variance"] = setting("none", decides="results")
     """Divide training rewards by each environment's running standard deviation, or do not."""
-    goal_mode: Literal["resampled", "fixed"] = "resampled"
+    goal_mode: Literal["resampled", "fixed"] = setting("resampled", decides="results")
     """Goals of an episode: one of the task's 50 drawn at each reset, or one fixed per seed."""
-    workers: int = -1
+    workers: int = number(-1, at_least=-1, limit=MOST_PROCESSES, decides="nothing")
     """Processes that step the environments; 0 steps them in the learner's, -1 chooses by cores."""
-    worker_timeout: float = 30.0
+    worker_timeout: float = number(30.0, above=0, limit=10**6, decides="nothing")
     """Seconds without a sign of life after which a worker is killed and replaced."""
-    worker_restarts: int = 5
+    worker_restarts: int = number(5, at_least=0, decides="nothing")
     """Replacements of lost workers allowed within restart_window; one more saves and ends the run.
     """
-    restart_window: int = 1000
+    restart_window: int = number(1000, at_least=1, decides="nothing")
     """Vector steps within which replacements of workers are counted."""
-    lean: bool = True
+    lean: bool = setting(True, decides="nothing")
     """Save the Python around MuJoCo that changes nothing: bit-identical results in less time."""
 
     @property

@@ -19,12 +19,13 @@ from tensorboard.plugins.hparams.metadata import (  # type: ignore[import-untype
     parse_session_start_info_plugin_data,
 )
 
-from mtrl_ntk.experiment.config import from_dict, to_dict
+from mtrl_ntk.experiment.config import FIXED, SHARED, from_dict, to_dict
 from mtrl_ntk.experiment.logs.logger import RunLogger, final_metrics
 from mtrl_ntk.experiment.types import Counters, EvaluationResult
 from tests.experiment.logs.logged import RESULT, TASKS, counters, log_until, read_csv, read_events
 
-SETTINGS = to_dict(from_dict({"method": "cagrad", "tasks": ["reach-v3"], "seed": 4}))
+CONFIG = from_dict({"method": "cagrad", "tasks": ["reach-v3"], "seed": 4})
+SETTINGS = to_dict(CONFIG, SHARED | FIXED)
 
 
 def test_training_scalars_reach_tensorboard_without_nan(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.config import to_dict
-from mtrl_ntk.experiment.reports import data as report_data
+from mtrl_ntk.experiment.config import SHARED, defaults
+from mtrl_ntk.experiment.options.fields import leaves, options, updated
 from mtrl_ntk.experiment.reports.data import (
     Run,
     differences,
@@ -21,6 +22,7 @@ from mtrl_ntk.experiment.reports.data import (
     read_run,
     repeated_seeds,
 )
+from tests.experiment.examples import example
 from tests.experiment.run_folders import TOTAL, make_config, write_run_folder
 
 CURVE = {500: [0.2, 0.4, 0.0], TOTAL: [0.5, 1.0, 0.25]}
@@ -145,6 +147,32 @@ def test_seeds_and_circumstances_make_no_other_method(template: Path) -> None:
     assert repeated_seeds([method]) == []
 
 
+def test_how_a_run_was_watched_and_kept_alive_makes_no_other_method(template: Path) -> None:
+    run = read_run(template)
+    watched: list[dict[str, object]] = [
+        {"wandb": True},
+        {"worker_timeout": 60},
+        {"worker_restarts": 1, "restart_window": 9},
+    ]
+    (method,) = group_runs([changed(run, seed=n, **each) for n, each in enumerate(watched)])
+    assert (method.name, len(method.runs)) == ("ntkmtl", 3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_runs_of_a_method_differ_in_nothing_that_is_learnt(template: Path, method: str) -> None:
+    small = {"batch_size": 2, "replay_capacity": 4, "warmstart_steps": 2, "kernel_minibatches": 2}
+    base = defaults(method) if method != "ntkmtl" else make_config(**small)
+    run, facts = read_run(template), {name: facts for name, _, facts in leaves(base)}
+    for option in options(base if method == "ntkmtl" else base.weighting):
+        if option.name == "method":
+            other = make_config(**small, method=example(option))
+        else:
+            other = updated(base, {option.name: example(option)})
+        configs = (base, replace(other, seed=2))
+        methods = group_runs([replace(run, config=config) for config in configs])
+        assert len(methods) == 1 + (facts[option.name]["decides"] in SHARED), option.name
+
+
 def test_what_is_no_circumstance_is_named(template: Path) -> None:
     run = read_run(template)
     runs = [changed(run, seed=n, num_minibatches=n, width=64 * n) for n in (1, 2)]
@@ -185,10 +213,6 @@ def test_curves_are_over_the_steps_that_all_runs_evaluated(template: Path) -> No
     steps, curves = group_runs([run, rarely])[0].curves
     assert steps.tolist() == [3 * TOTAL]
     assert curves.tolist() == [[pytest.approx(1.75 / 3)], [0.5]]
-
-
-def test_the_circumstances_are_settings_that_exist() -> None:
-    assert set(to_dict(make_config())) > report_data._CIRCUMSTANCES
 
 
 def test_run_info_need_not_name_versions(folder: Path) -> None:

@@ -1,0 +1,113 @@
+"""Fields of configurations, which say themselves what they may be and what depends on them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from numbers import Real
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from mtrl_ntk.errors import ConfigError
+
+T = TypeVar("T")
+
+Decides = Literal["results", "length", "chance", "rounding", "nothing"]
+"""What an option of a run decides: what is learnt or what its numbers mean; how far it goes; which
+of many equal runs it is; the last bits of its numbers; or none of these."""
+
+
+MOST_PROCESSES = 1024
+"""What no machine comes near, as a limit."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of frozen dataclasses whose fields are checked.
+
+    Raises:
+        ConfigError: A number is out of its bounds, or a word is none of those that are possible.
+    """
+
+    def __post_init__(self) -> None:
+        cls: Any = type(self)
+        words = _words(cls)
+        for each in fields(self):
+            value, bounds = getattr(self, each.name), each.metadata.get("bounds")
+            if value is None and each.default is None:
+                continue
+            if bounds and (required := bounds.required_of(value)):
+                raise ConfigError(f"{each.name} is {value}; it must be {required}")
+            choices = each.metadata.get("choices") or words.get(each.name)
+            if choices and value not in choices:
+                possible = ", ".join(choices)
+                raise ConfigError(f"{each.name} is {value!r}; it must be one of {possible}")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The numbers that a field may have."""
+
+    relations: Mapping[str, float]
+    """Numbers by how values have to relate to them."""
+    limit: float
+    """What no machine and no study gets near: above it is a slip of the finger, which would fill
+    the memory or never end."""
+
+    def required_of(self, value: Any) -> str | None:  # noqa: ANN401 - it may be no number
+        """What a value must be that is not; None if it is."""
+        if not issubclass(type(value), Real) or not -math.inf < value < math.inf:
+            return "a finite number"
+        if all(_RELATIONS[name](value, number) for name, number in self.relations.items()):
+            return f"at most {self.limit}" if value > self.limit else None
+        if self.relations.keys() == {"at least", "at most"}:
+            return "from {} to {}".format(*self.relations.values())
+        return " and ".join(f"{name} {number}" for name, number in self.relations.items())
+
+
+_RELATIONS = {
+    "at least": operator.ge,
+    "above": operator.gt,
+    "at most": operator.le,
+    "below": operator.lt,
+}
+
+
+def number(
+    default: T,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    limit: float = 10**12,
+    **facts: object,
+) -> T:
+    """A field that is a number within bounds, with the facts that :func:`setting` takes."""
+    numbers = zip(_RELATIONS, (at_least, above, at_most, below), strict=True)
+    relations = {name: bound for name, bound in numbers if bound is not None}
+    return setting(default, bounds=Bounds(relations, limit), **facts)
+
+
+def setting(default: T, **facts: object) -> T:
+    """A field with facts about it.
+
+    Args:
+        default: Its default.
+        facts: What it ``decides``, if it is an option of a run; its ``choices``, where a table
+            holds them; and how commands spell it: ``flags``, ``alone`` and ``one_value``.
+    """
+    return field(default=default, metadata=facts)
+
+
+@lru_cache
+def _words(cls: type[Any]) -> dict[str, tuple[str, ...]]:
+    """Those that are possible of fields whose types say so, by name."""
+    return {
+        name: get_args(part)
+        for name, annotation in get_type_hints(cls).items()
+        for part in (annotation, *get_args(annotation))
+        if get_origin(part) is Literal
+    }
