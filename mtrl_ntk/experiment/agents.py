@@ -104,13 +104,11 @@ def load_agent(
     return agent
 
 
-def policy_of(agent: MultiTaskSAC, *, deterministic: bool) -> PolicyFunction:
-    """The agent as a function from observations to actions, NumPy in and out."""
+def policy_of(agent: MultiTaskSAC) -> PolicyFunction:
+    """The policy that is evaluated, NumPy in and out: the mode, without noise."""
 
     def policy(observations: FloatArray) -> FloatArray:
-        actions = agent.act(
-            torch.from_numpy(observations).to(agent.device), deterministic=deterministic
-        )
+        actions = agent.act(torch.from_numpy(observations).to(agent.device), deterministic=True)
         result: FloatArray = actions.cpu().numpy()
         return result
 
@@ -209,11 +207,7 @@ def policy_on(
         UserError: If the agent cannot be asked about these tasks.
     """
     places = places_of(tasks, trained.task_names)
-    policy = (
-        sampled_policy(trained.agent, seed)
-        if sampled
-        else policy_of(trained.agent, deterministic=True)
-    )
+    policy = sampled_policy(trained.agent, seed) if sampled else policy_of(trained.agent)
     if places == list(range(len(trained.task_names))):
         return policy
 

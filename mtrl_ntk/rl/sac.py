@@ -259,11 +259,14 @@ class MultiTaskSAC:
         return self.log_temperature.detach().exp().expand(self._noise_dims[0])
 
     @torch.no_grad()
-    def act(self, observations: Tensor, *, deterministic: bool = False) -> Tensor:
+    def act(
+        self, observations: Tensor, noise: Tensor | None = None, *, deterministic: bool = False
+    ) -> Tensor:
         """Actions for a batch of observations of every task.
 
         Args:
             observations: ``[tasks, copies, observation]``.
+            noise: Standard normal noise ``[tasks, copies, action]``; drawn when left out.
             deterministic: Take the mode of the averaged policy instead of a sample of the present.
 
         Returns:
@@ -271,9 +274,13 @@ class MultiTaskSAC:
         """
         if deterministic:
             return self.average_actor.mode(observations)
-        num_tasks, copies, _ = observations.shape
-        noise = self._draw((num_tasks, copies, self._noise_dims[2]), self.generator)
+        noise = self.draw_action_noise(observations.shape[1]) if noise is None else noise
         return self.actor.sample(observations, noise).actions
+
+    def draw_action_noise(self, copies: int) -> Tensor:
+        """Draws noise for :meth:`act` from the agent's stream, ``[tasks, copies, action]``."""
+        num_tasks, _, action_dim = self._noise_dims
+        return self._draw((num_tasks, copies, action_dim), self.generator)
 
     def draw_noise(self, generator: torch.Generator | None = None) -> Noise:
         """Draws the noise of one update from a random stream: the agent's when left out."""

@@ -117,7 +117,7 @@ def test_other_tasks_of_another_number_are_refused() -> None:
 
 def test_the_policy_on_all_tasks_is_the_evaluated_one(trained: Trained) -> None:
     policy = policy_on(trained, TASKS, sampled=False, seed=0)
-    usual = policy_of(trained.agent, deterministic=True)
+    usual = policy_of(trained.agent)
     np.testing.assert_array_equal(policy(observations()), usual(observations()))
     np.testing.assert_array_equal(
         policy(observations()),
@@ -128,7 +128,7 @@ def test_the_policy_on_all_tasks_is_the_evaluated_one(trained: Trained) -> None:
 def test_the_policy_on_some_tasks_is_that_of_these_tasks(trained: Trained) -> None:
     some = policy_on(trained, ("push-v3", "reach-v3"), sampled=False, seed=0)
     everywhere = np.repeat(observations(1), len(TASKS), axis=0)
-    of_all = policy_of(trained.agent, deterministic=True)(everywhere)
+    of_all = policy_of(trained.agent)(everywhere)
     np.testing.assert_allclose(some(everywhere[:2]), of_all[[2, 0]], rtol=1e-6)
     assert np.abs(of_all[2] - of_all[0]).max() > 1e-3
 

@@ -37,6 +37,7 @@ from mtrl_ntk.experiment.training.signals import StopRequest
 from mtrl_ntk.experiment.training.trainer import Trainer
 from mtrl_ntk.experiment.training.training_log import TrainingLog
 from mtrl_ntk.rl.envs import make_envs
+from mtrl_ntk.rl.exploration import Exploration
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
 
@@ -125,10 +126,8 @@ def make_trainer(
     """
     report = statistics.restarts
     envs = stack.enter_context(closing(make_envs(config.env, seed=config.seed, report=report)))
-    warmstart_steps = config.loop.warmstart_steps
-    collector = Collector(
-        envs, agent, replay, warmstart_steps, statistics.health, statistics.episodes
-    )
+    exploration = Exploration(agent, envs.action_space, config.loop.warmstart_steps)
+    collector = Collector(envs, exploration, replay, statistics.health, statistics.episodes)
     recorder = recorder_for(agent.device, cuda_graph=config.cuda_graph)
     learner = Learner(agent, replay, statistics.metrics, recorder=recorder, compiled=config.compile)
     return Trainer(config.loop, statistics.clock, collector, learner, after_update)
@@ -146,6 +145,7 @@ def _parts(
         "evaluated_at": Slot(lambda: evaluations.at, evaluations.restore_at),
         "envs": Slot(collector.envs.state, collector.restore_envs),
         "observations": Slot(lambda: collector.observations, collector.compare),
+        "exploration": collector.exploration,
         "agent_stream": Stream(agent.generator, seed, "agent", lambda: clock.step),
         "replay_stream": Stream(replay.generator, seed, "replay", lambda: clock.step),
         # Put back where the logs are opened.

@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl_ntk.experiment.agents import policy_of
 from mtrl_ntk.experiment.logs.metrics import EpisodeStatistics
 from mtrl_ntk.experiment.training.health import Health
 from mtrl_ntk.experiment.types import FloatArray
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv, StepResults
+from mtrl_ntk.rl.exploration import Exploration
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
-from mtrl_ntk.rl.sac import MultiTaskSAC
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -24,9 +23,8 @@ class Collector:
 
     Args:
         envs: The environments.
-        agent: Who acts in them.
+        exploration: Chooses the actions.
         replay: Where the transitions go.
-        warmstart_steps: Vector steps of uniformly random actions at the start.
         health: Keeps out what is not finite.
         episodes: Takes note of episodes that end.
 
@@ -37,17 +35,14 @@ class Collector:
     def __init__(
         self,
         envs: MultiTaskVectorEnv,
-        agent: MultiTaskSAC,
+        exploration: Exploration,
         replay: MultiTaskReplayBuffer,
-        warmstart_steps: int,
         health: Health,
         episodes: EpisodeStatistics,
     ) -> None:
-        self.envs, self.replay = envs, replay
+        self.envs, self.exploration, self.replay = envs, exploration, replay
         self.observations: FloatArray = np.zeros(0, np.float32)
         self._actions: FloatArray = np.zeros(0, np.float32)
-        self._policy = policy_of(agent, deterministic=False)
-        self._warmstart_steps = warmstart_steps
         self._health, self._episodes = health, episodes
 
     def reset(self) -> None:
@@ -76,10 +71,7 @@ class Collector:
 
     def choose_actions(self, step: int) -> FloatArray:
         """Actions ``[num_envs, action]`` of a vector step."""
-        if step <= self._warmstart_steps:
-            sampled: FloatArray = self.envs.action_space.sample()
-            return sampled
-        return self._policy(self._by_task(self.observations)).reshape(self.envs.num_envs, -1)
+        return self.exploration.actions(step, self._by_task(self.observations))
 
     def _remember(self, results: StepResults) -> None:
         next_observations, rewards, terminations, _, infos = results

@@ -168,7 +168,7 @@ class TrainingLoop:
 
     def _evaluate(self) -> EvaluationResult:
         with self.statistics.rates.paused():
-            policy = policy_of(self.state.agent, deterministic=True)
+            policy = policy_of(self.state.agent)
             return self.evaluations.evaluate(policy, self.statistics.clock.counters)
 
     def _save(self) -> bool:
