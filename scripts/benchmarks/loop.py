@@ -134,7 +134,7 @@ class LoopTimes(NamedTuple):
     """Of an update alone."""
 
 
-class Rates(NamedTuple):
+class Gflops(NamedTuple):
     """Floating-point operations per second in one round."""
 
     update: float
@@ -281,7 +281,7 @@ def iteration_row(rounds: Sequence[LoopTimes], workers: int, threads: int) -> It
     )
 
 
-def measure_gflops(chosen: BenchOptions, deadline: float) -> tuple[list[Rates], int]:
+def measure_gflops(chosen: BenchOptions, deadline: float) -> tuple[list[Gflops], int]:
     """Rates of an update and of its products, in turns; and the operations of an update.
 
     One thread computes on the CPU: its own time is known whatever else the machine does.
@@ -298,14 +298,14 @@ def measure_gflops(chosen: BenchOptions, deadline: float) -> tuple[list[Rates], 
     for number in paced(chosen.round_numbers, deadline):
         of_products = tuple(product_rate(product, agent, flops) for product in products)
         agent.update(batch)
-        rates = Rates(1e3 * flops / agent.stopwatch.read()["update"], of_products)
+        rates = Gflops(1e3 * flops / agent.stopwatch.read()["update"], of_products)
         if number >= 0:
             rounds.append(rates)
     torch.set_num_threads(threads_before)
     return rounds, flops
 
 
-def gflops_row(rounds: Sequence[Rates], flops: int) -> GflopsRow:
+def gflops_row(rounds: Sequence[Gflops], flops: int) -> GflopsRow:
     """The update's speed in one row."""
     # The fastest product overall: the fastest of each round would count luck as speed.
     candidates = range(len(rounds[0].products))

@@ -13,7 +13,7 @@ import numpy as np
 from mtrl_ntk.experiment.options.sections import VideoConfig
 from mtrl_ntk.experiment.types import FloatArray, PolicyFunction
 from mtrl_ntk.experiment.videos.encoding import WriteFrame, mp4_writer
-from mtrl_ntk.experiment.videos.frames import Caption, Frame, Mosaic, Picture, captioned, even
+from mtrl_ntk.experiment.videos.frames import Caption, Frame, Mosaic, Pixels, captioned, even
 from mtrl_ntk.experiment.videos.opengl import RenderingError, find_backend, using
 from mtrl_ntk.rl.envs import TaskEnv
 from mtrl_ntk.rl.suites.suite import Camera, EpisodeRules, Suite
@@ -129,7 +129,7 @@ def _frames(
 def episode_frames(
     act: Callable[[FloatArray], FloatArray],
     env: TaskEnv,
-    picture: Callable[[], Picture],
+    picture: Callable[[], Pixels],
     stride: int,
 ) -> Iterator[Frame]:
     """Runs an episode; yields a frame of its start, of every ``stride``-th step and of its end."""

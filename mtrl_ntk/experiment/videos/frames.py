@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mtrl_ntk.experiment.options.sections import VideoConfig
 from mtrl_ntk.rl.suites.suite import without_version
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 """``[height, width, 3]``."""
 
 MAX_MOSAIC_WIDTH = 2560
@@ -50,7 +50,7 @@ class Caption:
 class Frame:
     """A picture and what stands above it."""
 
-    picture: Picture
+    picture: Pixels
     caption: Caption
 
 

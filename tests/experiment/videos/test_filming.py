@@ -19,7 +19,7 @@ from mtrl_ntk.experiment.options.sections import Camera, EvaluationConfig, Video
 from mtrl_ntk.experiment.types import FloatArray
 from mtrl_ntk.experiment.videos import filming as video
 from mtrl_ntk.experiment.videos.filming import Scene, episode_frames, film, make_camera
-from mtrl_ntk.experiment.videos.frames import Frame, Mosaic, Picture
+from mtrl_ntk.experiment.videos.frames import Frame, Mosaic, Pixels
 from mtrl_ntk.experiment.videos.opengl import RenderingError
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.envs.task_env import TaskEnv
@@ -47,7 +47,7 @@ class BlindCamera:
     def __init__(self, *_: object) -> None:
         pass
 
-    def picture(self) -> Picture:
+    def picture(self) -> Pixels:
         BlindCamera.taken += 1
         return np.full((SIZE, SIZE, 3), 40 + BlindCamera.taken % 160, np.uint8)
 
