@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mtrl_ntk.experiment.checkpoints.checkpoint import save_checkpoint
+from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions
 
 STEPS = 80
 SETTINGS = (
@@ -54,6 +55,14 @@ if behaviour != "vanish":
     shutil.copytree(here + "/finished", folder, dirs_exist_ok=True)
 note("ended")
 """
+
+
+def two_by_two(out: Path, *, dry_run: bool = False, jobs: int = 0) -> Sweep:
+    """A sweep of two methods and two seeds."""
+    options = SweepOptions(
+        methods=("ntkmtl", "equal"), seeds=("1-2",), out=out, dry_run=dry_run, jobs=jobs
+    )
+    return Sweep(options, SETTINGS)
 
 
 class FakeTraining:

@@ -10,62 +10,38 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from mtrl_ntk.cli import sweep_mt10
 from mtrl_ntk.errors import Interrupted
-from mtrl_ntk.experiment.sweeps import plan as sweep_plan, sweep as sweep_module
-from mtrl_ntk.experiment.sweeps.backends.job import Job, State, open_log
-from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions
+from mtrl_ntk.experiment.sweeps import sweep as sweep_module
+from mtrl_ntk.experiment.sweeps.backends.job import open_log
 from mtrl_ntk.experiment.sweeps.runs import plan_runs
 from mtrl_ntk.experiment.sweeps.sweep import run_sweep
-from mtrl_ntk.experiment.sweeps.view import SweepRow, SweepView
-from tests.experiment.costs import COSTS
-from tests.experiment.sweeps.made_sweeps import SETTINGS, FakeTraining, write_finished_run
+from tests.experiment.sweeps.made_sweeps import (
+    SETTINGS,
+    FakeTraining,
+    two_by_two,
+    write_finished_run,
+)
 
 AGAIN = "sweep_mt10 --again"
 PATIENCE_S = 20.0
 NAMES = ["ntkmtl-seed1", "equal-seed1", "ntkmtl-seed2", "equal-seed2"]
 
 
-@pytest.fixture(scope="module")
-def training_folder(tmp_path_factory: pytest.TempPathFactory) -> FakeTraining:
-    return FakeTraining(tmp_path_factory.mktemp("fake") / "training")
-
-
-@pytest.fixture
-def fake(training_folder: FakeTraining, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTraining]:
-    """A quick training, on a machine of two cores."""
-    monkeypatch.setattr(sweep_module, "_POLL_S", 0.02)
-    monkeypatch.setattr(sweep_module, "usable_cores", lambda: 2)
-    monkeypatch.setattr("mtrl_ntk.rl.envs.config.usable_cores", lambda: 2)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    yield training_folder
-    training_folder.behave()
-    training_folder.forget()
-
-
-def sweep(out: Path, *, dry_run: bool = False, jobs: int = 0) -> Sweep:
-    options = SweepOptions(
-        methods=("ntkmtl", "equal"), seeds=("1-2",), out=out, dry_run=dry_run, jobs=jobs
-    )
-    return Sweep(options, SETTINGS)
-
-
 def test_all_runs_are_trained_two_at_once(
     fake: FakeTraining, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_sweep(sweep(tmp_path), AGAIN, fake.command) == []
+    assert run_sweep(two_by_two(tmp_path), AGAIN, fake.command) == []
     began = fake.events("began")
     assert sorted(began) == sorted(NAMES)
     assert fake.most_at_once() == 2
-    for run in plan_runs(sweep(tmp_path)):
+    for run in plan_runs(two_by_two(tmp_path)):
         assert began[run.name]["argv"] == [*run.arguments, "--threads=1", "--workers=0"]
         assert (tmp_path / run.name / "evaluation.csv").exists()
         assert (tmp_path / "logs" / f"{run.name}.log").exists()
@@ -80,7 +56,7 @@ def test_a_failed_run_does_not_stop_the_others(
 ) -> None:
     fake.behave(ntkmtl_seed1="fail", equal_seed1="be killed", equal_seed2="vanish")
     failed = ["ntkmtl-seed1", "equal-seed1", "equal-seed2"]
-    assert run_sweep(sweep(tmp_path), AGAIN, fake.command) == failed
+    assert run_sweep(two_by_two(tmp_path), AGAIN, fake.command) == failed
     assert sorted(fake.events("began")) == sorted(NAMES)
     output = capsys.readouterr().out
     assert "ntkmtl-seed1: failed with exit code 1: out of memory" in output
@@ -91,7 +67,7 @@ def test_a_failed_run_does_not_stop_the_others(
 
     fake.behave()
     fake.forget()
-    assert run_sweep(sweep(tmp_path), AGAIN, fake.command) == []
+    assert run_sweep(two_by_two(tmp_path), AGAIN, fake.command) == []
     assert sorted(fake.events("began")) == sorted(failed)
     assert not any("--resume" in event["argv"] for event in fake.events("began").values())
     assert "4 runs (1 finished, 3 new)" in capsys.readouterr().out
@@ -102,13 +78,13 @@ def test_finished_runs_are_skipped_and_interrupted_ones_resumed(
 ) -> None:
     write_finished_run(tmp_path / "equal-seed1")
     write_finished_run(tmp_path / "equal-seed2", 40, finished=False)
-    run_sweep(sweep(tmp_path), AGAIN, fake.command)
+    run_sweep(two_by_two(tmp_path), AGAIN, fake.command)
     resumed = {name: "--resume" in began["argv"] for name, began in fake.events("began").items()}
     assert resumed == {"ntkmtl-seed1": False, "ntkmtl-seed2": False, "equal-seed2": True}
     fake.forget()
-    assert run_sweep(sweep(tmp_path), AGAIN, fake.command) == []
+    assert run_sweep(two_by_two(tmp_path), AGAIN, fake.command) == []
     assert fake.events("began") == {}
-    run_sweep(sweep(tmp_path / "other"), AGAIN, fake.command)
+    run_sweep(two_by_two(tmp_path / "other"), AGAIN, fake.command)
 
 
 def interrupt_when(holds: Callable[[], object], number: signal.Signals) -> threading.Thread:
@@ -131,7 +107,7 @@ def test_an_interrupted_sweep_stops_its_runs_and_can_go_on(
     waiting = {"equal-seed1", "ntkmtl-seed2"}
     thread = interrupt_when(lambda: waiting <= fake.events("began").keys(), number)
     with pytest.raises(Interrupted, match="1 of 4 runs finished; to go on: ") as stop:
-        run_sweep(sweep(tmp_path), AGAIN, fake.command)
+        run_sweep(two_by_two(tmp_path), AGAIN, fake.command)
     thread.join()
     assert stop.value.exit_code == 128 + number
     assert fake.events("saved").keys() == waiting
@@ -139,7 +115,7 @@ def test_an_interrupted_sweep_stops_its_runs_and_can_go_on(
 
     fake.behave()
     fake.forget()
-    assert run_sweep(sweep(tmp_path), AGAIN, fake.command) == []
+    assert run_sweep(two_by_two(tmp_path), AGAIN, fake.command) == []
     began = fake.events("began")
     assert {name for name in began if "--resume" in began[name]["argv"]} == waiting
     assert sorted(began) == sorted({*waiting, "equal-seed2"})
@@ -170,34 +146,6 @@ def test_a_second_signal_ends_the_runs_at_once(fake: FakeTraining, tmp_path: Pat
         assert process.wait(PATIENCE_S) == 130
     for name in fake.events("began"):
         open_log(out / "logs" / f"{name}.log").close()  # nobody writes to it any more
-
-
-def test_a_dry_run_shows_all_and_starts_nothing(
-    fake: FakeTraining,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    write_finished_run(tmp_path / "there" / "equal-seed1")
-    monkeypatch.setattr(sweep_plan, "rehearse", lambda *_: COSTS)
-    before = sorted(tmp_path.rglob("*"))
-    assert run_sweep(sweep(tmp_path / "there", dry_run=True), AGAIN, fake.command) == []
-    assert sorted(tmp_path.rglob("*")) == before
-    assert fake.events("began") == {}
-    output = capsys.readouterr().out
-    assert "4 runs (1 finished, 3 new), 2 at once on 2 cores" in output
-    assert "about 2 h 00 min, 3.00 GB of memory and 4.00 GB of disk, if all runs are like" in output
-    assert all(name in output for name in NAMES)
-    assert "\n  total_steps: 80\n" in output
-    assert "\n  threads: 1\n" in output
-    assert "also of ntkmtl-seed1:\n  exponent: 0.5\n" in output
-
-
-def test_too_many_jobs_are_allowed_and_said(
-    fake: FakeTraining, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_sweep(sweep(tmp_path, jobs=3), AGAIN, fake.command)
-    assert "more than the 2 cores: the runs will slow each other down" in capsys.readouterr().out
 
 
 def command(monkeypatch: pytest.MonkeyPatch, fake: FakeTraining, *argv: str) -> int:
@@ -254,35 +202,6 @@ def test_a_mistake_is_one_line_and_starts_nothing(
     assert errors.count("\n") == 1
     assert said in errors
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_the_live_table_shows_running_and_failed_runs_first(tmp_path: Path) -> None:
-    states: list[State] = ["finished", "waiting", "failed", "running"]
-    rows = []
-    for run, state in zip(plan_runs(sweep(tmp_path)), states, strict=True):
-        rows.append(SweepRow(run, Job(run.name, [], tmp_path / run.name, state)))
-        if state in ("finished", "running"):
-            write_finished_run(run.folder, 80 if state == "finished" else 40)
-    output = StringIO()
-    console = Console(file=output, force_terminal=True, width=100, height=30, color_system=None)
-    with SweepView(rows, console) as view:
-        view.refresh()
-    text = output.getvalue()
-    assert "4 runs: 1 running, 1 failed, 1 waiting, 1 finished; 38% of all steps" in text
-    shown = [line for line in text.splitlines() if "-seed" in line][-4:]  # as drawn last
-    assert [line.split()[1] for line in shown] == ["running", "failed", "waiting", "finished"]
-    assert "50%" in shown[0]
-    assert "75%" in shown[0]
-
-
-def test_the_time_left_follows_from_the_speed_seen(tmp_path: Path) -> None:
-    (run, *_) = plan_runs(sweep(tmp_path))
-    row = SweepRow(run, Job(run.name, [], tmp_path / "log", "running"))
-    for now, step in ((10.0, 20), (14.0, 40)):
-        write_finished_run(run.folder, step)
-        row.refresh(now)
-    assert row.step == 40
-    assert row.remaining(14.0) == pytest.approx(8.0)
 
 
 @pytest.mark.slow

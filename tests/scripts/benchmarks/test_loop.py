@@ -13,17 +13,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch.utils.flop_counter import FlopCounterMode
 
 from mtrl_ntk.experiment.training.loop import TrainingLoop
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv
 from mtrl_ntk.rl.sac import MultiTaskSAC, Noise
 from mtrl_ntk.rl.types import Batch
-from scripts.benchmarks.agents import Size, Variant, make_agent, make_batch
 from scripts.benchmarks.loop import (
     BenchOptions,
+    Gflops,
     LoopTimes,
-    Rates,
     TimedTrainer,
     gflops_row,
     iteration_row,
@@ -32,11 +30,9 @@ from scripts.benchmarks.loop import (
     measure_rounds,
     timed_loop,
 )
-from scripts.benchmarks.products import Product, ProductLog, main_products
 
 TASK = "drawer-close-v3"
 TINY = ["--tasks", TASK, "--rows", "4", "--width", "16", "--block", "2", "--rounds", "2"]
-SIZE = Size(tasks=2, rows=8, width=16)
 ROWS, BLOCK = 4, 2
 
 
@@ -137,42 +133,13 @@ def test_an_iteration_is_compared_with_the_slower_part_of_its_round() -> None:
 
 def test_an_update_is_compared_with_its_fastest_product_within_rounds() -> None:
     rounds = [
-        Rates(8e9, (10e9, 9e9)),
-        Rates(5e9, (20e9, 5e9)),
-        Rates(9e9, (10e9, 30e9)),
+        Gflops(8e9, (10e9, 9e9)),
+        Gflops(5e9, (20e9, 5e9)),
+        Gflops(9e9, (10e9, 30e9)),
     ]
     row = gflops_row(rounds, flops=10**9)
     assert row["ratio"] == 0.8
     assert (row["gflops"], row["ceiling_gflops"], row["gflop_per_update"]) == (8, 10, 1)
-
-
-def test_products_are_counted_as_pytorch_counts_them() -> None:
-    agent, batch = make_agent(Variant("ntkmtl"), SIZE, "shared", "cpu"), make_batch(SIZE, "cpu")
-    agent.update(batch)
-    with FlopCounterMode(display=False) as counter:
-        agent.update(batch)
-    with ProductLog() as log:
-        agent.update(batch)
-    flops = sum(count * product.flops for product, count in log.counts.items())
-    assert flops == counter.get_total_flops()
-
-
-def test_the_ceiling_is_that_of_the_main_products() -> None:
-    size = Size(tasks=3, rows=8, width=64, depth=3)
-    agent = make_agent(Variant("ntkmtl"), size, "shared", "cpu")
-    shapes = {(product.left[0], product.right[0]) for product in main_products(agent, size)}
-    forward, per_task = ((24, 64), (64, 64)), ((3, 64, 8), (3, 8, 64))
-    assert {forward, per_task} <= shapes
-    # The last layer of a critic has one output: that would be no ceiling.
-    assert all(right[-1] > 1 for _, right in shapes)
-
-
-def test_a_product_is_repeated_as_it_is_laid_out_in_memory() -> None:
-    product = Product(((6, 5), (5, 1)), ((5, 7), (1, 5)))
-    assert product.flops == 2 * 6 * 5 * 7
-    result = product.multiply(torch.device("cpu"))()
-    assert isinstance(result, torch.Tensor)
-    assert result.shape == (6, 7)
 
 
 def test_a_quick_run_measures_at_least_once() -> None:
