@@ -30,6 +30,7 @@ from mtrl_ntk.rl.networks import why_not
 from mtrl_ntk.rl.precision import Precision
 from mtrl_ntk.rl.sac import MultiTaskSAC, Part, SacConfig, make_weighting
 from mtrl_ntk.rl.types import Batch, Metrics
+from mtrl_ntk.settings import Settings, number
 
 PLAIN, EQUAL, SEQUENTIAL = "plain", "equal", "sequential"
 
@@ -39,16 +40,16 @@ OBSERVATION_DIM, ACTION_DIM = 39, 4
 
 
 @dataclass(frozen=True)
-class Size:
+class Size(Settings):
     """How large an update is."""
 
-    tasks: int = 10
+    tasks: int = number(10, at_least=1)
     """Tasks."""
-    rows: int = 128
+    rows: int = number(128, at_least=1)
     """Replay rows per task."""
-    width: int = 400
+    width: int = number(400, at_least=1)
     """Units of each hidden layer."""
-    depth: int = 3
+    depth: int = number(3, at_least=1)
     """Hidden layers."""
 
 

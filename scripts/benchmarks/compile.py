@@ -25,6 +25,7 @@ from torch import Tensor
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.training.learner import Learner
+from mtrl_ntk.settings import Settings, number
 from scripts.benchmarks.agents import EQUAL, Size, Variant
 from scripts.benchmarks.command import check_folder, check_names, parse, run_command, write_rows
 from scripts.benchmarks.gpu_updates import Setting, make_learner, seconds_of
@@ -39,25 +40,23 @@ Snapshot = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class BenchOptions:
+class BenchOptions(Settings):
     """What is compared and timed."""
 
     size: Size = field(default_factory=Size)
     """Size"""
     methods: tuple[str, ...] = (EQUAL, "ntkmtl")
     """Balancing methods."""
-    updates: int = 100
+    updates: int = number(100, at_least=1)
     """Most updates after which the agents are compared; besides, after 1, 10, 100 and so on."""
-    rounds: int = 9
+    rounds: int = number(9, at_least=1)
     """Rounds of the timing."""
     json: Path | None = None
     """File for the rows of the table."""
 
     def __post_init__(self) -> None:
         """Raises a ConfigError that names the first bad value."""
-        for name in ("updates", "rounds"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        super().__post_init__()
         check_folder("json", self.json)
         check_names("methods", self.methods, tuple(METHODS))
         for method in self.methods:

@@ -38,6 +38,7 @@ from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.rl.envs import ACTION_DIM, BENCHMARKS, MultiTaskVectorEnv, task_names
 from mtrl_ntk.rl.suites.metaworld.simulation import draw_goals, make_sim, set_goal
 from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
+from mtrl_ntk.settings import Settings, number
 from scripts.benchmarks.command import check_folder, parse, run_command
 
 PROG = "scripts.benchmarks.envs"
@@ -60,16 +61,16 @@ VectorSpeeds = dict[str, float]
 
 
 @dataclass(frozen=True)
-class BenchOptions:
+class BenchOptions(Settings):
     """What is measured, and how often."""
 
     tasks: tuple[str, ...] = ()
     """Tasks to measure; by default those of MT10."""
-    steps: int = 100
+    steps: int = number(100, at_least=2, at_most=METAWORLD.max_horizon)
     """Environment steps after each reset, most by the task's scripted policy, the others random."""
     workers: tuple[int, ...] = (0, 2)
     """Numbers of worker processes of the vector environment."""
-    rounds: int = 20
+    rounds: int = number(20, at_least=1)
     """Rounds that count, after one that does not."""
     quick: bool = False
     """Begin no round later than about half a minute after the start, but do three."""
@@ -78,11 +79,8 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         """Raises a ConfigError that names the first bad value."""
+        super().__post_init__()
         task_names(tasks=self.tasks or BENCHMARKS["MT10"])
-        if not 2 <= self.steps <= METAWORLD.max_horizon:
-            raise ConfigError(f"steps is {self.steps}; it must be 2 to {METAWORLD.max_horizon}")
-        if self.rounds < 1:
-            raise ConfigError(f"rounds is {self.rounds}; it must be at least 1")
         if any(workers < 0 for workers in self.workers):
             raise ConfigError(f"workers are {self.workers}; none may be negative")
         check_folder("json", self.json)
@@ -224,8 +222,8 @@ def make_vector_envs(
         SYNC: SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP),
         ASYNC: AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP),
     }
-    for number in workers:
-        made[str(number)] = MultiTaskVectorEnv(goals, seed=0, workers=number)
+    for count in workers:
+        made[str(count)] = MultiTaskVectorEnv(goals, seed=0, workers=count)
     for vector_env in made.values():
         vector_env.reset()
     return made

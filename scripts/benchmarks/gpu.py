@@ -28,6 +28,7 @@ from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.rl.cuda_graph import CudaRecorder, Recorder
 from mtrl_ntk.rl.networks import NETWORK_KINDS
 from mtrl_ntk.rl.precision import Precision, set_products
+from mtrl_ntk.settings import Settings, number, setting
 from scripts.benchmarks.agents import EQUAL, PLAIN, Size, Variant
 from scripts.benchmarks.command import check_folder, check_names, parse, run_command, write_rows
 from scripts.benchmarks.gpu_updates import Contender, Cost, Setting, best_rate, make_learner
@@ -41,12 +42,12 @@ _LAUNCH_SECONDS = {False: 5e-6, True: 1e-6}
 
 
 @dataclass(frozen=True)
-class BenchOptions:
+class BenchOptions(Settings):
     """What is measured, and how often."""
 
     size: Size = field(default_factory=Size)
     """Size"""
-    network: str = field(default="shared", metadata={"choices": NETWORK_KINDS})
+    network: str = setting("shared", choices=NETWORK_KINDS)
     """What the tasks share."""
     methods: tuple[str, ...] = ("ntkmtl",)
     """Methods besides plain and equal."""
@@ -54,9 +55,9 @@ class BenchOptions:
     """Ways of running: eager, compiled, graphed, compiled_graphed."""
     precision: tuple[str, ...] = PRECISIONS
     """Precisions of the layers' products: float32, tf32, bf16."""
-    updates: int = 200
+    updates: int = number(200, at_least=1)
     """Updates of each round."""
-    rounds: int = 5
+    rounds: int = number(5, at_least=1)
     """Rounds."""
     quick: bool = False
     """Within 50 seconds: nothing compiled, no bf16, fewer updates and rounds."""
@@ -65,10 +66,7 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         """Raises a ConfigError that names the first bad value."""
-        counts = {name: getattr(self.size, name) for name in ("tasks", "rows", "width", "depth")}
-        for name, value in {**counts, "updates": self.updates, "rounds": self.rounds}.items():
-            if value < 1:
-                raise ConfigError(f"{name} is {value}; it must be at least 1")
+        super().__post_init__()
         check_names("methods", self.methods, tuple(METHODS))
         check_names("ways", self.ways, WAYS)
         check_names("precision", self.precision, PRECISIONS)

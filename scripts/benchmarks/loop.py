@@ -41,6 +41,7 @@ from mtrl_ntk.experiment.training.loop import TrainingLoop
 from mtrl_ntk.experiment.training.trainer import Trainer
 from mtrl_ntk.rl.envs import BENCHMARKS, EnvConfig, resolved_workers, task_names, usable_cores
 from mtrl_ntk.rl.sac import SacConfig
+from mtrl_ntk.settings import Settings, number
 from scripts.benchmarks.agents import Size, Variant, make_agent, make_batch
 from scripts.benchmarks.command import check_folder, parse, run_command, write_rows
 from scripts.benchmarks.products import main_products, product_rate
@@ -53,26 +54,26 @@ _QUICK_SECONDS = {"iteration": 20.0, "gflops": 32.0}
 
 
 @dataclass(frozen=True)
-class BenchOptions:
+class BenchOptions(Settings):
     """What is measured, and how often."""
 
     tasks: tuple[str, ...] = ()
     """Tasks to train on; by default those of MT10."""
     method: str = "ntkmtl"
     """Balancing method."""
-    rows: int = 128
+    rows: int = number(128, at_least=1)
     """Replay rows per task."""
-    width: int = 400
+    width: int = number(400, at_least=1)
     """Units of each hidden layer."""
-    depth: int = 3
+    depth: int = number(3, at_least=1)
     """Hidden layers."""
-    workers: int = -1
+    workers: int = number(-1, at_least=-1)
     """Processes that step the environments, as for train_mt10; -1 chooses by cores."""
-    threads: int = 0
+    threads: int = number(0, at_least=0)
     """Threads of PyTorch in the loop; 0 chooses by cores and workers."""
-    block: int = 5
+    block: int = number(5, at_least=1)
     """Iterations, steps or updates that are timed together."""
-    rounds: int = 15
+    rounds: int = number(15, at_least=1)
     """Rounds that count, after one that does not."""
     quick: bool = False
     """No more rounds than end about half a minute after the start, but do one."""
@@ -83,16 +84,12 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         """Raises a ConfigError that names the first bad value."""
+        super().__post_init__()
         task_names(tasks=self.tasks or None)
-        for name in ("rows", "width", "depth", "block", "rounds"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.method not in METHODS:
             raise ConfigError(f"unknown method {self.method!r}; {suggestion(self.method, METHODS)}")
         if not Variant(self.method).fits("shared"):
             raise ConfigError(f"method {self.method} cannot balance the network shared")
-        if self.workers < -1 or self.threads < 0:
-            raise ConfigError("workers must be at least -1, and threads at least 0")
         check_folder("json", self.json)
 
     @property
@@ -295,11 +292,11 @@ def measure_gflops(chosen: BenchOptions, deadline: float) -> tuple[list[Gflops],
         agent.update(batch)
     flops = counter.get_total_flops()
     rounds = []
-    for number in paced(chosen.round_numbers, deadline):
+    for index in paced(chosen.round_numbers, deadline):
         of_products = tuple(product_rate(product, agent, flops) for product in products)
         agent.update(batch)
         rates = Gflops(1e3 * flops / agent.stopwatch.read()["update"], of_products)
-        if number >= 0:
+        if index >= 0:
             rounds.append(rates)
     torch.set_num_threads(threads_before)
     return rounds, flops

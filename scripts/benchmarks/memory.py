@@ -22,11 +22,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mtrl_ntk.errors import ConfigError, UserError
+from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, task_names
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
+from mtrl_ntk.settings import Settings, number
 from scripts.benchmarks.command import check_folder, parse, run_command, write_rows
 
 PROG = "scripts.benchmarks.memory"
@@ -36,14 +37,14 @@ _PAUSE_S = 0.05
 
 
 @dataclass(frozen=True)
-class BenchOptions:
+class BenchOptions(Settings):
     """Which run is measured."""
 
     preset: Path = Path("configs/mt10_quick.yaml")
     """Config file of the run."""
     method: str = "ntkmtl"
     """Balancing method."""
-    steps: int = 200
+    steps: int = number(200, at_least=2)
     """Vector steps of the run; half of them are without updates."""
     workers: int = -1
     """Processes that step the environments, as for train_mt10."""
@@ -52,8 +53,7 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         """Raises a ConfigError that names the first bad value."""
-        if self.steps < 2:
-            raise ConfigError(f"steps is {self.steps}; it must be at least 2")
+        super().__post_init__()
         check_folder("json", self.json)
 
     @property

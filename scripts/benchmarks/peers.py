@@ -41,6 +41,7 @@ from mtrl_ntk.experiment.options.fields import suggestion
 from mtrl_ntk.rl.envs import ACTION_DIM, BENCHMARKS, OBSERVATION_DIM, EnvConfig, resolved_workers
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.suites.metaworld.simulation import draw_goals, make_sim
+from mtrl_ntk.settings import Settings, number
 from scripts.benchmarks.agents import Size, Variant, make_agent, make_batch
 from scripts.benchmarks.command import check_folder, parse, run_command, write_rows
 from scripts.benchmarks.envs import ASYNC, SYNC, Steppable, make_vector_envs, speed
@@ -100,18 +101,18 @@ _CRITIC_STEPS: dict[str, Callable[[Size], CriticStep]] = {
 
 
 @dataclass(frozen=True)
-class BenchOptions:
+class BenchOptions(Settings):
     """What is measured, and how often."""
 
     size: Size = field(default_factory=Size)
     """Size"""
     peers: tuple[str, ...] = ()
     """Peers to compare with; by default all that are installed."""
-    envs: int = 10
+    envs: int = number(10, at_least=1, limit=len(BENCHMARKS["MT50"]))
     """Environments of the vector environments: the first so many tasks of MT50."""
-    workers: int = -1
+    workers: int = number(-1, at_least=-1)
     """Processes that step our environments; -1 chooses by cores, as in a run."""
-    rounds: int = 15
+    rounds: int = number(15, at_least=1)
     """Rounds that count, after one that does not."""
     quick: bool = False
     """No more rounds than end about half a minute after the start, but do one."""
@@ -120,14 +121,7 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         """Raises a ConfigError that names the first bad value."""
-        for name in ("tasks", "rows", "width", "depth"):
-            _check_count(name, getattr(self.size, name))
-        _check_count("envs", self.envs)
-        _check_count("rounds", self.rounds)
-        if self.envs > len(BENCHMARKS["MT50"]):
-            raise ConfigError(f"envs is {self.envs}; it must be at most {len(BENCHMARKS['MT50'])}")
-        if self.workers < -1:
-            raise ConfigError(f"workers is {self.workers}; it must be at least -1")
+        super().__post_init__()
         for peer in self.peers:
             if peer not in PEERS:
                 raise ConfigError(f"peers: unknown {peer!r}; {suggestion(peer, PEERS)}")
@@ -142,11 +136,6 @@ class BenchOptions:
     def env_names(self) -> tuple[str, ...]:
         """Tasks of the vector environments, those of MT10 first."""
         return tuple(dict.fromkeys((*BENCHMARKS["MT10"], *BENCHMARKS["MT50"])))[: self.envs]
-
-
-def _check_count(name: str, value: int) -> None:
-    if value < 1:
-        raise ConfigError(f"{name} is {value}; it must be at least 1")
 
 
 class PeerRow(TypedDict):
@@ -262,11 +251,11 @@ def measure(members: Mapping[str, Seconds], numbers: range, deadline: float) -> 
     """Times all members in every round."""
     shuffler = random.Random(0)
     rounds = []
-    for number in paced(numbers, deadline):
+    for index in paced(numbers, deadline):
         # In a fixed order, one would always find the caches as the same other one left them.
         order = shuffler.sample(list(members), len(members))
         seconds = {name: members[name]() for name in order}
-        if number >= 0:
+        if index >= 0:
             rounds.append(seconds)
     return rounds
 

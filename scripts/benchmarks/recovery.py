@@ -24,6 +24,7 @@ import psutil
 from mtrl_ntk.rl.envs import BENCHMARKS, MultiTaskVectorEnv, RestartRules
 from mtrl_ntk.rl.envs.process import Worker
 from mtrl_ntk.rl.envs.workers import WorkerPool
+from mtrl_ntk.settings import Settings, number
 from scripts.benchmarks.command import parse, run_command, write_rows
 
 PROG = "scripts.benchmarks.recovery"
@@ -31,10 +32,10 @@ HORIZON = 500
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """What is measured."""
 
-    repeats: int = 3
+    repeats: int = number(3, at_least=1)
     """Losses at each step of an episode."""
     json: Path | None = None
     """File for the results."""

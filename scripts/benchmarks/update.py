@@ -31,6 +31,7 @@ from mtrl_ntk.experiment.options.sections import Device
 from mtrl_ntk.rl.networks import NETWORK_KINDS
 from mtrl_ntk.rl.precision import Precision
 from mtrl_ntk.rl.types import Batch
+from mtrl_ntk.settings import Settings, number
 from scripts.benchmarks.agents import (
     EQUAL,
     PLAIN,
@@ -67,7 +68,7 @@ Times = list[dict[Variant, dict[str, float]]]
 
 
 @dataclass(frozen=True)
-class BenchOptions:
+class BenchOptions(Settings):
     """What is measured, and how often."""
 
     size: Size = field(default_factory=Size)
@@ -84,7 +85,7 @@ class BenchOptions:
     """Numbers of tasks to measure one after the other, in place of the one that tasks says."""
     methods: tuple[str, ...] = ()
     """Methods besides plain and equal, sequential among them; by default all."""
-    rounds: int = 15
+    rounds: int = number(15, at_least=1)
     """Rounds that count, after two that do not."""
     quick: bool = False
     """No more rounds than fit into about 40 seconds, and only one before them."""
@@ -97,18 +98,16 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         """Raises a ConfigError that names the first bad value."""
-        for name in ("tasks", "rows", "width", "depth"):
-            _check_counts(name, [getattr(self.size, name)])
-        _check_counts("rounds", [self.rounds])
+        super().__post_init__()
         _check_counts("minibatches", self.minibatches)
         _check_counts("scale", self.scale or (1,))
         _check_names("methods", self.methods or NAMES, NAMES)
         _check_names("networks", self.networks, NETWORKS)
         _check_names("kernel", self.kernel, KERNELS)
         _check_names("precision", self.precision, PRECISIONS)
-        for number in self.minibatches:
-            if self.size.rows % number:
-                raise ConfigError(f"minibatches is {number}; it must divide {self.size.rows} rows")
+        for count in self.minibatches:
+            if self.size.rows % count:
+                raise ConfigError(f"minibatches is {count}; it must divide {self.size.rows} rows")
         for method in self.methods:
             if not any(Variant(method).fits(network) for network in self.kinds):
                 raise ConfigError(f"method {method} fits no network of {', '.join(self.kinds)}")
@@ -191,14 +190,14 @@ def measure_setting(setting: Setting, chosen: BenchOptions, seconds: float) -> T
     batch = make_batch(setting.size, device)
     shuffler = random.Random(0)
     rounds: Times = []
-    for number in paced(chosen.round_numbers, deadline):
+    for index in paced(chosen.round_numbers, deadline):
         taking_part = [
-            variant for variant in agents if variant.name != SEQUENTIAL or number % 2 == 0
+            variant for variant in agents if variant.name != SEQUENTIAL or index % 2 == 0
         ]
         # In a fixed order, a variant would always find the caches as the same other one left them.
         shuffler.shuffle(taking_part)
         times = {variant: timed_update(agents[variant], batch) for variant in taking_part}
-        if number >= 0:
+        if index >= 0:
             rounds.append(times)
     return rounds
 
@@ -206,11 +205,11 @@ def measure_setting(setting: Setting, chosen: BenchOptions, seconds: float) -> T
 def paced(numbers: range, deadline: float) -> Iterator[int]:
     """Yields numbers up to 0, and more while one as slow as the slowest would end in time."""
     longest = 0.0
-    for number in numbers:
+    for index in numbers:
         begun = time.monotonic()
-        if number > 0 and begun + longest > deadline:
+        if index > 0 and begun + longest > deadline:
             return
-        yield number
+        yield index
         longest = max(longest, time.monotonic() - begun)
 
 
@@ -257,11 +256,11 @@ def table(setting: Setting, rows: Sequence[UpdateRow]) -> Table:
         if (row["network"], row["tasks"]) == (setting.network, setting.size.tasks):
             key = (row["method"], row["n"], row["precision"])
             lines.setdefault(key, {})[row["part"]] = row
-    for (method, number, precision), own in lines.items():
+    for (method, count, precision), own in lines.items():
         ratios = [own[part]["ratio"] for part in PARTS] + [own["update"]["ratio_to_equal"]]
         cells = [f"{ratio:.3f}" for ratio in ratios]
         milliseconds = f"{own['update']['milliseconds']:.2f}"
-        shown.add_row(method, str(number), precision, *cells, milliseconds)
+        shown.add_row(method, str(count), precision, *cells, milliseconds)
     return shown
 
 

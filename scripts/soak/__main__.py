@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.files.layout import TRAINING_CSV
+from mtrl_ntk.settings import Settings, number
 from scripts.benchmarks.command import parse, run_command
 from scripts.soak.comparison import equal_parts
 from scripts.soak.faults import FAULTS, Unexpected, in_turn, train_to_the_end
@@ -54,10 +55,10 @@ _LONG_S = 300.0
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """How long it takes, and what happens."""
 
-    minutes: float = 60.0
+    minutes: float = number(60.0, above=0)
     """Time after which nothing more goes wrong; the run that is disturbed then comes to its end."""
     seed: int = 0
     """Seed of what happens when."""
@@ -70,8 +71,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """Raises a ConfigError that names a bad value."""
-        if not self.minutes > 0:
-            raise ConfigError(f"minutes is {self.minutes}; it must be above 0")
+        super().__post_init__()
         if unknown := set(self.faults) - set(FAULTS):
             raise ConfigError(f"unknown faults {sorted(unknown)}; possible: {', '.join(FAULTS)}")
         if not self.faults:

@@ -26,7 +26,7 @@ MISTAKES: dict[ModuleType, list[tuple[list[str], str]]] = {
     bench_envs: [
         (["--tasks", "reach"], "unknown task 'reach'"),
         (["--steps", "1"], "steps is 1"),
-        (["--steps", "501"], "must be 2 to 500"),
+        (["--steps", "501"], "must be from 2 to 500"),
         (["--rounds", "0"], "rounds is 0"),
         (["--rounds", "x"], "--rounds is 'x'"),
         (["--workers=-1"], "none may be negative"),
@@ -49,7 +49,7 @@ MISTAKES: dict[ModuleType, list[tuple[list[str], str]]] = {
         (["--rounds", "x"], "--rounds is 'x'"),
         (["--method", "ntkmlt"], "did you mean ntkmtl?"),
         (["--method", "ntkmtl_sr"], "cannot balance the network shared"),
-        (["--workers=-2"], "workers must be at least -1"),
+        (["--workers=-2"], "workers is -2; it must be at least -1"),
         (["--json", "nowhere/bench.json"], "its folder does not exist"),
         (["--quik"], "did you mean --quick?"),
     ],
