@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 from torch.testing import assert_close
 
 from mtrl_ntk.balancing import Jacobian, Request, Tape, Workspace, factored_jacobian
@@ -146,24 +146,6 @@ def test_uneven_minibatches_are_refused(problem: Problem) -> None:
 def wide_problem(batch_size: int) -> Problem:
     """Rows of the first layer that do not fit in a cache, and of a second that do."""
     return make_problem(num_tasks=2, batch_size=batch_size, dims=(600, 600, 1))
-
-
-@pytest.mark.parametrize(
-    ("tasks", "rows", "input_dim", "num_minibatches", "expected"),
-    [
-        (10, 128, 400, 1, False),
-        (10, 128, 400, 4, True),
-        (10, 26, 400, 1, True),
-        (2, 26, 400, 1, False),
-        (10, 128, 53, 4, False),
-    ],
-)
-def test_the_cheaper_path_is_taken(
-    tasks: int, rows: int, input_dim: int, num_minibatches: int, *, expected: bool
-) -> None:
-    tape = Tape()
-    tape(nn.Linear(input_dim, 400), torch.zeros(tasks, rows, input_dim))
-    assert tape.shared[0].prefers_kernels(num_minibatches) == expected
 
 
 class RecordingWorkspace(Workspace):

@@ -1,11 +1,16 @@
-"""Values that options may have besides their defaults."""
+"""Options of runs: which there are, examples of their values, and what is said of wrong ones."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, get_args
 
-from mtrl_ntk.experiment.options.fields import Option
+import pytest
+
+from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.experiment.config import RunConfig, defaults
+from mtrl_ntk.experiment.options.fields import Option, leaves, options
+from mtrl_ntk.experiment.training.command import load
 
 
 def example(option: Option) -> object:
@@ -29,3 +34,24 @@ def example(option: Option) -> object:
     }
     possible = candidates.get(option.annotation) or get_args(option.annotation)
     return next(each for each in possible if each != option.default)
+
+
+def options_of(method: str) -> list[Option]:
+    return options(defaults(method), section="Run")
+
+
+def value_of(config: RunConfig, name: str) -> object:
+    return next(value for each, value, _ in leaves(config) if each == name)
+
+
+def refused_flags(*argv: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        load(argv, "train_mt10")
+    return one_line(error)
+
+
+def one_line(error: pytest.ExceptionInfo[ConfigError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.strip()
+    return text

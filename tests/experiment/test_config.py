@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
@@ -17,7 +17,6 @@ from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.experiment.config import (
     RunConfig,
-    all_options,
     defaults,
     from_dict,
     read,
@@ -25,26 +24,12 @@ from mtrl_ntk.experiment.config import (
     save,
     to_dict,
 )
-from mtrl_ntk.experiment.options.fields import Option, field_docs, leaves, options, updated
+from mtrl_ntk.experiment.options.fields import updated
 from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.rl.envs import EnvConfig
-from mtrl_ntk.rl.sac import SacConfig
-from mtrl_ntk.settings import Decides
-from tests.experiment.examples import example
+from tests.experiment.examples import one_line, options_of, refused_flags, value_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-UNBOUNDED = {"target_entropy"}
-
-
-def options_of(method: str) -> list[Option]:
-    return options(defaults(method), section="Run")
-
-
-def one_line(error: pytest.ExceptionInfo[ConfigError]) -> str:
-    text = str(error.value)
-    assert "\n" not in text
-    assert text.strip()
-    return text
 
 
 def refused(values: dict[Any, Any]) -> str:
@@ -53,161 +38,10 @@ def refused(values: dict[Any, Any]) -> str:
     return one_line(error)
 
 
-def refused_flags(*argv: str) -> str:
-    with pytest.raises(ConfigError) as error:
-        load(argv, "train_mt10")
-    return one_line(error)
-
-
 # Every option
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_option_names_are_unique(method: str) -> None:
-    names = [option.name for option in options_of(method)]
-    assert len(names) == len(set(names))
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_option_says_what_it_decides(method: str) -> None:
-    known = {"decides", "bounds", "choices", "flags", "alone", "one_value"}
-    for name, _, facts in leaves(defaults(method)):
-        assert facts["decides"] in get_args(Decides), name
-        assert facts.keys() <= known, name
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_option_is_documented(method: str) -> None:
-    undocumented = [option.name for option in options_of(method) if not option.doc.endswith(".")]
-    assert undocumented == []
-
-
-def test_every_number_has_bounds_or_is_known_to_need_none() -> None:
-    numbers = {
-        option.name
-        for option in all_options()
-        if {int, float} & {option.annotation, *get_args(option.annotation)}
-    }
-    bounded = {
-        name for each in METHODS for name, _, facts in leaves(defaults(each)) if "bounds" in facts
-    }
-    assert numbers == bounded | UNBOUNDED
-
-
-def own_options(method: str) -> list[Option]:
-    """The options that the method adds to those of all."""
-    return options(METHODS[method].config_class())
-
-
-@pytest.mark.parametrize(
-    "options_to_set",
-    [options_of("equal"), *(own_options(method) for method in METHODS)],
-    ids=["all", *METHODS],
-)
-def test_every_flag_sets_its_option(
-    options_to_set: list[Option], request: pytest.FixtureRequest
-) -> None:
-    method = request.node.callspec.id.replace("all", "equal")
-    for option in options_to_set:
-        if option.flags and option.name != "method":
-            arguments, value = as_arguments(option, example(option)), example(option)
-            # So that small values fit.
-            small = ["--warmstart-steps", "2", "--batch-size", "2", "--kernel-minibatches", "1"]
-            if "num_minibatches" in {each.name for each in own_options(method)}:
-                small += ["--num-minibatches", "1"]
-            config = load(["--method", method, *small, *arguments], "train_mt10")
-            assert value_of(config, option.name) == value != option.default
-
-
-def value_of(config: RunConfig, name: str) -> object:
-    return next(value for each, value, _ in leaves(config) if each == name)
-
-
-def as_arguments(option: Option, value: object) -> list[str]:
-    """Arguments that set an option."""
-    flag = option.flags[0]
-    if isinstance(value, bool):
-        return [flag if value else f"--no-{flag[2:]}"]
-    return [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
-
-
 # Precedence
-
-
-def test_file_overrides_defaults_and_command_line_overrides_file(tmp_path: Path) -> None:
-    file = tmp_path / "small.yaml"
-    file.write_text("batch_size: 32\nwidth: 64\n")
-    config = load(["--width", "16", "--config", str(file)], "train_mt10")
-    assert config.sac == SacConfig(batch_size=32, width=16)
-    assert config.preset == "small"
-
-
-def test_without_arguments_all_is_default() -> None:
-    assert load([], "train_mt10") == RunConfig()
-
-
-def test_later_flags_win() -> None:
-    assert load(["--seed", "3", "--seed", "4"], "train_mt10").seed == 4
-
-
-def test_command_line_can_mend_a_file_that_does_not_stand_alone(tmp_path: Path) -> None:
-    file = tmp_path / "short.yaml"
-    file.write_text("total_steps: 10\n")
-    argv = ["--config", str(file)]
-    assert load([*argv, "--warmstart-steps", "5"], "train_mt10").loop.warmstart_steps == 5
-    with pytest.raises(ConfigError, match="total_steps is 10"):
-        load(argv, "train_mt10")
-
-
-def test_method_of_the_file_brings_its_options(tmp_path: Path) -> None:
-    file = tmp_path / "unit.yaml"
-    file.write_text("method: unit_norm\nnorm_floor: 1e-2\n")
-    config = load(["--config", str(file), "--norm-floor", "0.5"], "train_mt10")
-    assert (config.method, config.weighting.norm_floor) == ("unit_norm", 0.5)
-
-
-def test_switches_can_be_turned_off_again(tmp_path: Path) -> None:
-    file = tmp_path / "norm.yaml"
-    file.write_text("critic_layer_norm: true\n")
-    argv = ["--config", str(file)]
-    assert load(argv, "train_mt10").sac.critic_layer_norm
-    assert not load([*argv, "--no-critic-layer-norm"], "train_mt10").sac.critic_layer_norm
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["reach-v3,push-v3"],
-        ["reach-v3, push-v3"],
-        ["reach-v3,", "push-v3"],
-        ["reach-v3", "push-v3"],
-    ],
-)
-def test_tasks_may_be_separated_by_commas_and_spaces(arguments: list[str]) -> None:
-    config = load(["--tasks", *arguments, "--seed", "2"], "train_mt10")
-    assert config.env.tasks == ("reach-v3", "push-v3")
-
-
-@pytest.mark.parametrize("text", ["3e-4", "0.0003", "'3e-4'", "3.0e-4"])
-def test_numbers_of_a_file_may_be_written_without_a_dot(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "rate.yaml"
-    file.write_text(f"learning_rate: {text}\n")
-    assert read(file).sac.learning_rate == 3e-4
-
-
-@pytest.mark.parametrize("text", ["20000", "20_000", "2e4", "20000.0"])
-def test_whole_numbers_may_be_written_in_any_way(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "steps.yaml"
-    file.write_text(f"total_steps: {text}\n")
-    steps = [read(file).loop.total_steps, load(["--total-steps", text], "x").loop.total_steps]
-    assert [(type(count), count) for count in steps] == [(int, 20_000)] * 2
-
-
-def test_none_unsets_an_option_of_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "entropy.yaml"
-    file.write_text("target_entropy: -2\n")
-    config = load(["--config", str(file), "--target-entropy", "none"], "train_mt10")
-    assert config.sac.target_entropy is None
 
 
 # The way to disk and back
@@ -390,28 +224,6 @@ def test_wrong_names_and_types(values: dict[Any, Any], said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["--batch-sise", "3"], "unknown option --batch-sise; did you mean --batch-size?"),
-        (["--batch_size=3"], "did you mean --batch-size?"),
-        (["--norm-floor", "1"], "option of db_mtl and unit_norm"),
-        (["--batch", "3"], "unknown option --batch"),
-        (["--seed", "x"], "--seed is 'x'; it must be a whole number"),
-        (["--seed", "1\n2"], "--seed is '1\\n2'"),
-        (["--seed"], "--seed: expected one argument"),
-        (["--device", "gpu"], "--device is 'gpu'; it must be one of auto, cpu, cuda"),
-        (["--reward-normalization", "on"], "it must be one of none, running_variance"),
-        (["--method", "pcgard"], "unknown method 'pcgard'"),
-        (["--preset", "mt10"], "unknown option --preset"),
-        (["stray"], "unexpected argument 'stray'"),
-        (["--config"], "--config: expected one argument"),
-    ],
-)
-def test_wrong_command_lines(argv: list[str], said: str) -> None:
-    assert said in refused_flags(*argv)
-
-
-@pytest.mark.parametrize(
     ("content", "said"),
     [
         (b"", "must hold lines of the form 'name: value'"),
@@ -470,48 +282,3 @@ def test_config_errors_are_mistakes_of_the_user() -> None:
 
 
 # Help
-
-
-def test_help_teaches_every_flag_of_the_method(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        load(["--method", "unit_norm", "--help"], "train_mt10")
-    text = capsys.readouterr().out
-    assert stop.value.code == 0
-    flags = [flag for option in options_of("unit_norm") for flag in option.flags]
-    assert [flag for flag in flags if flag not in text] == []
-    assert "--exponent" not in text
-    assert f"default: {SacConfig.batch_size}" in text
-
-
-def test_help_shows_the_values_of_the_config_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "small.yaml").write_text("batch_size: 77\n")
-    with pytest.raises(SystemExit):
-        load(["--help", "--config", str(tmp_path / "small.yaml")], "train_mt10")
-    assert "(default: 77)" in capsys.readouterr().out
-
-
-def test_docs_of_a_base_class_are_found() -> None:
-    @dataclass(frozen=True)
-    class Wider(EnvConfig):
-        extra: int = 0
-        """Extra."""
-
-    docs = field_docs(Wider)
-    assert docs["extra"] == "Extra."
-    assert docs["horizon"] == field_docs(EnvConfig)["horizon"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--method", "ntkmtl", "--network", "independent"], "shares nothing to balance"),
-        (["--method", "ntkmtl_sr", "--network", "shared"], "use --network multi_head"),
-        (["--method", "ntkmtl", "--kernel", "output", "--num-minibatches", "2"], "must be 1"),
-        (["--network", "mlp"], "network"),
-    ],
-)
-def test_what_does_not_fit_together_is_said_in_a_line(arguments: list[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        load(arguments, "train_mt10")
