@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from mtrl_ntk.experiment.evaluation.results import (
     RESULT_JSON,
     save_results,
 )
-from mtrl_ntk.experiment.files.layout import EVALUATIONS, VIDEOS
+from mtrl_ntk.experiment.files.layout import EVALUATIONS, VIDEOS, new_folder
 from mtrl_ntk.experiment.logs.progress import print_result, standard_output
 from mtrl_ntk.experiment.logs.streams import show_line
 from mtrl_ntk.experiment.options.sections import EvaluationConfig
@@ -47,18 +48,18 @@ def evaluate_agent(options: EvaluationOptions) -> EvaluationResult:
     trained = load_trained(source, options.device)
     plan = make_plan(options, trained)
     backend = _find_backend(options)
-    out = _make_folder(options.out, trained)
-    policy = policy_on(trained, plan.tasks, sampled=options.sampled, seed=plan.action_seed)
-    console = standard_output()
-    console.print(Text(_announcement(plan, trained)), soft_wrap=True)
-    episodes = _run(plan, policy, console)
-    result = _result(plan, episodes)
-    print_result(result, console)
-    save_results(out, plan, trained, episodes)
-    console.print(Text(f"results   {out}"), soft_wrap=True)
-    if backend is not None:
-        _record(options, plan, policy, backend, out, console)
-    return result
+    with _folder(options.out, trained) as out:
+        policy = policy_on(trained, plan.tasks, sampled=options.sampled, seed=plan.action_seed)
+        console = standard_output()
+        console.print(Text(_announcement(plan, trained)), soft_wrap=True)
+        episodes = _run(plan, policy, console)
+        result = _result(plan, episodes)
+        print_result(result, console)
+        save_results(out, plan, trained, episodes)
+        console.print(Text(f"results   {out}"), soft_wrap=True)
+        if backend is not None:
+            _record(options, plan, policy, backend, out, console)
+        return result
 
 
 def _find_backend(options: EvaluationOptions) -> str | None:
@@ -79,17 +80,31 @@ def _no_video(options: EvaluationOptions, error: RenderingError) -> None:
     show_line(f"no video: {' '.join(str(error).split())}")
 
 
-def _make_folder(asked: Path | None, trained: Trained) -> Path:
-    now = datetime.now().astimezone()
-    out = asked or trained.home / EVALUATIONS / f"{now:%Y%m%d-%H%M%S}"
-    if any((out / name).exists() for name in (RESULT_JSON, RESULT_CSV, EPISODES_CSV)):
-        # A run's own evaluation.csv, too, is not overwritten.
-        raise UserError(f"{out} already holds an evaluation; choose another --out")
+@contextmanager
+def _folder(asked: Path | None, trained: Trained) -> Iterator[Path]:
+    """The folder of the results, which no other evaluation has or gets meanwhile."""
+    if asked is None:
+        name = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+        with new_folder(trained.home / EVALUATIONS / name, "--out") as out:
+            yield out
+        return
+    taken = UserError(f"{asked} already holds an evaluation; choose another --out")
+    if any((asked / name).exists() for name in (RESULT_JSON, RESULT_CSV)):
+        raise taken  # a run's own evaluation.csv, too, is not overwritten
+    claim = asked / EPISODES_CSV
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        asked.mkdir(parents=True, exist_ok=True)
+        claim.open("x").close()
     except OSError as error:
-        raise UserError(f"cannot make the folder {out}: {error.strerror}; choose --out") from error
-    return out
+        if asked.is_dir() and isinstance(error, FileExistsError):
+            raise taken from None
+        reason = f"{error.strerror}; choose --out"
+        raise UserError(f"cannot make the folder {asked}: {reason}") from error
+    try:
+        yield asked
+    finally:
+        if claim.stat().st_size == 0:
+            claim.unlink()
 
 
 def _announcement(plan: Plan, trained: Trained) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,42 @@ def refuse_run(folder: Path) -> None:
         raise UserError(
             f"{folder} already holds a run; choose another folder, or add --resume to go on with it"
         )
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, option: str) -> Iterator[Path]:
+    """Makes a folder that no other process has: at a path, or with a number behind it if it exists.
+
+    One that is empty at the end is removed again, with the empty folders that were made for it.
+
+    Args:
+        path: The folder.
+        option: What chooses another one, for errors.
+
+    Raises:
+        UserError: If none can be made.
+    """
+    missing = [parent for parent in path.parents if not parent.exists()]
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    try:
+        folder = next(each for each in itertools.chain([path], numbered) if _is_made(each))
+    except OSError as error:
+        reason = f"{error.strerror}; choose {option}"
+        raise UserError(f"cannot make the folder {path}: {reason}") from error
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):  # something is in it
+            for each in (folder, *missing):
+                each.rmdir()
+
+
+def _is_made(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from mtrl_ntk.experiment.files.layout import (
     CHECKPOINT,
     CONFIG,
     RUN_INFO,
+    new_folder,
     refuse_run,
     removing_failed_start,
 )
@@ -45,8 +46,10 @@ def train(config: RunConfig) -> EvaluationResult:
         Interrupted: If a signal has stopped the run, which is saved.
         RunFailed: If the end of the run could not be saved.
     """
-    run_dir = folder_of(config)
     with ExitStack() as stack:
+        run_dir = folder_of(config)
+        if config.run_dir is None and config.resume is None:
+            run_dir = stack.enter_context(new_folder(run_dir, "--run-dir"))
         lock = stack.enter_context(RunLock(run_dir))
         stack.enter_context(removing_failed_start(run_dir))
         start = find_start(config)
@@ -88,9 +91,9 @@ def _describe(config: RunConfig, start: Start | None, logger: RunLogger) -> bool
 def folder_of(config: RunConfig) -> Path:
     """Where a run writes."""
     if config.resume is None:
-        folder = run_folder(config, datetime.now().astimezone())
-        refuse_run(folder)
-        return folder
+        if config.run_dir is not None:
+            refuse_run(config.run_dir)
+        return run_folder(config, datetime.now().astimezone())
     return resumed_folder(config.resume, config.run_dir)
 
 

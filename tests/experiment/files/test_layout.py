@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -16,6 +19,7 @@ from mtrl_ntk.experiment.files.layout import (
     TRAINING_CSV,
     VIDEOS,
     holds_run,
+    new_folder,
     refuse_run,
     removing_failed_start,
 )
@@ -71,3 +75,30 @@ def test_a_run_stays_however_it_ends(name: str, tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), removing_failed_start(tmp_path):
         fail_to_start(tmp_path, name)
     assert {CONFIG, RUN_INFO, Path(name).parts[0]} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_no_two_get_the_same_folder(tmp_path: Path) -> None:
+    at_once = 8
+    barrier = Barrier(at_once)
+
+    def make(stack: ExitStack) -> Path:
+        barrier.wait()
+        return stack.enter_context(new_folder(tmp_path / "a" / "b" / "now", "--out"))
+
+    with ExitStack() as stack, ThreadPoolExecutor(at_once) as pool:
+        folders = set(pool.map(make, [stack] * at_once))
+        assert {folder.name for folder in folders} == {"now", *(f"now-{n}" for n in range(2, 9))}
+        assert all(folder.is_dir() for folder in folders)
+        put(tmp_path / "a" / "b" / "now-3" / "result")
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["now-3"]
+
+
+def test_a_folder_that_stays_empty_leaves_nothing(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "a" / "b" / "now", "--out"):
+        put(tmp_path / "a" / "other")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["other"]
+    with (
+        pytest.raises(UserError, match=r"cannot make the folder .*now: .*; choose --out"),
+        new_folder(tmp_path / "a" / "other" / "now", "--out"),
+    ):
+        pass

@@ -36,6 +36,7 @@ from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, EnvConfig, MultiTaskVe
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC, Noise, SacConfig
 from mtrl_ntk.rl.types import Batch, Metrics
+from tests.clock import Standstill
 
 TASKS = ("reach-v3", "drawer-close-v3")
 COPIES, HORIZON, STEPS, WARMSTART = 2, 20, 45, 10
@@ -513,6 +514,21 @@ def test_an_earlier_run_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("stubs")
+def test_runs_of_one_second_get_a_folder_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "datetime", Standstill)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = replace(tiny(tmp_path), run_dir=None)
+    for _ in range(2):
+        train(config)
+    with pytest.raises(UserError, match="device cuda is not available"):
+        train(replace(config, device="cuda"))
+    name = "ntkmtl-seed1-20260102-030405"
+    assert {path.name for path in next(Path("runs").iterdir()).iterdir()} == {name, f"{name}-2"}
+
+
 def test_a_replay_that_does_not_fit_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="set --replay-capacity below"):
         train(with_loop(tmp_path / "run", replay_capacity=10**12))
