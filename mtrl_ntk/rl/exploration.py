@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from gymnasium.spaces import Space
 from torch import Tensor
 
 from mtrl_ntk.rl.sac import MultiTaskSAC
-
-FloatArray = npt.NDArray[np.float32]
+from mtrl_ntk.rl.types import FloatArray
 
 
 class Exploration:

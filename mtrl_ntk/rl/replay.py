@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.rl.types import Batch
+from mtrl_ntk.rl.types import Batch, FloatArray
 
-FloatArray = npt.NDArray[np.float32]
 _ALIGNMENT = 8  # bytes, which any type's numbers can start at
 
 

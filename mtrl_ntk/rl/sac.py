@@ -38,6 +38,7 @@ from mtrl_ntk.rl.networks import (
     PolicySample,
 )
 from mtrl_ntk.rl.precision import Precision, layers_in
+from mtrl_ntk.rl.reward_scale import RewardScale
 from mtrl_ntk.rl.seeds import seed_of
 from mtrl_ntk.rl.types import Batch, Metrics
 from mtrl_ntk.settings import Settings, number, setting
@@ -152,6 +153,7 @@ class MultiTaskSAC:
         dtype: Floating point type of everything.
         features: What observations become before a network sees them; nothing else when left out.
         critic: Makes the critic; a class of critics does.
+        reward_scale: What the critic learns rewards by; the configuration's factor when left out.
         differentiate: How gradients are taken; tests and benchmarks pass a reference.
     """
 
@@ -168,6 +170,7 @@ class MultiTaskSAC:
         dtype: torch.dtype = torch.float32,
         features: Features | None = None,
         critic: MakeCritic = SquaredErrorCritic,
+        reward_scale: RewardScale | None = None,
         differentiate: Differentiate = factored_jacobian,
     ) -> None:
         self.config = config
@@ -180,6 +183,8 @@ class MultiTaskSAC:
             -float(action_dim) if config.target_entropy is None else config.target_entropy
         )
         self.features = (features or RawObservations(observation_dim)).to(self.device, dtype)
+        reward_scale = reward_scale or RewardScale(num_tasks, config.reward_scale)
+        self.reward_scale = reward_scale.to(self.device, dtype)
         self._make_networks(num_tasks, action_dim, critic, seed)
         self._make_balancers(make_weighting, differentiate)
 
@@ -345,7 +350,7 @@ class MultiTaskSAC:
             following = self.actor.sample(batch.next_observations, noise.next_actions)
             outputs = self.target_critic(batch.next_observations, following.actions)
         return losses.td_target(
-            self.config.reward_scale * batch.rewards,
+            self.reward_scale(batch.rewards),
             batch.terminated,
             self.target_critic.value(outputs),
             following.log_probs,

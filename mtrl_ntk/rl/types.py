@@ -4,7 +4,31 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Transitions(NamedTuple):
+    """One transition of every copy of every task, as the environments give them."""
+
+    observations: FloatArray
+    """``[tasks, copies, observation]``."""
+    actions: FloatArray
+    """``[tasks, copies, action]``."""
+    rewards: FloatArray
+    """``[tasks, copies]``, unscaled."""
+    next_observations: FloatArray
+    """``[tasks, copies, observation]``; of an ended episode the last one, never a reset's."""
+    terminated: BoolArray
+    """Where the task itself ended, ``[tasks, copies]``."""
+    truncated: BoolArray
+    """Where the episode was cut off, ``[tasks, copies]``."""
+    valid: BoolArray
+    """Which may be learnt from, ``[tasks, copies]``."""
 
 
 class Batch(NamedTuple):

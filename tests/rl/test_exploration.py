@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 from mtrl_ntk.rl.exploration import Exploration
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
 from tests.rl.agents import TASKS, make_weighting
-from tests.rl.held_noise import HeldNoise
+from tests.rl.parts import HeldNoise
 
 COPIES, OBSERVATION, ACTION, WARMSTART = 3, 5, 2, 4
 

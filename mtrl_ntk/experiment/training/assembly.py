@@ -40,6 +40,7 @@ from mtrl_ntk.rl.envs import make_envs
 from mtrl_ntk.rl.exploration import Exploration
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
+from mtrl_ntk.rl.transitions import OneStepReturns
 
 
 def make_loop(
@@ -127,7 +128,14 @@ def make_trainer(
     report = statistics.restarts
     envs = stack.enter_context(closing(make_envs(config.env, seed=config.seed, report=report)))
     exploration = Exploration(agent, envs.action_space, config.loop.warmstart_steps)
-    collector = Collector(envs, exploration, replay, statistics.health, statistics.episodes)
+    collector = Collector(
+        envs,
+        exploration,
+        OneStepReturns(replay),
+        agent.reward_scale,
+        statistics.health,
+        statistics.episodes,
+    )
     recorder = recorder_for(agent.device, cuda_graph=config.cuda_graph)
     learner = Learner(agent, replay, statistics.metrics, recorder=recorder, compiled=config.compile)
     return Trainer(config.loop, statistics.clock, collector, learner, after_update)
@@ -146,6 +154,8 @@ def _parts(
         "envs": Slot(collector.envs.state, collector.restore_envs),
         "observations": Slot(lambda: collector.observations, collector.compare),
         "exploration": collector.exploration,
+        "returns": collector.returns,
+        "reward_scale": collector.reward_scale,
         "agent_stream": Stream(agent.generator, seed, "agent", lambda: clock.step),
         "replay_stream": Stream(replay.generator, seed, "replay", lambda: clock.step),
         # Put back where the logs are opened.

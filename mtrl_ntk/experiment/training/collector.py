@@ -13,18 +13,21 @@ from mtrl_ntk.experiment.training.health import Health
 from mtrl_ntk.experiment.types import FloatArray
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv, StepResults
 from mtrl_ntk.rl.exploration import Exploration
-from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
+from mtrl_ntk.rl.reward_scale import RewardScale
+from mtrl_ntk.rl.transitions import OneStepReturns
+from mtrl_ntk.rl.types import Transitions
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Collector:
-    """Steps environments with an agent's actions, and puts the transitions into a replay.
+    """Steps environments with an agent's actions, and hands on the transitions.
 
     Args:
         envs: The environments.
         exploration: Chooses the actions.
-        replay: Where the transitions go.
+        returns: Makes of the transitions what the replay is given.
+        reward_scale: Takes note of the transitions.
         health: Keeps out what is not finite.
         episodes: Takes note of episodes that end.
 
@@ -36,11 +39,13 @@ class Collector:
         self,
         envs: MultiTaskVectorEnv,
         exploration: Exploration,
-        replay: MultiTaskReplayBuffer,
+        returns: OneStepReturns,
+        reward_scale: RewardScale,
         health: Health,
         episodes: EpisodeStatistics,
     ) -> None:
-        self.envs, self.exploration, self.replay = envs, exploration, replay
+        self.envs, self.exploration = envs, exploration
+        self.returns, self.reward_scale = returns, reward_scale
         self.observations: FloatArray = np.zeros(0, np.float32)
         self._actions: FloatArray = np.zeros(0, np.float32)
         self._health, self._episodes = health, episodes
@@ -74,16 +79,20 @@ class Collector:
         return self.exploration.actions(step, self._by_task(self.observations))
 
     def _remember(self, results: StepResults) -> None:
-        next_observations, rewards, terminations, _, infos = results
-        following = infos.get("final_obs", next_observations)
-        transitions = (
+        next_observations, rewards, terminated, truncated, infos = results
+        transitions = Transitions(
             self._by_task(self.observations),
             self._by_task(self._actions),
             self._by_task(rewards),
-            self._by_task(following),
+            self._by_task(infos.get("final_obs", next_observations)),
+            self._by_task(terminated),
+            self._by_task(truncated),
+            self._by_task(infos["valid"]),
         )
-        keep = self._health.keepable(self._by_task(infos["valid"]), *transitions)
-        self.replay.add(*transitions, self._by_task(terminations), keep)
+        keep = self._health.keepable(transitions.valid, *transitions[:4])
+        transitions = transitions._replace(valid=keep)
+        self.reward_scale.observe(transitions)
+        self.returns.add(transitions)
         self._episodes.add(infos)
 
     def _by_task(self, values: NDArray[Scalar]) -> NDArray[Scalar]:

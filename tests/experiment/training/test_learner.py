@@ -140,6 +140,7 @@ def test_a_recording_sees_what_is_loaded() -> None:
         train(learner, 2)
         learner.agent.load_state_dict(source.agent.state_dict())
         learner.agent.load_optimizer_state(source.agent.optimizer_state())
+        learner.agent.reward_scale.factors.fill_(3.0)
         learner.agent.generator.set_state(source.agent.generator.get_state())
         learner.replay.generator.set_state(source.replay.generator.get_state())
     assert train(plain, 2) == train(recorded, 2)
