@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set as AbstractSet
 from pathlib import Path
 
 from mtrl_ntk.errors import UserError
@@ -106,20 +106,23 @@ def _is_made(folder: Path) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def removing_failed_start(folder: Path) -> Iterator[None]:
-    """Removes what has come into a run's folder meanwhile, if no run came of it."""
-    before = set(_written_at_start(folder))
-    try:
-        yield
-    finally:
-        if not holds_run(folder):
-            for path in set(_written_at_start(folder)) - before:
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink()
+def written_at_start(folder: Path) -> set[Path]:
+    """What lies in a folder of what the start of a run writes."""
+    return {path for pattern in _WRITTEN_AT_START for path in folder.glob(pattern)}
 
 
-def _written_at_start(folder: Path) -> Iterator[Path]:
-    return (path for pattern in _WRITTEN_AT_START for path in folder.glob(pattern))
+def remove_failed_start(folder: Path, before: AbstractSet[Path]) -> None:
+    """Removes what a start has written into a folder, if no run came of it.
+
+    Args:
+        folder: The folder, in which nobody else may start meanwhile.
+        before: What had been :func:`written_at_start` before.
+    """
+    if holds_run(folder):
+        return
+    for path in written_at_start(folder) - before:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()

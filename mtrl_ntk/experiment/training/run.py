@@ -20,7 +20,6 @@ from mtrl_ntk.experiment.files.layout import (
     RUN_INFO,
     new_folder,
     refuse_run,
-    removing_failed_start,
 )
 from mtrl_ntk.experiment.files.lock import RunLock
 from mtrl_ntk.experiment.files.outages import Outages
@@ -51,7 +50,6 @@ def train(config: RunConfig) -> EvaluationResult:
         if config.run_dir is None and config.resume is None:
             run_dir = stack.enter_context(new_folder(run_dir, "--run-dir"))
         lock = stack.enter_context(RunLock(run_dir))
-        stack.enter_context(removing_failed_start(run_dir))
         start = find_start(config)
         if start and (result := _finished(config, start)):
             return result

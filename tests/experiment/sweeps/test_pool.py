@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -139,6 +141,30 @@ def test_two_processes_never_share_a_log(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="a is still being trained by a process of another"):
             LocalBackend().submit(second, {})
     open_log(first.log).close()
+
+
+@pytest.mark.parametrize("name", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
+def test_a_file_system_without_locks_trains_all_the_same(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(getattr(errno, name), "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with open_log(tmp_path / "a.log") as log:
+        log.write(b"written")
+    assert (tmp_path / "a.log").read_bytes() == b"written"
+
+
+def test_a_log_that_cannot_be_locked_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UserError, match=r"cannot lock .*: Input/output error; choose another"):
+        open_log(tmp_path / "a.log")
 
 
 def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -535,6 +535,22 @@ def test_a_replay_that_does_not_fit_leaves_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_start_that_fails_is_in_nobodys_way(
+    tmp_path: Path, stubs: Stubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del stubs
+    with monkeypatch.context() as patch:
+
+        def fail(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        patch.setattr(assembly, "make_evaluation_envs", fail)
+        with pytest.raises(MemoryError):
+            train(with_loop(tmp_path / "a" / "run"))
+    assert list(tmp_path.iterdir()) == []
+    train(with_loop(tmp_path / "a" / "run"))
+
+
 @pytest.mark.usefixtures("stubs")
 def test_the_run_says_how_long_it_will_take(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple, Protocol
 
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.files.lock import NO_LOCKS
 
 State = Literal["waiting", "running", "finished", "failed", "stopped"]
 
@@ -98,7 +99,8 @@ class Backend(Protocol):
 def open_log(path: Path) -> IO[bytes]:
     """Opens a log to add to it, locked for as long as the file, or a process's copy of it, is open.
 
-    The lock outlives a sweep that was killed, but not the processes that it has left behind.
+    The lock outlives a sweep that was killed, but not the processes that it has left behind. On a
+    file system without locks there is only the one that each run has on its own folder.
 
     Raises:
         UserError: If another process has locked it, or it cannot be written.
@@ -116,4 +118,8 @@ def open_log(path: Path) -> IO[bytes]:
             f"{path.stem} is still being trained by a process of another sweep, or of one that was "
             f"killed, which writes to {path}; wait for its end, or end it"
         ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            log.close()
+            raise UserError(f"cannot lock {path}: {error.strerror}; choose another --out") from None
     return log
