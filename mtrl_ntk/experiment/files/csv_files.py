@@ -55,7 +55,7 @@ def _whole_lines(path: Path) -> str:
     """The text but for half a line at the end, whose last number would be wrong."""
     if (size := path.stat().st_size) > _MOST_BYTES:
         raise ValueError(f"it has {size / 1e9:.0f} GB")
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")  # editors mark its beginning
     return text[: text.rfind("\n") + 1]
 
 

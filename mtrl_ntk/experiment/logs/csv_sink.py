@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.files.csv_files import read_rows
 from mtrl_ntk.experiment.files.growing_file import CsvFile
 from mtrl_ntk.experiment.files.layout import EVALUATION_CSV, TRAINING_CSV
@@ -27,8 +30,9 @@ class CsvSink(Sink):
         if run.position is None:
             self._training, self._evaluation = _create(training), _create(evaluation)
         else:
-            self._training = _continue(training, run.position.training)
-            self._evaluation = _continue(evaluation, run.position.evaluation)
+            at, steps = run.position, run.position.vector_steps
+            self._training = _continue(training, at.training, steps)
+            self._evaluation = _continue(evaluation, at.evaluation, steps)
         self.files = (self._training, self._evaluation)
 
     def log_training(self, counters: Counters, scalars: Mapping[str, float]) -> None:
@@ -69,13 +73,34 @@ def _create(path: Path) -> CsvFile:
     return CsvFile(path)
 
 
-def _continue(path: Path, size: int) -> CsvFile:
-    content = path.read_bytes() if path.exists() else b""
-    if len(content) < size:
-        warnings.warn(f"{path} has lost rows since its checkpoint was saved", stacklevel=5)
+def _continue(path: Path, size: int, steps: int) -> CsvFile:
+    """Goes on after the rows that were there at a checkpoint, and removes what follows.
+
+    Args:
+        path: The file.
+        size: Bytes that it had.
+        steps: Vector steps that the run had taken.
+    """
+    raw = path.read_bytes() if path.exists() else b""
+    # An editor may have saved it with a mark at its beginning, and other ends of lines.
+    content = raw.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    if size and content[size - 1 : size] != b"\n":  # its bytes are no measure any more
+        what = "has lost rows" if len(content) < size else "was changed"
+        warnings.warn(f"{path} {what} since its checkpoint was saved", stacklevel=5)
+        rows = content.splitlines(keepends=True)
+        size = sum(map(len, rows[:1] + [row for row in rows[1:] if _step_of(row) <= steps]))
     # A row is whole, or it is none.
     kept = content[: content[:size].rfind(b"\n") + 1]
-    with path.open("ab") as file:
-        file.truncate(len(kept))
-    header = kept.decode().split("\n", 1)[0]
+    if raw.startswith(kept):
+        with path.open("ab") as file:
+            file.truncate(len(kept))
+    else:
+        atomic.write(path, kept)
+    header = kept.split(b"\n", 1)[0].decode(errors="replace")
     return CsvFile(path, len(kept), tuple(next(csv.reader([header]), ())))
+
+
+def _step_of(row: bytes) -> float:
+    """Vector steps at a row, which are its first cell; none if it does not say."""
+    first = row.split(b",")[0].strip(b' "')
+    return int(first) if first.isdigit() else math.inf

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mtrl_ntk.experiment.files.csv_files import read_rows
 from mtrl_ntk.experiment.logs.logger import RunLogger
 from tests.experiment.logs.logged import RESULT, TASKS, counters, log_until, read_csv
 
@@ -73,3 +76,47 @@ def test_lost_rows_are_a_warning_and_no_row_is_half(tmp_path: Path) -> None:
     ):
         log_until(logger, range(6, 7))
     assert [row["vector_steps"] for row in read_csv(path)] == ["1", "2", "3", "4", "6"]
+
+
+def with_marked_lines(content: bytes) -> bytes:
+    return codecs.BOM_UTF8 + content.replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize("extra", [0, 2])
+@pytest.mark.parametrize(
+    "edit", [lambda content: content.replace(b"\n", b"\r\n"), with_marked_lines]
+)
+def test_an_editor_that_ends_lines_otherwise_costs_no_row(
+    tmp_path: Path, edit: Callable[[bytes], bytes], extra: int
+) -> None:
+    for name in ("straight", "edited"):
+        with RunLogger(tmp_path / name, TASKS) as logger:
+            log_until(logger, range(1, 6))
+            position = logger.position(5)
+            log_until(logger, range(6, 6 + extra))
+    for path in (tmp_path / "edited").glob("*.csv"):
+        path.write_bytes(edit(path.read_bytes()))
+        assert len(read_rows(path)) >= 5
+    for name in ("straight", "edited"):
+        with RunLogger(tmp_path / name, TASKS, position) as logger:
+            log_until(logger, range(6, 9))
+    for name in ("training.csv", "evaluation.csv"):
+        straight, edited = (tmp_path / run / name for run in ("straight", "edited"))
+        assert edited.read_bytes() == straight.read_bytes()
+
+
+@pytest.mark.parametrize(("old", "new"), [(b",1,", b",1.000,"), (b"0.", b".")])
+def test_numbers_written_otherwise_cost_no_row(tmp_path: Path, old: bytes, new: bytes) -> None:
+    with RunLogger(tmp_path, TASKS) as logger:
+        log_until(logger, range(1, 6))
+        position = logger.position(5)
+        log_until(logger, range(6, 8))
+    path = tmp_path / "training.csv"
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with (
+        pytest.warns(UserWarning, match=r"training.csv .* since its checkpoint was saved"),
+        RunLogger(tmp_path, TASKS, position) as logger,
+    ):
+        log_until(logger, range(6, 9))
+    assert [row["vector_steps"] for row in read_csv(path)] == [*map(str, range(1, 9))]
