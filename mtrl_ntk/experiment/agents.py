@@ -19,6 +19,7 @@ from mtrl_ntk.experiment.config import RunConfig, from_dict
 from mtrl_ntk.experiment.devices import resolve_device, stream_seed
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
 from mtrl_ntk.experiment.types import FloatArray, PolicyFunction
+from mtrl_ntk.rl.features import make_features
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer, free_memory
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig, make_weighting
 
@@ -30,7 +31,8 @@ def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> Multi
         UserError: If its networks do not fit into the memory.
     """
     suite = config.env.suite
-    _require_memory(config.sac, num_tasks, suite.observation_dim, device)
+    features = make_features(config.env.features, suite)
+    _require_memory(config.sac, num_tasks, features.dim, device)
     return MultiTaskSAC(
         num_tasks,
         suite.observation_dim,
@@ -39,18 +41,19 @@ def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> Multi
         make_weighting=partial(make_weighting, METHODS[config.method], config.weighting, num_tasks),
         seed=stream_seed(config.seed, "agent"),
         device=device,
+        features=features,
     )
 
 
 def _require_memory(
-    config: SacConfig, num_tasks: int, observation_dim: int, device: torch.device
+    config: SacConfig, num_tasks: int, num_features: int, device: torch.device
 ) -> None:
     """Refuses networks that cannot fit, before any of them is made.
 
     Counts what there is at least: hidden layers, with a copy that follows and Adam's two moments.
     """
     architecture = config.architecture(num_tasks)
-    inputs = observation_dim + architecture.vector_dim + (config.depth - 1) * config.width
+    inputs = num_features + architecture.vector_dim + (config.depth - 1) * config.width
     hidden = max(architecture.hidden_copies, 1) * config.width * inputs
     weights = hidden + num_tasks * architecture.vector_dim
     needed = _NETWORKS * weights * 4 * torch.float32.itemsize

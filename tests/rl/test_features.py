@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.policy import RowPolicy
-from mtrl_ntk.rl.features import Features
+from mtrl_ntk.rl.features import Features, MappedObservations, RawObservations, make_features
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
+from mtrl_ntk.rl.suites.features import Term, entries, feature_map
+from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
 from mtrl_ntk.rl.types import Batch
 from tests.rl.agents import TASKS, make_weighting
 
@@ -29,6 +33,20 @@ class Magnified(Features):
     def forward(self, observations: Tensor) -> Tensor:
         scaled = self.scale * observations
         return torch.cat([scaled, (10 * scaled).tanh()], dim=-1)
+
+
+def test_products_of_low_precision_leave_small_differences() -> None:
+    near = feature_map([], [Term(entries(2, 0) - entries(2, 1), 40)])
+    observations = torch.tensor([[[0.6, 0.6], [0.601, 0.6]]])
+    with torch.autocast("cpu", torch.bfloat16):
+        values = MappedObservations(near)(observations)
+    assert_close(values[0, :, 0], torch.tensor([0.0, 0.04]).tanh(), atol=1e-5, rtol=1e-4)
+
+
+def test_unknown_features_are_refused_with_those_that_there_are() -> None:
+    with pytest.raises(ConfigError, match="no features 'near'; possible: raw, relative"):
+        make_features("near", METAWORLD)
+    assert isinstance(make_features("raw", METAWORLD), RawObservations)
 
 
 def make_agent(

@@ -38,6 +38,7 @@ def protocol(env: EnvConfig, evaluation: EvaluationConfig) -> dict[str, object]:
     """What the success rates of a run mean; stands in its results and checkpoints."""
     return {
         "environment": env.suite.description,
+        "observations": env.features,
         "reward_version": env.reward_version,
         "reward_normalization": env.reward_normalization,
         "goal_mode": env.goal_mode,

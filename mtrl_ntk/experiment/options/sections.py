@@ -23,6 +23,8 @@ class LoopConfig(Settings):
     """Vector steps of the whole run; one steps every environment once."""
     warmstart_steps: int = number(4_000, at_least=1, decides="results")
     """Vector steps of uniformly random actions before the first update."""
+    hold_noise: int = number(1, at_least=1, limit=10_000, decides="results")
+    """Longest time, in vector steps, that a noise of exploration is held; 1 draws it at each."""
     updates_per_step: float = number(1.0, above=0, limit=1000, decides="results")
     """Gradient updates per vector step; below 1, an update every so many steps."""
     replay_capacity: int = number(100_000, at_least=1, decides="results")

@@ -138,7 +138,9 @@ def read_run(path: Path) -> Run:
     info = _read_info(path / RUN_INFO)
     length = f"{config.loop.total_steps * len(tasks) * config.env.envs_per_task:,}"
     names = f"{len(tasks)}: {', '.join(tasks)}"
-    protocol = {**info["protocol"], "tasks": names, "environment steps in all": length}
+    # Before there were features, all networks saw raw observations.
+    stated = {"observations": "raw", **info["protocol"]}
+    protocol = {**stated, "tasks": names, "environment steps in all": length}
     try:
         evaluations = _evaluations(read_rows(path / EVALUATION_CSV), tasks)
         log = read_rows(path / TRAINING_CSV)

@@ -37,7 +37,7 @@ from mtrl_ntk.experiment.training.signals import StopRequest
 from mtrl_ntk.experiment.training.trainer import Trainer
 from mtrl_ntk.experiment.training.training_log import TrainingLog
 from mtrl_ntk.rl.envs import make_envs
-from mtrl_ntk.rl.exploration import Exploration
+from mtrl_ntk.rl.exploration import make_exploration
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
 from mtrl_ntk.rl.transitions import OneStepReturns
@@ -127,7 +127,10 @@ def make_trainer(
     """
     report = statistics.restarts
     envs = stack.enter_context(closing(make_envs(config.env, seed=config.seed, report=report)))
-    exploration = Exploration(agent, envs.action_space, config.loop.warmstart_steps)
+    loop = config.loop
+    exploration = make_exploration(
+        agent, envs.action_space, loop.warmstart_steps, hold_noise=loop.hold_noise
+    )
     collector = Collector(
         envs,
         exploration,

@@ -29,6 +29,8 @@ class EnvConfig(Settings):
     """Divide training rewards by each environment's running standard deviation, or do not."""
     goal_mode: Literal["resampled", "fixed"] = setting("resampled", decides="results")
     """Goals of an episode: one of the task's 50 drawn at each reset, or one fixed per seed."""
+    features: Literal["raw", "relative"] = setting("raw", decides="results")
+    """What networks see: observations as they are, or the suite's relative, magnified features."""
     workers: int = number(-1, at_least=-1, limit=MOST_PROCESSES, decides="nothing")
     """Processes that step the environments; 0 steps them in the learner's, -1 chooses by cores."""
     worker_timeout: float = number(30.0, above=0, limit=10**6, decides="nothing")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.rl.suites.features import FeatureMap
 
 GoalMode = Literal["resampled", "fixed", "in_order"]
 
@@ -118,6 +119,7 @@ class Suite:
         settle: What becomes of rules on this machine; asked once, by the process that trains.
         reward_versions: Reward functions among which rules may choose; empty for none.
         packages: Packages that decide about the numbers, the one that brings the tasks first.
+        features: What networks may see in place of raw observations, by name.
         step_costs: Time that a step takes, in any unit, by task; those that are left out take the
             mean.
         steps_per_second: Environment steps in a second of the world that is simulated.
@@ -135,6 +137,7 @@ class Suite:
     settle: Callable[[EpisodeRules], EpisodeRules] = _as_asked
     reward_versions: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    features: Mapping[str, FeatureMap] = field(default_factory=dict)
     step_costs: Mapping[str, float] = field(default_factory=dict)
     steps_per_second: float = 30.0
 
