@@ -165,7 +165,7 @@ class Balancer:
         norm: Tensor = torch.linalg.vector_norm(shared)
         if self.task_specific:
             norm = self._write_own_gradients(jacobian.own_gradients(), norm)
-        torch.mul(shared, self._shrinkage(norm), out=self._gradient)
+        torch.mul(shared, self._clip_coefficient(norm), out=self._gradient)
         return norm
 
     def _write_own_gradients(self, own: Tensor, shared_norm: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ class Balancer:
         own_share = 1 / len(own) if self.shared else 1.0
         own_norms = own_share * torch.linalg.vector_norm(own, dim=1)
         norm = torch.hypot(shared_norm, torch.linalg.vector_norm(own_norms))
-        factors = own_share * self._shrinkage(norm if self.shared else own_norms)
+        factors = own_share * self._clip_coefficient(norm if self.shared else own_norms)
         sizes = [parameter[0].numel() for parameter in self.task_specific]
         for parameter, gradient in zip(self.task_specific, own.split(sizes, 1), strict=True):
             assert parameter.grad is not None
@@ -197,8 +197,8 @@ class Balancer:
             self._found_inf.copy_(is_lost)
         return is_lost
 
-    def _shrinkage(self, norm: Tensor) -> Tensor:
-        """Factor that clips a gradient of a norm."""
+    def _clip_coefficient(self, norm: Tensor) -> Tensor:
+        """Factor by which ``clip_grad_norm_`` shortens a gradient of a norm."""
         if self.max_grad_norm > 0:
             return (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         return torch.ones_like(norm)

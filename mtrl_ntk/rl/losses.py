@@ -50,20 +50,20 @@ def actor_loss(values: Tensor, log_probs: Tensor, temperature: Tensor) -> Tensor
     return temperature[:, None] * log_probs - values
 
 
-def temperature_loss(log_temperature: Tensor, log_probs: Tensor, target_entropy: float) -> Tensor:
+def temperature_loss(log_alpha: Tensor, log_probs: Tensor, target_entropy: float) -> Tensor:
     """Raises a task's temperature while its policy's entropy is below the target.
 
     Taken on the logarithm, so that a step's relative size does not depend on the temperature.
 
     Args:
-        log_temperature: One per task, ``[tasks]``.
+        log_alpha: One per task, ``[tasks]``.
         log_probs: Log-densities of the policy's actions, without gradient, ``[tasks, batch]``.
         target_entropy: In nats.
 
     Returns:
         ``[tasks]``.
     """
-    return -log_temperature * (log_probs + target_entropy).mean(1)
+    return -log_alpha * (log_probs + target_entropy).mean(1)
 
 
 def entropy(log_probs: Tensor) -> Tensor:

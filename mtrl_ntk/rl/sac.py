@@ -186,6 +186,7 @@ class MultiTaskSAC:
         reward_scale = reward_scale or RewardScale(num_tasks, config.reward_scale)
         self.reward_scale = reward_scale.to(self.device, dtype)
         self._make_networks(num_tasks, action_dim, critic, seed)
+        self._make_temperatures(num_tasks)
         self._make_balancers(make_weighting, differentiate)
 
     def _make_networks(
@@ -214,18 +215,25 @@ class MultiTaskSAC:
             self.join_critics()
         # With a share of one the average is the actor itself.
         self.average_actor = self.actor if config.policy_tau == 1 else self._copied(self.actor)
-        self._critic_parameters: list[Tensor] = list(self.critic.parameters())
-        self._target_parameters: list[Tensor] = list(self.target_critic.parameters())
-        self._actor_parameters: list[Tensor] = list(self.actor.parameters())
-        self._average_parameters: list[Tensor] = list(self.average_actor.parameters())
-        self.log_temperature = torch.full(
-            (1 if config.shared_temperature else num_tasks,),
-            config.initial_temperature,
+        followers: list[tuple[nn.Module, nn.Module, float]] = [
+            (self.target_critic, self.critic, config.tau),
+            (self.average_actor, self.actor, config.policy_tau),
+        ]
+        self._followers: list[tuple[list[Tensor], list[Tensor], float]] = [
+            (list(follower.parameters()), list(network.parameters()), share)
+            for follower, network, share in followers
+            if follower is not network
+        ]
+
+    def _make_temperatures(self, num_tasks: int) -> None:
+        self.log_alpha = torch.full(
+            (1 if self.config.shared_temperature else num_tasks,),
+            self.config.initial_temperature,
             device=self.device,
             dtype=self.dtype,
         ).log_()
-        self.log_temperature.requires_grad_()
-        self.log_temperature.grad = torch.zeros_like(self.log_temperature)
+        self.log_alpha.requires_grad_()
+        self.log_alpha.grad = torch.zeros_like(self.log_alpha)
 
     def _copied(self, network: Network) -> Network:
         """A copy of a network that shares its features."""
@@ -251,9 +259,7 @@ class MultiTaskSAC:
         self._optimizers = {
             "critic": Adam(self.critic.parameters(), rate, epsilon),
             "actor": Adam(self.actor.parameters(), rate, epsilon),
-            "temperature": Adam(
-                [self.log_temperature], self.config.temperature_learning_rate, epsilon
-            ),
+            "temperature": Adam([self.log_alpha], self.config.temperature_learning_rate, epsilon),
         }
         self.critic_balancer = balancer("critic", self.critic)
         self.actor_balancer = balancer("actor", self.actor)
@@ -261,7 +267,7 @@ class MultiTaskSAC:
     @property
     def temperature(self) -> Tensor:
         """Temperature of each task, without gradient, ``[tasks]``."""
-        return self.log_temperature.detach().exp().expand(self._noise_dims[0])
+        return self.log_alpha.detach().exp().expand(self._noise_dims[0])
 
     @torch.no_grad()
     def act(
@@ -317,8 +323,7 @@ class MultiTaskSAC:
         critic_step = self.update_critic(batch, noise, diagnose=diagnose)
         actor_step, log_probs = self.update_actor(batch, noise, diagnose=diagnose)
         self.update_temperature(log_probs)
-        self.update_target_critic()
-        self.update_average_actor()
+        self.polyak_update()
         return {
             **_balance_metrics("critic", critic_step),
             **_balance_metrics("actor", actor_step),
@@ -416,28 +421,21 @@ class MultiTaskSAC:
         """Moves each temperature towards the target entropy, given ``[tasks, batch]`` densities."""
         # Rows that are not finite ask for no change.
         log_probs = log_probs.masked_fill(~is_finite(log_probs), -self.target_entropy)
-        log_temperature = self.log_temperature.expand(self._noise_dims[0])
-        task_losses = losses.temperature_loss(log_temperature, log_probs, self.target_entropy)
+        log_alpha = self.log_alpha.expand(self._noise_dims[0])
+        task_losses = losses.temperature_loss(log_alpha, log_probs, self.target_entropy)
         # As for the networks: where nothing is shared, each task has a loss, not a share in a mean.
         apart = self.config.shares.shares_nothing
         loss = task_losses.sum() if apart else task_losses.mean()
-        (gradient,) = torch.autograd.grad(loss, [self.log_temperature])
-        assert self.log_temperature.grad is not None
-        self.log_temperature.grad.copy_(gradient)
+        (gradient,) = torch.autograd.grad(loss, [self.log_alpha])
+        assert self.log_alpha.grad is not None
+        self.log_alpha.grad.copy_(gradient)
         self._optimizers["temperature"].step()
 
     @torch.no_grad()
-    def update_target_critic(self) -> None:
-        """Blends the critic into the target critic (Polyak averaging)."""
-        torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.config.tau)
-
-    @torch.no_grad()
-    def update_average_actor(self) -> None:
-        """Blends the actor into its running average, which smooths what one update does to it."""
-        if self.average_actor is not self.actor:
-            torch._foreach_lerp_(
-                self._average_parameters, self._actor_parameters, self.config.policy_tau
-            )
+    def polyak_update(self) -> None:
+        """Blends the critic into its target, and the actor into the average that is evaluated."""
+        for parameters, sources, share in self._followers:
+            torch._foreach_lerp_(parameters, sources, share)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All learned tensors by name; the optimisers' moments are not among them."""
@@ -456,7 +454,8 @@ class MultiTaskSAC:
             for name, module in modules.items()
             for key, tensor in module.state_dict().items()
         }
-        return {**tensors, "log_temperature": self.log_temperature.detach()}
+        # Checkpoints have always called it so.
+        return {**tensors, "log_temperature": self.log_alpha.detach()}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

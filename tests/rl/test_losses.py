@@ -45,17 +45,17 @@ def test_actor_loss_by_hand() -> None:
 
 @pytest.mark.parametrize(("log_prob", "direction"), [(5.0, 1.0), (-5.0, -1.0)])
 def test_temperature_moves_against_the_entropy_gap(log_prob: float, direction: float) -> None:
-    log_temperature = torch.zeros(1, requires_grad=True)
-    loss = losses.temperature_loss(log_temperature, torch.full((1, 3), log_prob), -4.0)
-    (gradient,) = torch.autograd.grad(loss.sum(), log_temperature)
+    log_alpha = torch.zeros(1, requires_grad=True)
+    loss = losses.temperature_loss(log_alpha, torch.full((1, 3), log_prob), -4.0)
+    (gradient,) = torch.autograd.grad(loss.sum(), log_alpha)
     # An entropy of -log_prob below the target of -4 asks for a higher temperature.
     assert math.copysign(1.0, -gradient.item()) == direction
 
 
 def test_temperature_rests_at_the_target_entropy() -> None:
-    log_temperature = torch.tensor([0.3, -2.0], requires_grad=True)
-    loss = losses.temperature_loss(log_temperature, torch.full((2, 3), 4.0), -4.0)
-    (gradient,) = torch.autograd.grad(loss.sum(), log_temperature)
+    log_alpha = torch.tensor([0.3, -2.0], requires_grad=True)
+    loss = losses.temperature_loss(log_alpha, torch.full((2, 3), 4.0), -4.0)
+    (gradient,) = torch.autograd.grad(loss.sum(), log_alpha)
     assert_close(gradient, torch.zeros(2))
 
 

@@ -90,10 +90,10 @@ class OrdinarySAC:
         self.config = agent.config
         self.actor, self.critic = deepcopy(agent.actor), deepcopy(agent.critic)
         self.target = deepcopy(agent.target_critic)
-        self.log_temperature = agent.log_temperature.detach().clone().requires_grad_()
+        self.log_alpha = agent.log_alpha.detach().clone().requires_grad_()
         self.actor_adam = self.adam(self.actor.parameters())
         self.critic_adam = self.adam(self.critic.parameters())
-        self.temperature_adam = self.adam([self.log_temperature])
+        self.temperature_adam = self.adam([self.log_alpha])
         self.ids = torch.eye(TASKS, dtype=torch.float64).repeat_interleave(ROWS, 0)
 
     def adam(self, parameters: Iterable[Tensor]) -> torch.optim.Adam:
@@ -123,7 +123,7 @@ class OrdinarySAC:
         observations, actions, rewards, next_observations, terminated = (
             values.flatten(0, 1) for values in batch
         )
-        temperature = self.log_temperature.detach().exp().repeat_interleave(ROWS)
+        temperature = self.log_alpha.detach().exp().repeat_interleave(ROWS)
         with torch.no_grad():
             next_actions, next_log_probs = self.sample(next_observations, next_noise.flatten(0, 1))
             next_values = torch.minimum(*self.values(self.target, next_observations, next_actions))
@@ -136,9 +136,9 @@ class OrdinarySAC:
         new_actions, log_probs = self.sample(observations, noise.flatten(0, 1))
         value = torch.minimum(*self.values(self.critic, observations, new_actions))
         self.descend(self.actor_adam, (temperature * log_probs - value).mean())
-        log_temperature = self.log_temperature.repeat_interleave(ROWS)
+        log_alpha = self.log_alpha.repeat_interleave(ROWS)
         gap = log_probs.detach() - ACTION
-        self.descend(self.temperature_adam, -(log_temperature * gap).mean())
+        self.descend(self.temperature_adam, -(log_alpha * gap).mean())
         with torch.no_grad():
             for target, source in zip(
                 self.target.parameters(), self.critic.parameters(), strict=True
@@ -163,7 +163,7 @@ def test_equal_weighting_is_ordinary_sac(max_grad_norm: float) -> None:
     ):
         for parameter, reference in zip(own.parameters(), other.parameters(), strict=True):
             assert_close(parameter, reference, rtol=1e-12, atol=1e-12)
-    assert_close(agent.log_temperature, ordinary.log_temperature, rtol=1e-12, atol=1e-12)
+    assert_close(agent.log_alpha, ordinary.log_alpha, rtol=1e-12, atol=1e-12)
 
 
 # The sequential reference knows no kernels of representations.
@@ -254,7 +254,7 @@ def test_a_critic_that_is_broken_leaves_the_actor_alone() -> None:
 def test_a_broken_temperature_breaks_its_task_only() -> None:
     agent, batch = make_agent("ntkmtl"), make_batch()
     agent.update(batch)
-    agent.log_temperature.data[1] = torch.nan
+    agent.log_alpha.data[1] = torch.nan
     metrics = agent.update(batch)
     tensors = {**agent.state_dict(), **agent.optimizer_state()}
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
@@ -295,7 +295,7 @@ def test_a_jacobian_leaves_the_agent_as_it_is(method: str, network: str) -> None
 def test_a_shared_temperature_is_one_number() -> None:
     agent = make_agent(shared_temperature=True, initial_temperature=0.2)
     agent.update(make_batch())
-    assert agent.log_temperature.shape == (1,)
+    assert agent.log_alpha.shape == (1,)
     assert agent.temperature.shape == (TASKS,)
     assert agent.temperature.unique().numel() == 1
 
@@ -389,7 +389,7 @@ def test_the_target_critic_follows_by_polyak_averaging() -> None:
         ):
             target.fill_(1.0)
             source.fill_(5.0)
-    agent.update_target_critic()
+    agent.polyak_update()
     assert all((p == 2.0).all() for p in agent.target_critic.parameters())
 
 

@@ -122,7 +122,7 @@ def test_a_stop_saves_no_broken_checkpoint_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damage(loop: TrainingLoop) -> None:
-        loop.state.agent.log_temperature.data[1] = torch.inf
+        loop.state.agent.log_alpha.data[1] = torch.inf
         loop._save()
 
     break_after(monkeypatch, 22, damage)
