@@ -15,3 +15,20 @@ COSTS = Costs(
     on_gpu=False,
     disk=10**9,
 )
+SETTINGS = {
+    "method": "equal",
+    "tasks": ["reach-v3"],
+    "horizon": 20,
+    "batch_size": 8,
+    "width": 16,
+    "depth": 1,
+    "total_steps": 1_000,
+    "warmstart_steps": 100,
+    "replay_capacity": 500,
+    "evaluate_every": 250,
+    "evaluation_episodes": 1,
+    "workers": 0,
+    "threads": 1,
+    "device": "cpu",
+    "keep_checkpoints": 2,
+}

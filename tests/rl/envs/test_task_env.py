@@ -18,7 +18,7 @@ from metaworld.types import Task
 from numpy.typing import NDArray
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.rl.envs import BENCHMARKS, task_names
+from mtrl_ntk.rl.envs import BENCHMARKS
 from mtrl_ntk.rl.envs.task_env import Step, TaskEnv
 from mtrl_ntk.rl.suites.metaworld.simulation import NUM_GOALS, draw_goals, make_sim, set_goal
 from mtrl_ntk.rl.suites.suite import EpisodeRules
@@ -398,34 +398,6 @@ def test_construction_and_steps_warn_of_nothing() -> None:
     command = [sys.executable, "-W", "error", "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-
-
-def test_benchmarks() -> None:
-    assert {name: len(tasks) for name, tasks in BENCHMARKS.items()} == {
-        "MT10": 10,
-        "MT25": 25,
-        "MT50": 50,
-    }
-    assert BENCHMARKS["MT10"][2] == "pick-place-v3"
-    assert BENCHMARKS["MT10"][9] == "window-close-v3"
-    assert task_names("MT25") == BENCHMARKS["MT25"]
-    assert task_names("MT25", ["push-v3", "reach-v3"]) == ("push-v3", "reach-v3")
-
-
-@pytest.mark.parametrize(
-    ("benchmark", "tasks", "message"),
-    [
-        ("MT10", ["reach-v3", "pick-plase-v3"], "'pick-plase-v3'; did you mean 'pick-place-v3'"),
-        ("MT10", ["reach"], "unknown task 'reach'; did you mean 'reach-v3'.*sweep-into-v3"),
-        ("MT10", ["reach-v3", "push-v3", "reach-v3"], "'reach-v3' is given twice"),
-        ("MT10", [], "tasks is empty"),
-        ("MT11", None, "unknown benchmark 'MT11'; did you mean 'MT10'. possible: MT10, MT25, MT50"),
-    ],
-)
-def test_bad_names(benchmark: str, tasks: list[str] | None, message: str) -> None:
-    with pytest.raises(ConfigError, match=message) as error:
-        task_names(benchmark, tasks)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

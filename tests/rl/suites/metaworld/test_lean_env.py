@@ -14,15 +14,14 @@ import pytest
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.policies import ENV_POLICY_MAP
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
-from metaworld.utils import reward_utils
 from numpy.typing import DTypeLike, NDArray
-from scipy.spatial.transform import Rotation
 
 from mtrl_ntk.rl.envs import BENCHMARKS, EnvConfig, MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.envs.bundle import EnvBundle
-from mtrl_ntk.rl.suites.metaworld import lean_env, lean_numerics
+from mtrl_ntk.rl.suites.metaworld import lean_env
 from mtrl_ntk.rl.suites.metaworld.lean_env import LeanSawyerEnv
 from mtrl_ntk.rl.suites.metaworld.simulation import RewardVersion, draw_goals, make_sim, set_goal
+from tests.sameness import is_same
 from tests.simulations import sawyer
 
 # The library's policies say that their actions may be too large.
@@ -47,22 +46,6 @@ def make_lean_and_stock(name: str, reward_version: RewardVersion) -> tuple[Simul
     assert isinstance(lean, LeanSawyerEnv)
     assert not isinstance(stock, LeanSawyerEnv)
     return lean, stock
-
-
-def is_same(one: object, other: object) -> bool:
-    """Whether two results have the same types, shapes and bits."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict) and isinstance(other, dict):
-        return list(one) == list(other) and is_same(tuple(one.values()), tuple(other.values()))
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(map(is_same, one, other))
-    array, other_array = np.asarray(one), np.asarray(other)
-    return (array.dtype, array.shape, array.tobytes()) == (
-        other_array.dtype,
-        other_array.shape,
-        other_array.tobytes(),
-    )
 
 
 def assert_same_step(lean: Simulation, stock: Simulation, action: NDArray[Any]) -> NDArray[Any]:
@@ -272,73 +255,3 @@ def test_vector_environments_are_lean_by_choice_and_equal() -> None:
         assert is_same(*(vector.step(action) for vector in vectors))
     for vector in vectors:
         vector.close()
-
-
-@pytest.mark.parametrize("scale", [1e-200, 1e-9, 1.0, 1e9])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
-def test_norm(scale: float, dtype: type[np.generic]) -> None:
-    rng = np.random.default_rng(0)
-    for size in (1, 2, 3, 4, 17):
-        for _ in range(20):
-            x = (scale * rng.normal(size=size)).astype(dtype)
-            wide = (scale * rng.normal(size=(size, 2))).astype(dtype)
-            for vector in (x, x[0], x[::2], wide[:, 1], wide, list(x)):
-                assert is_same(lean_numerics.norm(vector), np.linalg.norm(vector))
-            assert is_same(lean_numerics.norm(x, ord=2), np.linalg.norm(x, ord=2))
-            assert is_same(lean_numerics.norm(x, ord=1), np.linalg.norm(x, ord=1))
-            assert is_same(lean_numerics.norm(wide, axis=0), np.linalg.norm(wide, axis=0))
-
-
-@pytest.mark.parametrize("sigmoid", ["long_tail", "gaussian"])
-@pytest.mark.parametrize("number", [float, np.float64, np.float32, np.asarray])
-def test_tolerance(sigmoid: Any, number: Any) -> None:  # noqa: ANN401
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        lower, width, margin = 0.1 * rng.exponential(size=3)
-        arguments = {
-            "bounds": (0, width) if rng.random() < 0.5 else (lower, lower + width),
-            "margin": number(rng.choice([0.0, margin])),
-            "sigmoid": sigmoid,
-        }
-        for x in (number(rng.normal(0.0, 0.3)), number(arguments["bounds"][1]), number(np.nan)):
-            result = lean_numerics.tolerance(x, **arguments)
-            assert is_same(result, reward_utils.tolerance(x, **arguments))
-
-
-@pytest.mark.parametrize("arguments", [{"bounds": (1, 0)}, {"margin": -1.0}])
-def test_tolerance_refuses_what_the_library_refuses(arguments: dict[str, Any]) -> None:
-    for tolerance in (lean_numerics.tolerance, reward_utils.tolerance):
-        with pytest.raises(ValueError, match=r"bound|margin"):
-            tolerance(0.5, sigmoid="long_tail", **arguments)
-
-
-def test_tolerance_with_another_value_at_the_margin() -> None:
-    arguments: Any = {"margin": 0.5, "sigmoid": "long_tail", "value_at_margin": 0.3}
-    result = lean_numerics.tolerance(0.7, **arguments)
-    assert is_same(result, reward_utils.tolerance(0.7, **arguments))
-
-
-def test_quaternions() -> None:
-    rng = np.random.default_rng(1)
-    for quaternion in rng.normal(size=(300, 4)):
-        matrix = Rotation.from_quat(quaternion).as_matrix()
-        lean = lean_numerics.LeanRotation.from_matrix(matrix).as_quat()
-        assert is_same(lean, Rotation.from_matrix(matrix).as_quat())
-    assert lean_numerics.rounds_as_scipy()
-
-
-def test_what_is_no_rotation_is_left_to_scipy() -> None:
-    with pytest.raises(ValueError, match="determinant"):
-        lean_numerics.LeanRotation.from_matrix(np.zeros((3, 3))).as_quat()
-
-
-def test_scipy_is_kept_where_it_rounds_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lean_numerics, "rounds_as_scipy", lambda: False)
-    routines = {name: lean for name, _, lean in lean_numerics._routines.__wrapped__()}
-    assert routines["Rotation"] is Rotation
-    monkeypatch.undo()
-    nearly = lean_numerics.LeanRotation.as_quat
-    monkeypatch.setattr(
-        lean_numerics.LeanRotation, "as_quat", lambda self: np.nextafter(nearly(self), 2.0)
-    )
-    assert not lean_numerics.rounds_as_scipy.__wrapped__()

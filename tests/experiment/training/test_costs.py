@@ -1,0 +1,44 @@
+"""What a run would take, from steps that were taken just now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mtrl_ntk.experiment.config import from_dict
+from mtrl_ntk.experiment.training import costs as rehearsal, dry_run
+from mtrl_ntk.experiment.training.costs import rehearse, seconds_each, steps_seconds
+from tests.experiment.costs import COSTS, SETTINGS
+
+
+def test_costs_are_those_of_the_whole_run() -> None:
+    config = from_dict(SETTINGS)
+    costs = rehearse(config)
+    steps = steps_seconds(config, 0, costs.random_step_s, costs.step_s)
+    assert costs.total_s == pytest.approx(steps + costs.evaluations_s)
+    replay = 4 * 500 * (2 * 39 + 4 + 2)
+    assert costs.replay == replay
+    assert costs.disk > replay + costs.learner
+    assert costs.num_workers == costs.workers == 0
+
+
+@pytest.mark.parametrize(("done", "expected"), [(0, 100 * 2 + 900 * 3), (40, 2820), (750, 750)])
+def test_a_run_that_goes_on_takes_what_is_left(done: int, expected: float) -> None:
+    assert steps_seconds(from_dict(SETTINGS), done, 2.0, 3.0) == expected
+
+
+def test_what_is_on_a_gpu_takes_no_other_memory() -> None:
+    assert COSTS.memory == 15 * 10**8
+    assert replace(COSTS, on_gpu=True).memory == 4 * 10**8
+    (line,) = [each for each in dry_run.estimate(COSTS, Path()) if "memory" in each]
+    assert "GPU" not in line
+
+
+def test_a_step_is_repeated_until_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    times = iter([0.0, 0.0, 1.5, 3.0])  # the start, then before each call
+    monkeypatch.setattr("mtrl_ntk.experiment.training.costs.time.perf_counter", lambda: next(times))
+    assert seconds_each(lambda: calls.append(1), at_least=2.0) == 1.5
+    assert len(calls) == rehearsal._FIRST_STEPS + 2
