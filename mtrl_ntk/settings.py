@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from mtrl_ntk.errors import ConfigError
@@ -33,14 +33,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         cls: Any = type(self)
-        words = _words(cls)
+        types = _types(cls)
         for each in fields(self):
             value, bounds = getattr(self, each.name), each.metadata.get("bounds")
             if value is None and each.default is None:
                 continue
-            if bounds and (required := bounds.required_of(value)):
+            if bounds and (required := bounds.required_of(value, whole=int in types[each.name])):
                 raise ConfigError(f"{each.name} is {value}; it must be {required}")
-            choices = each.metadata.get("choices") or words.get(each.name)
+            choices = tuple(each.metadata.get("choices") or _words(types[each.name]))
             if choices and value not in choices:
                 possible = ", ".join(choices)
                 raise ConfigError(f"{each.name} is {value!r}; it must be one of {possible}")
@@ -56,8 +56,10 @@ class Bounds:
     """What no machine and no study gets near: above it is a slip of the finger, which would fill
     the memory or never end."""
 
-    def required_of(self, value: Any) -> str | None:  # noqa: ANN401 - it may be no number
+    def required_of(self, value: Any, *, whole: bool) -> str | None:  # noqa: ANN401 - as it comes
         """What a value must be that is not; None if it is."""
+        if whole and not issubclass(type(value), Integral):
+            return "a whole number"
         if not issubclass(type(value), Real) or not -math.inf < value < math.inf:
             return "a finite number"
         if all(_RELATIONS[name](value, number) for name, number in self.relations.items()):
@@ -103,11 +105,11 @@ def setting(default: T, **facts: object) -> T:
 
 
 @lru_cache
-def _words(cls: type[Any]) -> dict[str, tuple[str, ...]]:
-    """Those that are possible of fields whose types say so, by name."""
-    return {
-        name: get_args(part)
-        for name, annotation in get_type_hints(cls).items()
-        for part in (annotation, *get_args(annotation))
-        if get_origin(part) is Literal
-    }
+def _types(cls: type[Any]) -> dict[str, tuple[Any, ...]]:
+    """The type of each field, and the types that it is made of."""
+    return {name: (found, *get_args(found)) for name, found in get_type_hints(cls).items()}
+
+
+def _words(types: Iterable[Any]) -> tuple[str, ...]:
+    """The words that are possible, of a type that says so."""
+    return tuple(word for each in types if get_origin(each) is Literal for word in get_args(each))
