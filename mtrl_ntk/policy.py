@@ -103,7 +103,8 @@ class Policy:
         Raises:
             ValueError: If the observations have another shape, or the task is unknown or missing.
         """
-        values = np.asarray(observations, dtype=np.float32)
+        # A copy: PyTorch takes no reversed arrays, and warns of those that may not be written.
+        values = np.array(observations, dtype=np.float32, order="C")
         features = self._observation_dim
         if values.ndim not in (1, 2) or values.shape[-1] != features:
             raise ValueError(
@@ -121,7 +122,9 @@ class Policy:
             actions: Tensor = self._rows(rows, tasks)
             return actions
         mean, log_std = self._rows.distribution(rows, tasks)
-        noise = torch.randn(mean.shape, generator=self._generator, device=self._device)
+        noise = torch.randn(
+            mean.shape, generator=self._generator, device=self._device, dtype=mean.dtype
+        )
         return (mean + log_std.exp() * noise).tanh()
 
     def _places(self, task: Task | Sequence[Task] | None, num_rows: int) -> list[int]:

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,50 @@ def test_samples_repeat_with_their_seed(saved: Saved) -> None:
     assert (actions != other(observations())).any()
     assert (actions != first(observations())).any()
     assert np.abs(actions).max() <= 1
+
+
+def read_only(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+    single = rows.astype(np.float32)
+    single.flags.writeable = False
+    return single
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda rows: rows[::-1].copy()[::-1],
+        lambda rows: rows.astype(np.float32)[:, ::-1].copy()[:, ::-1],
+        lambda rows: np.repeat(rows, 2, axis=0)[::2],
+        lambda rows: np.asfortranarray(rows, np.float32),
+        lambda rows: rows.astype(">f8"),
+        lambda rows: rows.tolist(),
+        read_only,
+    ],
+    ids=["reversed", "mirrored", "every other", "fortran", "big-endian", "list", "read-only"],
+)
+def test_observations_may_lie_in_memory_as_they_like(
+    saved: Saved, form: Callable[[NDArray[np.float64]], Any], *, deterministic: bool
+) -> None:
+    plain, other = (load_policy(saved[0], task=1, deterministic=deterministic) for _ in range(2))
+    rows = observations()
+    actions = other(form(rows))
+    assert actions.dtype == np.float32
+    np.testing.assert_array_equal(actions, plain(rows))
+    np.testing.assert_array_equal(rows, observations())
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_actions_are_float32_whatever_the_default(saved: Saved, *, deterministic: bool) -> None:
+    plain = load_policy(saved[0], task=1, deterministic=deterministic)(observations())
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        actions = load_policy(saved[0], task=1, deterministic=deterministic)(observations())
+    finally:
+        torch.set_default_dtype(before)
+    assert actions.dtype == np.float32
+    np.testing.assert_array_equal(actions, plain)
 
 
 @pytest.mark.parametrize(

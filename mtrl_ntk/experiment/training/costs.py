@@ -72,8 +72,9 @@ def rehearse(config: RunConfig, done: int = 0) -> Costs:
         config: The run's configuration.
         done: Vector steps that it has taken already.
     """
-    torch.set_num_threads(learner_threads(config))
     with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(learner_threads(config))
         trainer = _trainer(config, stack)
         stack.enter_context(
             closing(make_evaluation_envs(config.env, config.evaluation, seed=config.seed))

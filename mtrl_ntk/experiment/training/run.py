@@ -53,6 +53,9 @@ def train(config: RunConfig) -> EvaluationResult:
         start = find_start(config)
         if start and (result := _finished(config, start)):
             return result
+        # Both are the whole process's, which may go on.
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
         device = resolve_device(config.device)
         set_products(config.sac.precision, device)
         keep_freed_memory()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from dataclasses import dataclass
 from typing import Literal
 
+from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.rl.suites.registry import DEFAULT_SUITE
 from mtrl_ntk.rl.suites.suite import Suite
 from mtrl_ntk.settings import MOST_PROCESSES, Settings, number, setting
@@ -68,10 +70,22 @@ def resolved_workers(config: EnvConfig, cores: int | None = None) -> int:
     CPU an update takes many times as long as a step of all environments. Where there is CUDA, all
     cores but one are theirs.
 
+    A worker of a ``multiprocessing.Pool`` may start no processes, and steps them itself.
+
     Args:
         config: The user's options.
         cores: Cores that there are; by default those of this machine.
+
+    Raises:
+        ConfigError: If there are to be workers, and may be none.
     """
+    if multiprocessing.current_process().daemon:
+        if config.workers > 0:
+            raise ConfigError(
+                f"workers is {config.workers}, but this process belongs to a pool and may start "
+                "none; use workers 0"
+            )
+        return 0
     if config.workers >= 0:
         return config.workers
     import torch  # here, so that workers need not load it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
-from mtrl_ntk.errors import UserError
+from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import Checkpoint
 from mtrl_ntk.experiment.config import RunConfig, read, to_dict
@@ -533,6 +534,32 @@ def test_a_replay_that_does_not_fit_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="set --replay-capacity below"):
         train(with_loop(tmp_path / "run", replay_capacity=10**12))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_process_computes_afterwards_as_it_did_before(tmp_path: Path, stubs: Stubs) -> None:
+    del stubs
+    settings = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    try:
+        torch.set_num_threads(3)
+        torch.set_float32_matmul_precision("high")
+        train(with_loop(tmp_path / "run"))
+        assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (3, "high")
+    finally:
+        torch.set_num_threads(settings[0])
+        torch.set_float32_matmul_precision(settings[1])
+
+
+def last_success(config: RunConfig) -> float:
+    return float(train(config).mean_success_rate)
+
+
+def test_a_process_of_a_pool_can_train(tmp_path: Path) -> None:
+    config = tiny(tmp_path / "run", workers=-1)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert 0 <= pool.apply(last_success, [config]) <= 1
+        with pytest.raises(ConfigError, match="workers is 2, but this process belongs to a pool"):
+            pool.apply(last_success, [tiny(tmp_path / "other", workers=2)])
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_start_that_fails_is_in_nobodys_way(

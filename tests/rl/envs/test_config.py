@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.rl.envs import (
     BENCHMARKS,
     EnvConfig,
@@ -76,3 +78,10 @@ def test_workers_leave_cores_to_the_learner(
     workers = beside_cuda if has_cuda else on_cpu
     assert resolved_workers(EnvConfig(envs_per_task=copies)) == workers
     assert resolved_workers(EnvConfig(envs_per_task=copies, workers=3)) == 3
+
+
+def test_a_process_of_a_pool_has_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})
+    assert resolved_workers(EnvConfig()) == resolved_workers(EnvConfig(workers=0)) == 0
+    with pytest.raises(ConfigError, match="workers is 2, but this process belongs to a pool"):
+        make_envs(EnvConfig(workers=2), seed=1)
