@@ -62,7 +62,7 @@ class RunConfig(Settings):
     compile: bool = setting(False, decides="rounding")
     """Compile the update, which takes minutes at the start; gains nothing on the CPU."""
     run_dir: Path | None = setting(None, decides="nothing")
-    """Folder of the run; by default runs/PRESET/METHOD-seedSEED-TIME."""
+    """Folder of the run; by default runs/PRESET/METHOD-seedSEED-TIME, or runs/mtN/ for N tasks."""
     resume: Path | None = setting(None, alone=str(NEWEST), decides="nothing")
     """Run or checkpoint to go on from; the flag alone: the newest checkpoint of run_dir, if any."""
     wandb: bool = setting(False, decides="nothing")
@@ -81,6 +81,14 @@ class RunConfig(Settings):
     """Videos"""
     weighting: Any = setting(None, decides="results")
     """Balancing method"""
+
+    @property
+    def group(self) -> str:
+        """What runs like it are filed under: the preset, or a name that has its number of tasks."""
+        count, stated = len(self.env.task_names), re.match(r"mt(\d+)", self.preset)
+        if stated is None or int(stated[1]) == count:
+            return self.preset
+        return f"mt{count}" if stated[0] == self.preset else f"{self.preset}-{count}tasks"
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, np.integer):  # which YAML does not know
@@ -134,11 +142,11 @@ def _check_together(config: RunConfig) -> None:
 
 
 def run_folder(config: RunConfig, started: datetime) -> Path:
-    """Returns the folder of a run: the one asked for, or one named for preset, method and seed."""
+    """Returns the folder of a run: the one asked for, or one named for group, method and seed."""
     if config.run_dir is not None:
         return config.run_dir
     name = f"{config.method}-seed{config.seed}-{started:%Y%m%d-%H%M%S}"
-    return Path("runs") / config.preset / name
+    return Path("runs") / config.group / name
 
 
 def to_dict(config: RunConfig, deciding: Container[str] = get_args(Decides)) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from mtrl_ntk.experiment.config import (
 )
 from mtrl_ntk.experiment.options.fields import updated
 from mtrl_ntk.experiment.training.command import load
-from mtrl_ntk.rl.envs import EnvConfig
+from mtrl_ntk.rl.envs import BENCHMARKS, EnvConfig
 from tests.experiment.examples import one_line, options_of, refused_flags, value_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -87,6 +87,26 @@ def test_run_folder_is_named_for_what_runs() -> None:
     config = RunConfig(method="equal", seed=7, preset="smoke")
     assert run_folder(config, started) == Path("runs/smoke/equal-seed7-20260102-030405")
     assert run_folder(replace(config, run_dir=Path("here")), started) == Path("here")
+
+
+@pytest.mark.parametrize(
+    ("values", "group"),
+    [
+        ({}, "mt10"),
+        ({"benchmark": "MT25"}, "mt25"),
+        ({"tasks": ["reach-v3"]}, "mt1"),
+        ({"tasks": list(BENCHMARKS["MT10"])}, "mt10"),
+        ({"preset": "mt10_quick"}, "mt10_quick"),
+        ({"preset": "mt10_quick", "tasks": ["reach-v3", "push-v3"]}, "mt10_quick-2tasks"),
+        ({"preset": "mt3_quick", "tasks": ["reach-v3", "push-v3", "sweep-v3"]}, "mt3_quick"),
+        ({"preset": "mine", "tasks": ["reach-v3"]}, "mine"),
+    ],
+)
+def test_no_run_is_filed_under_another_number_of_tasks(
+    values: dict[str, object], group: str
+) -> None:
+    folder = run_folder(from_dict(values), datetime(2026, 1, 2, 3, 4, 5))
+    assert folder.parent == Path("runs") / group
 
 
 def test_standard_preset_is_the_default() -> None:

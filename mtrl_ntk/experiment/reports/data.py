@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
@@ -106,8 +107,16 @@ class Method:
         return steps, np.stack(curves)
 
 
-def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """Folders of runs in folders, at any depth, each once.
+Say = Callable[[str], object]
+"""What takes a remark."""
+
+
+def find_runs(folders: Sequence[Path], say: Say) -> list[Path]:
+    """Folders of runs in folders, at any depth and behind symbolic links, each once.
+
+    Args:
+        folders: Where to look.
+        say: Is told what is left out, and why.
 
     Raises:
         UserError: If a folder is missing, or holds no run.
@@ -116,8 +125,7 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}; give folders of runs, such as runs")
-        runs = [path.parent for path in sorted(folder.rglob(EVALUATION_CSV))]
-        runs = [run for run in runs if all((run / name).is_file() for name in _FILES)]
+        runs = [each for each in _folders_in(folder, say) if _is_run(each, say)]
         if not runs:
             raise UserError(
                 f"{folder} holds no run: nowhere in it are {', '.join(_FILES)} side by side"
@@ -125,6 +133,34 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
         for run in runs:
             found.setdefault(run.resolve(), run)
     return list(found.values())
+
+
+def _folders_in(folder: Path, say: Say) -> Iterator[Path]:
+    """A folder and those in it, each once."""
+
+    def skip(error: OSError) -> None:
+        say(f"Left out: {error.filename}, which cannot be read: {error.strerror}.")
+
+    seen: set[str] = set()
+    for path, names, files in os.walk(folder, onerror=skip, followlinks=True):
+        if (where := os.path.realpath(path)) in seen:
+            names.clear()  # a link that leads back
+            continue
+        seen.add(where)
+        names.sort()
+        for link in (Path(path, name) for name in files):
+            if link.is_symlink() and not link.exists():
+                say(f"Left out: {link}, which leads nowhere.")
+        yield Path(path)
+
+
+def _is_run(folder: Path, say: Say) -> bool:
+    """Whether a folder holds all that a report needs of a run."""
+    there = [name for name in (*_FILES, TRAINING_CSV) if (folder / name).is_file()]
+    missing = [name for name in _FILES if name not in there]
+    if missing and len(there) > 1:
+        say(f"Left out: {folder}, which has no {' and no '.join(missing)}.")
+    return not missing
 
 
 def read_run(path: Path) -> Run:
@@ -206,16 +242,16 @@ def _rates(rows: Sequence[Mapping[str, str]]) -> tuple[float, float]:
     return rates[0], rates[1]
 
 
-def differences(facts: Sequence[Mapping[str, object]], runs: Sequence[Run]) -> list[str]:
-    """One line for each point in which the facts about runs differ, such as their protocols."""
-    lines = []
+def differences(facts: Sequence[Mapping[str, object]], runs: Sequence[Run]) -> dict[str, str]:
+    """A line for each point in which the facts about runs differ, such as their protocols."""
+    lines = {}
     for key in dict.fromkeys(key for of_run in facts for key in of_run):
         runs_with: dict[str, list[Run]] = defaultdict(list)
         for of_run, run in zip(facts, runs, strict=True):
             runs_with[str(of_run.get(key, "not stated"))].append(run)
         if len(runs_with) > 1:
             values = [f"{_shortened(value)} in {_few(r)}" for value, r in runs_with.items()]
-            lines.append(f"{key} is {', but '.join(values)}")
+            lines[key] = f"{key} is {', but '.join(values)}"
     return lines
 
 
@@ -278,7 +314,7 @@ def _names(base: str, groups: Sequence[Sequence[Run]]) -> list[str]:
     """Names that tell groups of the same method apart: by preset, or by what they differ in."""
     if len(groups) == 1:
         return [base]
-    presets = [group[0].config.preset for group in groups]
+    presets = [group[0].config.group for group in groups]
     settings = [_settings(group[0]) for group in groups]
     differing = [key for key in settings[0] if len({str(one.get(key)) for one in settings}) > 1]
     if len(differing) > _MOST_SETTINGS and len(set(presets)) == len(presets):

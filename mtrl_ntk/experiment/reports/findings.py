@@ -41,6 +41,8 @@ class Findings:
     """Published numbers beside them."""
     warnings: list[str]
     """What a reader must know before any number."""
+    unlike: list[str]
+    """In what the runs differ that makes their numbers mean different things."""
     options: ReportOptions
     """What was asked for."""
 
@@ -67,7 +69,9 @@ def find(folders: Sequence[Path], options: ReportOptions) -> Findings:
         UserError: If there is no complete run, a file is damaged, or runs are not comparable.
     """
     anchors = find_anchors(options.anchors)
-    runs = _chosen([read_run(path) for path in find_runs(folders)], options.methods)
+    left_out: list[str] = []
+    paths = find_runs(folders, left_out.append)
+    runs = _chosen([read_run(path) for path in paths], options.methods)
     complete = [run for run in runs if run.is_complete]
     if not complete:
         raise UserError(
@@ -75,13 +79,14 @@ def find(folders: Sequence[Path], options: ReportOptions) -> Findings:
         )
     # Incomplete runs are in no table of results, so that they cannot make one wrong.
     methods = group_runs(complete)
-    warnings = _objections(complete, methods, anchors, options)
+    different = differences([run.protocol for run in complete], complete)
+    warnings = _objections([*different.values()], methods, anchors, options)
     bootstrap = Bootstrap(options.resample, options.resamples)
     summaries = [summarize(method, options.last, bootstrap) for method in methods]
     summaries.sort(key=lambda one: -one.success.value)
     comparison = compare([one.method for one in summaries], bootstrap)
-    warnings += _remarks(runs, summaries)
-    return Findings(runs, summaries, comparison, anchors, warnings, options)
+    warnings += [*_remarks(runs, summaries), *left_out]
+    return Findings(runs, summaries, comparison, anchors, warnings, [*different], options)
 
 
 def _chosen(runs: list[Run], names: Sequence[str]) -> list[Run]:
@@ -93,13 +98,12 @@ def _chosen(runs: list[Run], names: Sequence[str]) -> list[Run]:
 
 
 def _objections(
-    runs: Sequence[Run],
+    different: Sequence[str],
     methods: Sequence[Method],
     anchors: Sequence[Anchors],
     options: ReportOptions,
 ) -> list[str]:
     """Why the runs do not belong into one table; an error unless it is wanted all the same."""
-    different = differences([run.protocol for run in runs], runs)
     repeated = repeated_seeds(methods)
     foreign = bool(anchors) and not all(published.are_of(method.tasks) for method in methods)
     if different and not options.force:
@@ -130,7 +134,7 @@ def _remarks(runs: Sequence[Run], summaries: Sequence[Summary]) -> list[str]:
     few = sorted({len(one.method.runs) for one in summaries if len(one.method.runs) > 1})
     remarks = [
         f"Made by different versions. {line}"
-        for line in differences([run.versions for run in runs], runs)
+        for line in differences([run.versions for run in runs], runs).values()
     ]
     if incomplete:
         count = f"{len(incomplete)} of the {len(runs)} runs"

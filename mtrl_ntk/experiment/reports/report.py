@@ -117,13 +117,22 @@ def _caption(findings: Findings) -> str:
     """That of the paper's Table 4, with what these runs are."""
     runs = sorted({len(method.runs) for method in findings.methods})
     seeds = str(runs[0]) if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
-    benchmarks = {run.config.env.benchmark for run in findings.complete if not run.config.env.tasks}
-    what = (
-        f"the {benchmarks.pop()} benchmark"
-        if len(benchmarks) == 1
-        else (f"{len(findings.comparison.tasks)} tasks")
-    )
-    return f"Results on {what} across {seeds} random seeds, last evaluation."
+    caption = f"Results on {_tasks_of(findings)} across {seeds} random seeds, last evaluation."
+    if findings.unlike:
+        caption += f" Not comparable: the runs differ in {', '.join(findings.unlike)}."
+    return caption
+
+
+def _tasks_of(findings: Findings) -> str:
+    """What the runs were trained on, in words."""
+    sets = {frozenset(run.tasks) for run in findings.complete}
+    if len(sets) > 1:
+        counts = sorted({len(tasks) for tasks in sets})
+        return f"unlike sets of {' and '.join(map(str, counts))} tasks"
+    (tasks,) = sets
+    benchmarks = findings.complete[0].config.env.suite.benchmarks
+    names = [name for name, known in benchmarks.items() if tasks == frozenset(known)]
+    return f"the {names[0]} benchmark" if names else f"{len(tasks)} tasks"
 
 
 def _printed(table: Table) -> RichTable:

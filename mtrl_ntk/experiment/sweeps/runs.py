@@ -74,7 +74,9 @@ def _plan_run(sweep: Sweep, method: str, seed: int, variant: Mapping[str, str]) 
     config = load(arguments, "train_mt10")
     settings = [re.sub(r"[^\w.=+-]", "_", f"{key}={value}") for key, value in variant.items()]
     name = "-".join([method, *settings, f"seed{seed}"])
-    folder = (sweep.options.out or Path("sweeps") / config.preset) / name
+    # One folder for all, also where their tasks differ.
+    group = config.preset if {"benchmark", "tasks"} & variant.keys() else config.group
+    folder = (sweep.options.out or Path("sweeps") / group) / name
     return SweepRun(
         name, folder, (*arguments, f"--run-dir={folder}"), replace(config, run_dir=folder)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -48,15 +49,63 @@ def test_runs_are_found_at_any_depth_and_once(folder: Path, tmp_path: Path) -> N
     inner = Path(shutil.copytree(folder, tmp_path / "sweep" / "a" / "b"))
     (folder / "evaluations").mkdir()
     shutil.copy(folder / "evaluation.csv", folder / "evaluations")  # of evaluate_mt10: no run
-    assert find_runs([tmp_path, folder, inner / ".." / "b"]) == [folder, inner]
+    assert find_runs([tmp_path, folder, inner / ".." / "b"], print) == [folder, inner]
+
+
+def test_runs_behind_links_are_found_and_loops_end(folder: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(folder, elsewhere / "one")
+    shutil.copytree(folder, elsewhere / "two")
+    runs = tmp_path / "runs"
+    (runs / "deep").mkdir(parents=True)
+    (runs / "deep" / "linked").symlink_to(elsewhere / "one")
+    (runs / "all").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(runs)
+    (elsewhere / "one" / "itself").symlink_to(elsewhere / "one")
+    said: list[str] = []
+    found = find_runs([runs], said.append)
+    assert sorted(path.resolve().name for path in found) == ["one", "two"]
+    assert said == []
+    (tmp_path / "link").symlink_to(runs)
+    assert len(find_runs([tmp_path / "link"], said.append)) == 2
+
+
+def test_what_is_left_out_is_said(folder: Path, tmp_path: Path) -> None:
+    damaged = Path(shutil.copytree(folder, tmp_path / "damaged"))
+    (damaged / "run.json").unlink()
+    (tmp_path / "lost").symlink_to(tmp_path / "moved")
+    said: list[str] = []
+    assert find_runs([tmp_path], said.append) == [folder]
+    assert sorted(said) == [
+        f"Left out: {damaged}, which has no run.json.",
+        f"Left out: {tmp_path / 'lost'}, which leads nowhere.",
+    ]
+
+
+def test_a_folder_that_cannot_be_read_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def forbid(path: str) -> object:
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    (folder / "secret").mkdir()
+    monkeypatch.setattr(os, "scandir", forbid)
+    said: list[str] = []
+    assert find_runs([folder], said.append) == [folder]
+    reason = "which cannot be read: Permission denied"
+    assert said == [f"Left out: {folder / 'secret'}, {reason}."]
 
 
 def test_a_folder_without_runs_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no folder .*none; give folders"):
-        find_runs([folder, tmp_path / "none"])
+        find_runs([folder, tmp_path / "none"], print)
     (folder / "run.json").unlink()
     with pytest.raises(UserError, match=r"run holds no run: nowhere .* config\.yaml, run\.json"):
-        find_runs([folder])
+        find_runs([folder], print)
 
 
 def test_a_run_is_read_as_it_was_written(folder: Path) -> None:
@@ -125,14 +174,14 @@ def test_what_differs_is_named_with_the_runs(folder: Path) -> None:
     run = read_run(folder)
     other = replace(run, path=Path("other"), protocol={**run.protocol, "horizon": 150})
     runs = [run, other, replace(other, path=Path("third"))]
-    assert differences([one.protocol for one in runs], runs) == [
+    assert [*differences([one.protocol for one in runs], runs).values()] == [
         f"horizon is 500 in {folder}, but 150 in other and 1 more"
     ]
-    assert differences([one.protocol for one in (run, run)], (run, run)) == []
-    assert differences([{}, {"a": 1}], (run, other)) == [
+    assert differences([one.protocol for one in (run, run)], (run, run)) == {}
+    assert [*differences([{}, {"a": 1}], (run, other)).values()] == [
         f"a is not stated in {folder}, but 1 in other"
     ]
-    (line,) = differences([{"a": "b" * 200}, {"a": 1}], (run, other))
+    (line,) = differences([{"a": "b" * 200}, {"a": 1}], (run, other)).values()
     assert len(line) < 200
 
 
@@ -189,7 +238,7 @@ def test_methods_that_differ_in_much_are_told_apart_by_preset_or_number(template
     run = read_run(template)
     far: dict[str, object] = {"width": 64, "depth": 1, "gamma": 0.9, "tau": 0.1}
     presets = [changed(run), changed(run, preset="quick", **far)]
-    assert [method.name for method in group_runs(presets)] == ["ntkmtl, mt10", "ntkmtl, quick"]
+    assert [method.name for method in group_runs(presets)] == ["ntkmtl, mt3", "ntkmtl, quick"]
     farther = {**far, "batch_size": 2, "total_steps": 500}
     numbered = [changed(run), changed(run, **far), changed(run, **farther, learning_rate=1.0)]
     names = [method.name for method in group_runs(numbered)]

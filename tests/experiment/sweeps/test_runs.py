@@ -200,3 +200,15 @@ def test_gpus_are_those_that_the_user_shows(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     assert usable_gpus(learners) == ("4", "7")
     assert usable_gpus(configs(2)) == ()
+
+
+def test_a_sweep_of_other_tasks_is_not_filed_under_mt10() -> None:
+    def folder(*settings: str, vary: tuple[str, ...] = ()) -> str:
+        options = SweepOptions(methods=("equal",), vary=vary)
+        (parent,) = {run.folder.parent for run in plan_runs(Sweep(options, settings))}
+        return str(parent)
+
+    assert folder() == "sweeps/mt10"
+    assert folder("--tasks=reach-v3,push-v3") == "sweeps/mt2"
+    assert folder("--benchmark=MT25") == "sweeps/mt25"
+    assert folder(vary=("benchmark=MT10,MT25",)) == "sweeps/mt10"
