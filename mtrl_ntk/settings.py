@@ -18,7 +18,8 @@ Decides = Literal["results", "length", "chance", "rounding", "nothing"]
 """What an option of a run decides: what is learnt or what its numbers mean; how far it goes; which
 of many equal runs it is; the last bits of its numbers; or none of these."""
 
-
+LARGEST_SEED = 2**32 - 1
+"""What NumPy takes."""
 MOST_PROCESSES = 1024
 """What no machine comes near, as a limit."""
 

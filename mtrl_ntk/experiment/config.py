@@ -30,7 +30,7 @@ from mtrl_ntk.experiment.options.yaml_files import read_values
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.networks import NETWORK_KINDS, why_not
 from mtrl_ntk.rl.sac import SacConfig
-from mtrl_ntk.settings import MOST_PROCESSES, Decides, Settings, number, setting
+from mtrl_ntk.settings import LARGEST_SEED, MOST_PROCESSES, Decides, Settings, number, setting
 
 NEWEST = Path("newest")
 """What stands for the newest checkpoint of the run's folder."""
@@ -51,7 +51,7 @@ class RunConfig(Settings):
 
     method: str = setting("ntkmtl", decides="results")
     """Balancing method."""
-    seed: int = number(1, at_least=0, at_most=2**32 - 1, decides="chance")
+    seed: int = number(1, at_least=0, at_most=LARGEST_SEED, decides="chance")
     """Seed of everything random."""
     device: Device = setting("auto", decides="rounding")
     """Where the agent learns; auto takes CUDA when there is any."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.options.sections import Device, VideoConfig
-from mtrl_ntk.settings import MOST_PROCESSES, Settings, number
+from mtrl_ntk.experiment.options.sections import MOST_EPISODES, Device, VideoConfig
+from mtrl_ntk.settings import LARGEST_SEED, MOST_PROCESSES, Settings, number
 
 UNSEEN_SEED = 1_000_000
 """Seed of the goals of an evaluation, the same for all runs, so that they can be compared."""
@@ -27,12 +27,12 @@ class EvaluationOptions(Settings):
     tasks: tuple[str, ...] = ()
     """Tasks to evaluate: some of those of training, or as many others to take their places."""
     evaluation_episodes: int | None = number(
-        None, at_least=1, limit=10_000, flags=("--episodes", "--evaluation-episodes")
+        None, at_least=1, limit=MOST_EPISODES, flags=("--episodes", "--evaluation-episodes")
     )
     """Episodes per task; by default 50, one for each goal."""
     goals: Literal["unseen", "training"] = "unseen"
     """Goals that training never met, or its own: those of the run's evaluation.csv."""
-    seed: int | None = number(None, at_least=0, at_most=2**32 - 1)
+    seed: int | None = number(None, at_least=0, at_most=LARGEST_SEED)
     """Seed of the unseen goals and of sampled actions; by default the same for all runs."""
     sampled: bool = False
     """Draw the actions from the policy instead of taking its mode."""

@@ -8,6 +8,8 @@ from typing import Literal
 from mtrl_ntk.settings import Settings, number, setting
 
 Device = Literal["auto", "cpu", "cuda"]
+MOST_EPISODES = 10_000
+"""Episodes per task that no evaluation comes near, as a limit."""
 LAST_EVALUATIONS = 5
 """Evaluations that the mean of the last ones is over, where nothing else is asked for."""
 Camera = Literal[
@@ -47,7 +49,7 @@ class EvaluationConfig(Settings):
 
     evaluate_every: int = number(20_000, at_least=1, decides="nothing")
     """Vector steps between evaluations; the last step is always evaluated."""
-    evaluation_episodes: int = number(50, at_least=1, limit=10_000, decides="results")
+    evaluation_episodes: int = number(50, at_least=1, limit=MOST_EPISODES, decides="results")
     """Episodes per task in each evaluation, over the task's goals in turn."""
     video_every: int = number(0, at_least=0, decides="nothing")
     """Vector steps from one video to the next, each made at an evaluation; 0 for none."""
