@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from mtrl_ntk.experiment.training.learner import Learner, compile_whole, recorde
 from mtrl_ntk.rl.cuda_graph import CudaRecorder
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC, Noise, SacConfig
+from mtrl_ntk.rl.types import Batch
 from tests.device import (
     GeneratorForAnyDevice,
     forbid_host_synchronisation,
@@ -30,8 +32,16 @@ FEW = [("ntkmtl", "shared"), ("famo", "multi_head"), ("equal", "independent")]
 every_few = pytest.mark.parametrize(("method", "network"), FEW)
 
 
-def make_replay(device: str = "cpu") -> MultiTaskReplayBuffer:
-    replay = MultiTaskReplayBuffer(
+class DoubleReplay(MultiTaskReplayBuffer):
+    """Gives batches in double precision."""
+
+    def gather(self, uniform: Tensor) -> Batch:
+        """See :meth:`MultiTaskReplayBuffer.gather`."""
+        return Batch(*map(Tensor.double, super().gather(uniform)))
+
+
+def make_replay(device: str = "cpu", dtype: torch.dtype = torch.float32) -> MultiTaskReplayBuffer:
+    replay = (DoubleReplay if dtype is torch.float64 else MultiTaskReplayBuffer)(
         TASKS,
         32,
         OBSERVATION,
@@ -60,6 +70,7 @@ def make_learner(
     device: str = "cpu",
     *,
     joined: bool = False,
+    dtype: torch.dtype = torch.float32,
     **settings: Any,  # noqa: ANN401
 ) -> Learner:
     settings = {"batch_size": ROWS, "width": 8, "depth": 2, **settings}
@@ -72,10 +83,11 @@ def make_learner(
         make_weighting=partial(make_weighting, method),
         seed=0,
         device=device,
+        dtype=dtype,
     )
     if joined:
         agent.join_critics()
-    return Learner(agent, make_replay(device), MetricMeans(), recorder=recorder)
+    return Learner(agent, make_replay(device, dtype), MetricMeans(), recorder=recorder)
 
 
 def everything(learner: Learner) -> dict[str, Tensor]:
@@ -199,21 +211,40 @@ def test_what_cannot_be_compiled_is_one_line() -> None:
         compiled(torch.zeros(2), learner.agent.draw_noise())
 
 
+def differing(found: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float) -> list[str]:
+    """Names of the numbers that are apart by more than a share of their norm."""
+    assert found.keys() == expected.keys()
+    return [
+        name
+        for name, other in ((name, torch.as_tensor(value)) for name, value in expected.items())
+        if (torch.as_tensor(found[name]).double() - other.double()).norm()
+        > tolerance * other.double().norm() * other.is_floating_point()
+    ]
+
+
 def check_compiled(
     method: str,
     network: str,
     backend: str,
+    *,
+    tolerance: float = 1e-9,
+    dtype: torch.dtype = torch.float64,
     **settings: Any,  # noqa: ANN401
 ) -> None:
+    # A compiler puts operands elsewhere, and a product may round by where they lie: in double
+    # precision all that is not rounding is far above it.
     torch._dynamo.reset()
-    plain, compiled = (make_learner(method, network, **settings) for _ in range(2))
+    plain, compiled = (make_learner(method, network, dtype=dtype, **settings) for _ in range(2))
     for learner in (plain, compiled):
         learner.update()
     graphs = CompileCounterWithBackend(backend)
     compiled._learn = compile_whole(compiled._learn, graphs)
-    assert train(plain, 2, 3) == train(compiled, 2, 3)
-    assert_same(plain, compiled)
-    assert graphs.frame_count == 1
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        rows = train(compiled, 2, 3)
+    for found, expected in zip(rows, train(plain, 2, 3), strict=True):
+        assert differing(found, expected, tolerance) == []
+    assert differing(everything(compiled), everything(plain), tolerance) == []
+    assert graphs.frame_count  # more than once if the compiler starts anew
 
 
 @pytest.mark.slow
@@ -238,4 +269,6 @@ def test_an_update_in_bf16_can_be_recorded() -> None:
 
 @pytest.mark.slow
 def test_an_update_in_bf16_compiles_as_one_graph() -> None:
-    check_compiled("ntkmtl", "shared", "aot_eager", precision="bf16", depth=1)
+    # Autocast leaves doubles as they are.
+    settings = {"precision": "bf16", "depth": 1}
+    check_compiled("ntkmtl", "shared", "aot_eager", dtype=torch.float32, tolerance=0.01, **settings)
