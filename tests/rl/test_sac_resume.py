@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
 from mtrl_ntk.rl.types import Batch
@@ -69,6 +71,72 @@ def test_every_method_goes_on_bit_for_bit(method: str, network: str) -> None:
     assert own.keys() == others.keys()
     for name, tensor in own.items():
         assert torch.equal(tensor, others[name]), name
+
+
+class OperandPlaces(TorchDispatchMode):
+    """Notes of each product where its operands lie within the 64 bytes that torch aligns to."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.places: list[tuple[str, list[int]]] = []
+
+    def __torch_dispatch__(
+        self,
+        operation: Any,  # noqa: ANN401
+        _: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """See the base class."""
+        name = operation.overloadpacket.__name__
+        if name in _PRODUCTS:
+            operands = [*args, *(kwargs or {}).values()]
+            tensors = [operand for operand in operands if isinstance(operand, Tensor)]
+            self.places.append((name, [tensor.data_ptr() % 64 for tensor in tensors]))
+        return operation(*args, **(kwargs or {}))
+
+
+_PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot", "vdot"}
+
+
+def shifted(tensor: Tensor, num_bytes: int) -> Tensor:
+    """A copy that begins so far behind where torch would have put it."""
+    memory = torch.empty(num_bytes + tensor.nbytes, dtype=torch.uint8)
+    return memory[num_bytes:].view(tensor.dtype).view(tensor.shape).copy_(tensor)
+
+
+@pytest.mark.parametrize("num_bytes", [8, 16, 32])
+@pytest.mark.parametrize(
+    ("method", "network"),
+    [
+        ("ntkmtl", "shared"),
+        ("upgrad", "task_embedding"),
+        ("ntkmtl_sr", "multi_head"),
+        ("equal", "independent"),
+    ],
+)
+def test_where_operands_lie_does_not_depend_on_what_came_before(
+    method: str, network: str, num_bytes: int
+) -> None:
+    # A product may round by the alignment of its operands, and files and NumPy align by chance.
+    agent, other = make_agent(method, network), make_agent(method, network, seed=99)
+    agent.update(batches(1)[0])
+    for load, state in (
+        (other.load_state_dict, agent.state_dict()),
+        (other.load_optimizer_state, agent.optimizer_state()),
+    ):
+        load({name: shifted(t, num_bytes * bool(t.numel())) for name, t in state.items()})
+    other.generator.set_state(agent.generator.get_state())
+    observations = torch.rand(TASKS, 1, OBSERVATION)
+    found = []
+    for each, seen in ((agent, observations), (other, shifted(observations, num_bytes))):
+        with OperandPlaces() as noted:
+            actions = [each.act(seen), each.act(seen, deterministic=True)]
+            metrics = each.update(batches(2)[1])
+        found.append((noted.places, [*actions, *metrics.values()]))
+    (places, results), (other_places, other_results) = found
+    assert places == other_places != []
+    assert all(map(torch.equal, results, other_results))
 
 
 def test_an_agent_that_has_not_learnt_has_no_moments() -> None:
