@@ -17,9 +17,9 @@ from mtrl_ntk.experiment.sweeps.backends.job import Ending, Job, open_log
 from mtrl_ntk.experiment.sweeps.backends.local import LocalBackend
 from mtrl_ntk.experiment.sweeps.pool import Pool
 
-PATIENCE_S = 20.0
+PATIENCE_S = 300.0
 
-WAITS = "print('ready', flush=True); import time; time.sleep(60)"
+WAITS = "print('ready', flush=True); import time; time.sleep(600)"
 DEAF = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {WAITS}"
 PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {DEAF!r}]); {DEAF}"
 

@@ -67,7 +67,7 @@ def test_another_process_repeats_everything(tmp_path: Path, reference: Path) -> 
         env={**os.environ, "PYTHONHASHSEED": "12345"},
         check=True,
         capture_output=True,
-        timeout=300,
+        timeout=1200,
     )
     assert_same(tmp_path / "run", reference)
 

@@ -480,12 +480,12 @@ def train_mt10(run_dir: Path, *argv: str) -> subprocess.Popen[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=1200)
     return process.returncode, errors
 
 
 def wait_for_steps(run_dir: Path, steps: int) -> None:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 1200
     while (
         not (found := checkpoints(run_dir / "checkpoint")) or found[-1].name < f"step-{steps:09d}"
     ):

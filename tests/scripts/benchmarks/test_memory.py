@@ -6,24 +6,31 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from mtrl_ntk.experiment.config import RunConfig
+from scripts.benchmarks import memory
 from scripts.benchmarks.memory import main, replay_row, watch
 
-PARENT = """
-import subprocess, sys, time
+CHILD = "block = bytearray(50_000_000); print('ready', flush=True); input()"
+PARENT = f"""
+import subprocess, sys
 block = bytearray(100_000_000)
-child = subprocess.Popen([sys.executable, "-c", "block = bytearray(50_000_000); input()"], stdin=-1)
-time.sleep(1)
-child.communicate(b"\\n")
+subprocess.run([sys.executable, "-c", {CHILD!r}])
 """
 
 
-def test_sees_a_process_and_its_children() -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENT]) as process:
+def test_sees_a_process_and_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        stdin = process.stdin
+        monkeypatch.setattr(memory, "time", SimpleNamespace(sleep=lambda _: stdin.close()))
         peak = watch(psutil.Process(process.pid), process)
     assert 100e6 < peak.main < 150e6
     assert 50e6 < peak.workers < 100e6

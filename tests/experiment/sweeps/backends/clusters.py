@@ -12,7 +12,7 @@ from tests.experiment.sweeps.made_sweeps import SETTINGS
 
 Cluster = Literal["ray", "slurm"]
 AGAIN = "sweep_mt10 --again"
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 RESOURCES = Resources(cpus=1, gpus=0, mem=0.0, minutes=60, partition=None)
 
 

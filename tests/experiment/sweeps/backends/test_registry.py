@@ -6,14 +6,13 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from mtrl_ntk.errors import ConfigError, Interrupted, UserError
 from mtrl_ntk.experiment.sweeps import sweep as sweep_module
-from mtrl_ntk.experiment.sweeps.backends.job import Backend
+from mtrl_ntk.experiment.sweeps.backends.job import Backend, Ending, Job
 from mtrl_ntk.experiment.sweeps.backends.slurm import SlurmBackend
 from mtrl_ntk.experiment.sweeps.options import SweepOptions, minutes, read_sweep
 from mtrl_ntk.experiment.sweeps.runs import JobsPlan
@@ -92,7 +91,15 @@ def test_a_sweep_on_a_cluster_is_like_any_other(
     write_finished_run(tmp_path / "equal-seed1")
     fake.behave(ntkmtl_seed1="fail", ntkmtl_seed2="wait")
     others = {"ntkmtl-seed1", "equal-seed2", "ntkmtl-seed2"}
-    thread = threading.Thread(target=interrupt_when_begun, args=(fake, others))
+    seen: list[Job] = []
+    end = Job.end
+
+    def end_and_note(job: Job, ending: Ending) -> None:
+        end(job, ending)
+        seen.append(job)
+
+    monkeypatch.setattr(Job, "end", end_and_note)
+    thread = threading.Thread(target=interrupt_when_begun, args=(fake, others, seen))
     thread.start()
     with pytest.raises(Interrupted, match="2 of 4 runs finished"):
         run_sweep(sweep_on(name, tmp_path), AGAIN, fake.command)
@@ -111,7 +118,6 @@ def test_a_sweep_on_a_cluster_is_like_any_other(
     assert run_sweep(sweep_on(name, tmp_path), AGAIN, fake.command) == []  # asks no cluster
 
 
-def interrupt_when_begun(fake: FakeTraining, names: set[str]) -> None:
-    wait_until(lambda: names <= fake.events("began").keys() and fake.events("ended"))
-    time.sleep(1)  # for the sweep to see it
+def interrupt_when_begun(fake: FakeTraining, names: set[str], ended: list[Job]) -> None:
+    wait_until(lambda: names <= fake.events("began").keys() and len(ended) == 2)
     os.kill(os.getpid(), signal.SIGINT)
