@@ -10,12 +10,13 @@ JOBS ?= 2
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 TOOLS = .venv/.tools
+OLDEST = .venv-oldest
 
 .DEFAULT_GOAL = help
-.PHONY: help install train test fast lint format bench clean
+.PHONY: help install train test fast fast-oldest lint format bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
 install: $(TOOLS) ## install the package and its tools into .venv
 
@@ -37,6 +38,12 @@ test: $(TOOLS) ## run all tests, JOBS=2 files at a time
 
 fast: $(TOOLS) ## run the tests that take seconds
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests -m 'not slow'
+
+fast-oldest: $(TOOLS) ## run them on the oldest versions admitted; ARGS, see scripts.lower_bounds
+	test -x $(OLDEST)/bin/python || $(BIN)/python -m venv $(OLDEST)
+	$(BIN)/python -m scripts.lower_bounds $(ARGS) > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install -c $(OLDEST)/constraints.txt -e '.[test]'
+	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile tests -m 'not slow'
 
 lint: $(TOOLS) ## check style, format, types and import layers
 	$(BIN)/ruff check .
