@@ -23,7 +23,9 @@ class EnvConfig(Settings):
     """Task names such as reach-v3,push-v3; when given, they replace the benchmark's."""
     envs_per_task: int = number(1, at_least=1, limit=MOST_PROCESSES, decides="results")
     """Copies of each task's environment that are stepped together."""
-    horizon: int = number(500, at_least=1, at_most=500, decides="results")
+    horizon: int = number(
+        DEFAULT_SUITE.max_horizon, at_least=1, at_most=DEFAULT_SUITE.max_horizon, decides="results"
+    )
     """Environment steps after which an episode is truncated (1 to 500)."""
     reward_version: Literal["v1", "v2"] = setting("v2", decides="results")
     """Meta-World reward functions."""

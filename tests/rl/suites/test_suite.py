@@ -83,8 +83,11 @@ def test_a_suite_checks_names_and_rules() -> None:
 @pytest.mark.parametrize("suite", [POINTS, *SUITES.values()], ids=lambda suite: suite.name)
 def test_a_suite_travels_and_its_benchmarks_are_of_its_tasks(suite: Any) -> None:  # noqa: ANN401
     copy = pickle.loads(pickle.dumps(suite))
-    assert copy == suite
-    assert copy.simulate is suite.simulate
+    assert (copy.name, copy.benchmarks, copy.simulate) == (
+        suite.name,
+        suite.benchmarks,
+        suite.simulate,
+    )
     assert {task for tasks in suite.benchmarks.values() for task in tasks} <= set(suite.tasks)
     assert len(set(suite.tasks)) == len(suite.tasks)
 
