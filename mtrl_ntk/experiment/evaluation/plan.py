@@ -47,7 +47,7 @@ def make_plan(options: EvaluationOptions, trained: Trained) -> Plan:
         # New goals for a policy of a single one, too.
         env = replace(env, goal_mode="resampled")
         goal_seed = _unseen_seed(options.seed, config.seed)
-        goals = f"{env.suite.goals_per_task} that training never met, in turn, from the first"
+        goals = "{} that training never met, in turn, from the first"
     else:
         _require_trained(tasks, trained)
         goal_seed, goals = config.seed, "the training goals in turn, from the first"
@@ -55,7 +55,7 @@ def make_plan(options: EvaluationOptions, trained: Trained) -> Plan:
     episodes = options.evaluation_episodes or (1 if only_one else env.suite.goals_per_task)
     action_seed = UNSEEN_SEED if options.seed is None else options.seed
     stated = protocol(config.env, EvaluationConfig(evaluation_episodes=episodes)) | {
-        "evaluation_goals": goals,
+        "evaluation_goals": goals.format(min(episodes, env.suite.goals_per_task)),
         "goal_seed": goal_seed,
         "policy": f"sampled with seed {action_seed}" if options.sampled else "deterministic",
         "score": "this evaluation",

@@ -170,9 +170,14 @@ class WorkerRestarts:
 
 
 class Rates:
-    """Environment steps and updates per second since the last look, pauses left out."""
+    """Environment steps and updates per second since the last look, pauses left out.
+
+    Attributes:
+        paused_s: Seconds of all pauses.
+    """
 
     def __init__(self) -> None:
+        self.paused_s = 0.0
         self._start = time.perf_counter()
         self._env_steps = self._updates = 0
 
@@ -183,7 +188,9 @@ class Rates:
         try:
             yield
         finally:
-            self._start += time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            self._start += seconds
+            self.paused_s += seconds
 
     def lap(self, counters: Counters) -> tuple[float, float]:
         """Returns both rates since the last lap."""

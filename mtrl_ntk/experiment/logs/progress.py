@@ -126,12 +126,29 @@ class Progress:
         if not self._in_terminal:
             self._print(self._line())
 
+    def go_on(
+        self,
+        vector_steps: int,
+        training_success: Mapping[str, float],
+        evaluation: EvaluationResult | None,
+    ) -> None:
+        """Shows how far an interrupted run was, until there is news of it.
+
+        Args:
+            vector_steps: Vector steps so far.
+            training_success: As in :meth:`update`.
+            evaluation: The last one, if there was any.
+        """
+        self._history.append((self._clock(), vector_steps))
+        self._training = dict(training_success)
+        if evaluation is not None:
+            self._evaluation = _rates(evaluation)
+
     def evaluated(self, result: EvaluationResult) -> None:
         """Takes the success rates of an evaluation into the display."""
-        rates = result.success_rates.tolist()
-        self._evaluation = dict(zip(result.task_names, rates, strict=True))
+        self._evaluation = _rates(result)
         if not self._in_terminal:
-            self._print(f"evaluation: mean success {_percent(_mean(rates))}")
+            self._print(f"evaluation: mean success {_percent(_mean(self._evaluation.values()))}")
 
     def message(self, text: str) -> None:
         """Prints a line above the display."""
@@ -307,6 +324,10 @@ def _result_table(result: EvaluationResult) -> Table:
     for task, success, mean_return in zip(result.task_names, successes, returns, strict=True):
         table.add_row(Text(task), _percent(success), _success_bar(success), _count(mean_return))
     return table
+
+
+def _rates(result: EvaluationResult) -> dict[str, float]:
+    return dict(zip(result.task_names, result.success_rates.tolist(), strict=True))
 
 
 def _success_bar(rate: float) -> ProgressBar:

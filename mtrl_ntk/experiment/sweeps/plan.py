@@ -76,8 +76,8 @@ def _estimate(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Fol
         f"about {format_duration(rounds * costs.total_s)}, "
         f"{size_text(plan.jobs * costs.memory)} of memory and "
         f"{size_text(len(runs) * costs.disk)} of disk, if all runs are like "
-        f"{left[0].name} and do not slow each other down: {format_duration(costs.total_s)} and "
-        f"{size_text(costs.memory)} for each"
+        f"{left[0].name} and do not slow each other down: {format_duration(costs.total_s)}, "
+        f"{format_duration(costs.start_s)} of it to start, and {size_text(costs.memory)} for each"
     )
 
 

@@ -41,6 +41,8 @@ class Costs:
     """A vector step with its updates, simulation and learning side by side."""
     evaluations_s: float
     """All evaluations, with episodes of full length."""
+    start_s: float
+    """The start of the process, up to the first step."""
     total_s: float
     """All of it, from the step at which it goes on."""
     replay: int
@@ -51,6 +53,8 @@ class Costs:
     """Memory of this process besides: libraries, activations, environments of its own."""
     workers: int
     """Memory that worker processes do not share with others."""
+    threads: int
+    """Threads of PyTorch."""
     num_workers: int
     """Worker processes, those of evaluations included."""
     on_gpu: bool
@@ -72,6 +76,8 @@ def rehearse(config: RunConfig, done: int = 0) -> Costs:
         config: The run's configuration.
         done: Vector steps that it has taken already.
     """
+    # What this process has done so far, a run's does as well: it imports.
+    process_started = psutil.Process().create_time()
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(learner_threads(config))
@@ -90,9 +96,10 @@ def rehearse(config: RunConfig, done: int = 0) -> Costs:
                 torch.cuda.synchronize()
 
         trainer.collector.reset()
+        start_s = time.time() - process_started
         random_step_s = seconds_each(take_at_random, _TIMED_S)
         step_s = seconds_each(take, _TIMED_S)
-        return _scaled(config, done, trainer, random_step_s, step_s)
+        return _scaled(config, done, trainer, start_s, random_step_s, step_s)
 
 
 def _trainer(config: RunConfig, stack: ExitStack) -> Trainer:
@@ -124,7 +131,12 @@ def steps_seconds(config: RunConfig, done: int, random_step_s: float, step_s: fl
 
 
 def _scaled(
-    config: RunConfig, done: int, trainer: Trainer, random_step_s: float, step_s: float
+    config: RunConfig,
+    done: int,
+    trainer: Trainer,
+    start_s: float,
+    random_step_s: float,
+    step_s: float,
 ) -> Costs:
     loop, env = config.loop, config.env
     agent, replay = trainer.learner.agent, trainer.learner.replay
@@ -141,11 +153,13 @@ def _scaled(
         random_step_s=random_step_s,
         step_s=step_s,
         evaluations_s=evaluations_s,
-        total_s=steps_seconds(config, done, random_step_s, step_s) + evaluations_s,
+        start_s=start_s,
+        total_s=start_s + steps_seconds(config, done, random_step_s, step_s) + evaluations_s,
         replay=replay.nbytes // replay.capacity * loop.replay_capacity,
         learner=learner,
         program=max(psutil.Process().memory_info().rss - here, 0),
         workers=sum(child.memory_full_info().uss for child in children),
+        threads=torch.get_num_threads(),
         num_workers=2 * resolved_workers(env) + bool(resolved_workers(env)),
         on_gpu=on_gpu,
         disk=disk_need(config, agent, replay).most,

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
-import torch
 import yaml
 
 from mtrl_ntk.experiment.checkpoints.resume import find_start
@@ -70,7 +69,7 @@ def _text(value: object) -> str:
 
 def estimate(costs: Costs, run_dir: Path) -> Iterator[str]:
     """Time, memory and disk of a run that writes to a folder, in lines."""
-    threads, processes = torch.get_num_threads(), costs.num_workers
+    threads, processes = costs.threads, costs.num_workers
     yield (
         f"estimate, from steps that were taken just now with {threads} "
         f"thread{'s' * (threads > 1)} and {processes} worker processes:"
@@ -78,7 +77,8 @@ def estimate(costs: Costs, run_dir: Path) -> Iterator[str]:
     yield (
         f"  time: about {format_duration(costs.total_s)}, at {costs.random_step_s * 1e3:.1f} ms a "
         f"step of the warm start and {costs.step_s * 1e3:.1f} ms a step with updates; "
-        f"{format_duration(costs.evaluations_s)} of it for evaluations, in episodes of full length"
+        f"{format_duration(costs.start_s)} of it for the start, and "
+        f"{format_duration(costs.evaluations_s)} for evaluations, in episodes of full length"
     )
     where = " on the GPU" if costs.on_gpu else ""
     parts = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from mtrl_ntk.experiment.config import RunConfig
@@ -23,11 +23,12 @@ class DurationEstimate:
         num_tasks: Number of tasks.
 
     Attributes:
-        warmed_up: How far the run was when its warm start had ended.
+        warmed_up: How far the run was when its warm start had ended; its seconds are those of steps
+            alone.
     """
 
     def __init__(self, config: RunConfig, num_tasks: int) -> None:
-        self.warmed_up = Counters(vector_steps=0, env_steps=0, updates=0, seconds=0.0)
+        self.warmed_up = self._first = Counters(vector_steps=0, env_steps=0, updates=0, seconds=0.0)
         self._config, self._num_tasks = config, num_tasks
 
     def state(self) -> dict[str, Any]:
@@ -38,22 +39,39 @@ class DurationEstimate:
         """Goes on from a :meth:`state`."""
         self.warmed_up = Counters.from_json(state)
 
-    def after(self, counters: Counters) -> float | None:
+    def after(self, counters: Counters, paused: float = 0.0) -> float | None:
         """Takes note of a step that has ended.
+
+        Args:
+            counters: How far the run is.
+            paused: Seconds so far that were spent on other things than steps.
 
         Returns:
             Seconds of the whole run, at the one step after which they can be told.
         """
+        steps = replace(counters, seconds=counters.seconds - paused)
+        if self._first.vector_steps == 0:
+            self._first = steps
         since_warmstart = counters.vector_steps - self._config.loop.warmstart_steps
         if since_warmstart == 0:
-            self.warmed_up = counters
+            self.warmed_up = steps
         if since_warmstart != _TIMED_STEPS:
             return None
-        seconds_per_step = (counters.seconds - self.warmed_up.seconds) / _TIMED_STEPS
+        seconds_per_step = (steps.seconds - self.warmed_up.seconds) / _TIMED_STEPS
         remaining = self._config.loop.total_steps - counters.vector_steps
-        seconds_per_env_step = self.warmed_up.seconds / self.warmed_up.env_steps
-        evaluations = evaluation_seconds(self._config, self._num_tasks, seconds_per_env_step)
+        evaluations = evaluation_seconds(
+            self._config, self._num_tasks, self._seconds_per_env_step, counters.vector_steps
+        )
         return counters.seconds + remaining * seconds_per_step + evaluations
+
+    @property
+    def _seconds_per_env_step(self) -> float:
+        """In the warm start; its first step is left out, as before it the run has started."""
+        first = self._first
+        if first.env_steps >= self.warmed_up.env_steps:  # a single step, or a resumed run
+            return self.warmed_up.seconds / self.warmed_up.env_steps
+        seconds = self.warmed_up.seconds - first.seconds
+        return seconds / (self.warmed_up.env_steps - first.env_steps)
 
 
 def evaluation_seconds(

@@ -65,6 +65,10 @@ class TrainingLoop:
         remarks = self.state.restore(start.found)
         step, say = self.statistics.clock.step, self.progress.message
         announce_resumption(say, step, start.found.folder, start.changes, remarks)
+        statistics = self.statistics
+        rates = statistics.episodes.success_rates.tolist()
+        training = dict(zip(statistics.health.task_names, rates, strict=True))
+        self.progress.go_on(step, training, self.evaluations.last)
         if not self.trainer.collector.is_stepping:
             self.saver.saved_at = step
         if start.continues and (later := self.saver.remove_after(step)):
@@ -100,7 +104,8 @@ class TrainingLoop:
 
     def _log_if_due(self) -> None:
         clock = self.statistics.clock
-        if (seconds := self.statistics.eta.after(clock.counters)) is not None:
+        paused = self.statistics.rates.paused_s
+        if (seconds := self.statistics.eta.after(clock.counters, paused)) is not None:
             self.progress.estimate(seconds)
         if clock.is_due(self.config.loop.log_every):
             self._log()

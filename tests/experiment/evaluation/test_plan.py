@@ -37,6 +37,13 @@ def test_by_default_all_goals_are_run_once_and_none_is_of_training(trained: Trai
     assert json.loads(json.dumps(plan.protocol)) == plan.protocol
 
 
+@pytest.mark.parametrize(("episodes", "goals"), [(3, 3), (50, 50), (120, 50)])
+def test_no_more_goals_are_named_than_are_run(trained: Trained, episodes: int, goals: int) -> None:
+    plan = plan_of(trained, evaluation_episodes=episodes)
+    named = f"{goals} that training never met, in turn, from the first"
+    assert plan.protocol["evaluation_goals"] == named
+
+
 def test_unseen_goals_are_others_than_those_of_training(trained: Trained) -> None:
     plan = plan_of(trained)
     seen, unseen = (

@@ -118,6 +118,17 @@ def test_the_remaining_time_follows_the_recent_speed() -> None:
     assert "ETA 3 min 20 s" in output(log).splitlines()[-1]
 
 
+def test_a_run_that_goes_on_shows_how_far_it_was() -> None:
+    screen = console(terminal=True)
+    progress = Progress(1000, TASKS, screen)
+    progress.go_on(300, dict.fromkeys(TASKS, 0.375), RESULT)
+    screen.print(progress._view())
+    text = ESCAPE.sub("", output(screen))
+    assert " 30%" in text
+    assert "300 of 1,000 steps" in text
+    assert re.findall(r"38% +(\d+)%", text) == ["100", "50", "6"]
+
+
 def test_the_terminal_display_is_gone_after_the_final_table() -> None:
     terminal = console(terminal=True)
     with Progress(10, TASKS, terminal) as progress:

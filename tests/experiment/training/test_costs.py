@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from mtrl_ntk.experiment.config import from_dict
 from mtrl_ntk.experiment.training import costs as rehearsal, dry_run
@@ -17,7 +18,7 @@ def test_costs_are_those_of_the_whole_run() -> None:
     config = from_dict(SETTINGS)
     costs = rehearse(config)
     steps = steps_seconds(config, 0, costs.random_step_s, costs.step_s)
-    assert costs.total_s == pytest.approx(steps + costs.evaluations_s)
+    assert costs.total_s == pytest.approx(costs.start_s + steps + costs.evaluations_s)
     replay = 4 * 500 * (2 * 39 + 4 + 2)
     assert costs.replay == replay
     assert costs.disk > replay + costs.learner
@@ -27,6 +28,16 @@ def test_costs_are_those_of_the_whole_run() -> None:
 @pytest.mark.parametrize(("done", "expected"), [(0, 100 * 2 + 900 * 3), (40, 2820), (750, 750)])
 def test_a_run_that_goes_on_takes_what_is_left(done: int, expected: float) -> None:
     assert steps_seconds(from_dict(SETTINGS), done, 2.0, 3.0) == expected
+
+
+def test_the_start_counts_and_the_threads_are_those_of_the_run() -> None:
+    before = torch.get_num_threads()
+    costs = rehearse(from_dict(SETTINGS | {"threads": 2}))
+    assert (costs.threads, torch.get_num_threads()) == (2, before)
+    assert costs.start_s > 0.1  # this process has imported PyTorch
+    texts = " ".join(dry_run.estimate(replace(COSTS, threads=7), Path()))
+    assert "with 7 threads" in texts
+    assert "20 s of it for the start" in texts
 
 
 def test_what_is_on_a_gpu_takes_no_other_memory() -> None:

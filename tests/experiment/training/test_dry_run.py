@@ -50,7 +50,7 @@ def test_the_output_is_a_config_file_and_nothing_is_written(
     assert "tasks: [reach-v3]  # default: []" in lines
     assert lines.index("width: 16  # default: 400") < lines.index("# defaults")
     assert lines.index("# defaults") < lines.index("gamma: 0.99")
-    assert any(line.startswith("# run folder: runs/mt10/equal-seed1-") for line in lines)
+    assert any(line.startswith("# run folder: runs/mt1/equal-seed1-") for line in lines)
     assert any(line.startswith("#   evaluation_episodes: 1") for line in lines)
     for what in ("time: about 1 h 00 min", "memory: about 1.50 GB", "disk: at most about 1.00 GB"):
         assert sum(line.startswith(f"#   {what}") for line in lines) == 1

@@ -24,6 +24,8 @@ from mtrl_ntk.experiment.checkpoints.archive import best_checkpoint, checkpoints
 from mtrl_ntk.experiment.checkpoints.checkpoint import WEIGHTS, CheckpointError, save_checkpoint
 from mtrl_ntk.experiment.config import NEWEST, RunConfig, to_dict
 from mtrl_ntk.experiment.evaluation.episodes import evaluate
+from mtrl_ntk.experiment.logs.csv_sink import success_rates
+from mtrl_ntk.experiment.logs.progress import Progress
 from mtrl_ntk.experiment.options.fields import updated
 from mtrl_ntk.experiment.training import assembly, evaluations as training_evaluation
 from mtrl_ntk.experiment.training.command import load
@@ -142,6 +144,20 @@ def test_parts_of_the_agent_with_a_state_go_on_bit_for_bit(
     interrupt(config, partial(stop_after, step=27))
     train(resumed(config))
     assert_same(tmp_path / "run", tmp_path / "straight")
+
+
+def test_a_run_that_goes_on_shows_its_last_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(tmp_path / "run")
+    interrupt(config, partial(stop_after, step=33))
+    shown: list[Any] = []
+    monkeypatch.setattr(Progress, "go_on", lambda _, *shows: shown.append(shows))
+    train(resumed(config))
+    ((steps, training, evaluation),) = shown
+    assert steps == 33
+    assert training.keys() == set(evaluation.task_names)
+    assert success_rates(tmp_path / "run")[30] == evaluation.mean_success_rate
 
 
 def stop_while_starting(patch: pytest.MonkeyPatch) -> None:
