@@ -17,7 +17,7 @@ from mtrl_ntk.experiment.options.fields import Option, options, suggestion
 from mtrl_ntk.experiment.options.parser import PRINT_COMPLETION, SHELLS, Parser
 from mtrl_ntk.experiment.options.values import without_none
 from mtrl_ntk.experiment.reports.options import ReportOptions
-from mtrl_ntk.experiment.sweeps.options import FIXED, SweepOptions
+from mtrl_ntk.experiment.sweeps.options import NOT_SHARED, SweepOptions
 from mtrl_ntk.experiment.training.command import DRY_RUN
 from mtrl_ntk.rl.suites.registry import SUITES
 
@@ -70,7 +70,7 @@ def _options_of(prog: str) -> list[Option]:
     if prog == "report_mt10":
         return options(ReportOptions())
     own = options(SweepOptions())
-    taken = {option.name for option in own} | {*FIXED}
+    taken = {option.name for option in own} | {*NOT_SHARED}
     return own + [option for option in all_options() if option.name not in taken]
 
 

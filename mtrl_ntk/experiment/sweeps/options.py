@@ -199,7 +199,7 @@ Ctrl-C as ever; OUT has to be a folder that all nodes share. They need `pip inst
 Before the --time of a Slurm job is over, or when it is preempted, its run saves its state and is
 queued again."""
 
-FIXED = {
+NOT_SHARED = {
     "method": "--methods lists the methods of a sweep",
     "seed": "--seeds lists the seeds of a sweep",
     "run_dir": "--out is the folder of a sweep, and each run has its own in it",
@@ -211,7 +211,7 @@ FIXED = {
 def _refuse_what_differs(arguments: Sequence[str]) -> None:
     for argument in arguments:
         flag = argument.split("=")[0]
-        hint = FIXED.get(flag.removeprefix("--").replace("-", "_"))
+        hint = NOT_SHARED.get(flag.removeprefix("--").replace("-", "_"))
         if hint and flag.startswith("--"):
             raise ConfigError(f"{flag} is no option of a sweep; {hint}")
 

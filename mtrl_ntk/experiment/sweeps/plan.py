@@ -81,10 +81,10 @@ def _estimate(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Fol
     )
 
 
-Settings = dict[str, object]
+Values = dict[str, object]
 
 
-def _settings(runs: Sequence[SweepRun], plan: JobsPlan) -> tuple[Settings, dict[str, Settings]]:
+def _settings(runs: Sequence[SweepRun], plan: JobsPlan) -> tuple[Values, dict[str, Values]]:
     """What all runs have in common, and what else those of the first seed have, by name."""
     hidden = ("method", "seed", "run_dir", "resume")
     of_runs = {run.name: _resolved(run, plan) for run in runs}
@@ -106,9 +106,9 @@ def _settings(runs: Sequence[SweepRun], plan: JobsPlan) -> tuple[Settings, dict[
     return common, {name: values for name, values in own.items() if values}
 
 
-def _resolved(run: SweepRun, plan: JobsPlan) -> Settings:
+def _resolved(run: SweepRun, plan: JobsPlan) -> Values:
     return {**to_dict(run.config), **plan.share(run.config)._asdict()}
 
 
-def _as_yaml(settings: Settings) -> str:
+def _as_yaml(settings: Values) -> str:
     return "\n".join(f"  {line}" for line in yaml.safe_dump(settings, sort_keys=False).splitlines())
