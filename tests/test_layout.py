@@ -26,7 +26,6 @@ TESTED_ELSEWHERE = {
     "mtrl_ntk/rl/envs/bundle.py": "tests/rl/envs/test_workers.py",
     "mtrl_ntk/rl/envs/process.py": "tests/rl/envs/test_recovery.py",
     "mtrl_ntk/rl/suites/metaworld/camera.py": "tests/experiment/videos/test_filming.py",
-    "mtrl_ntk/rl/suites/metaworld/simulation.py": "tests/rl/envs/test_task_env.py",
     "mtrl_ntk/rl/suites/registry.py": "tests/rl/suites/test_suite.py",
     "mtrl_ntk/rl/types.py": "tests/rl/test_sac.py",
 }
