@@ -9,31 +9,44 @@ import torch
 from torch import Tensor
 
 
-def td_target(
-    rewards: Tensor,
-    terminated: Tensor,
-    next_values: Tensor,
-    next_log_probs: Tensor,
-    temperature: Tensor,
-    gamma: float,
-) -> Tensor:
-    """Soft one-step return that the critic regresses to.
+def discounts(terminated: Tensor, gamma_powers: Tensor) -> Tensor:
+    """What the value of the next observation counts in a return; nothing after a termination.
 
     Only termination ends the bootstrap; a truncated episode would have gone on.
 
     Args:
-        rewards: ``[tasks, batch]``.
-        terminated: One where the task itself ended, ``[tasks, batch]``.
+        terminated: As in a batch, ``[tasks, batch]``.
+        gamma_powers: Zero, and the discount factor to the power of 1, 2, ...
+
+    Returns:
+        ``[tasks, batch]``.
+    """
+    # What is not finite has no index, and may not come out as a number.
+    steps = (1 - terminated).long().clamp(0, len(gamma_powers) - 1)
+    return gamma_powers[steps] + 0 * terminated
+
+
+def td_target(
+    rewards: Tensor,
+    discounts: Tensor,
+    next_values: Tensor,
+    next_log_probs: Tensor,
+    temperature: Tensor,
+) -> Tensor:
+    """Soft return that the critic regresses to; only the bootstrap counts entropy.
+
+    Args:
+        rewards: Of one step or the discounted sum of several, ``[tasks, batch]``.
+        discounts: What the next value counts, ``[tasks, batch]``.
         next_values: Target critic's values of the next actions, ``[tasks, batch]``.
         next_log_probs: Log-densities of the next actions, ``[tasks, batch]``.
         temperature: One per task, ``[tasks]``.
-        gamma: Discount factor.
 
     Returns:
         ``[tasks, batch]``.
     """
     soft_values = next_values - temperature[:, None] * next_log_probs
-    return rewards + gamma * (1 - terminated) * soft_values
+    return rewards + discounts * soft_values
 
 
 def actor_loss(values: Tensor, log_probs: Tensor, temperature: Tensor) -> Tensor:

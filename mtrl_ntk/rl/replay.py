@@ -83,7 +83,7 @@ class MultiTaskReplayBuffer:
         actions: FloatArray,
         rewards: FloatArray,
         next_observations: FloatArray,
-        terminated: npt.NDArray[np.bool_],
+        terminated: FloatArray | npt.NDArray[np.bool_],
         valid: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         """Adds one transition of every environment copy; the oldest ones make room.
@@ -93,7 +93,7 @@ class MultiTaskReplayBuffer:
             actions: ``[tasks, copies, action]``.
             rewards: ``[tasks, copies]``.
             next_observations: ``[tasks, copies, observation]``.
-            terminated: ``[tasks, copies]``.
+            terminated: As in a batch, ``[tasks, copies]``.
             valid: Transitions to keep, ``[tasks, copies]``; all when left out.
         """
         packed = np.concatenate(

@@ -38,7 +38,7 @@ from mtrl_ntk.rl.networks import (
     PolicySample,
 )
 from mtrl_ntk.rl.precision import Precision, layers_in
-from mtrl_ntk.rl.reward_scale import RewardScale
+from mtrl_ntk.rl.reward_scale import RewardScale, make_reward_scale
 from mtrl_ntk.rl.seeds import seed_of
 from mtrl_ntk.rl.types import Batch, Metrics
 from mtrl_ntk.settings import Settings, number, setting
@@ -50,6 +50,8 @@ class SacConfig(Settings):
 
     batch_size: int = number(128, at_least=1)
     """Replay rows per task in each update."""
+    n_steps: int = number(1, at_least=1, at_most=100)
+    """Steps whose rewards a return sums before it trusts the critic; uncorrected above 1."""
     gamma: float = number(0.99, above=0, at_most=1)
     """Discount factor."""
     tau: float = number(0.005, above=0, at_most=1)
@@ -88,6 +90,8 @@ class SacConfig(Settings):
     """Of the layers' products while learning: bf16 is inexact and fast, tf32 the same on CUDA."""
     reward_scale: float = number(1.0, above=0, limit=10**6)
     """Factor on the rewards that the critic learns from; logged returns stay unscaled."""
+    normalize_returns: float = number(0.0, at_least=0, limit=10**6)
+    """Scale each task's rewards so that its largest discounted return is this; 0 does not."""
 
     @property
     def shares(self) -> NetworkKind:
@@ -183,7 +187,11 @@ class MultiTaskSAC:
             -float(action_dim) if config.target_entropy is None else config.target_entropy
         )
         self.features = (features or RawObservations(observation_dim)).to(self.device, dtype)
-        reward_scale = reward_scale or RewardScale(num_tasks, config.reward_scale)
+        powers = [0.0, *(config.gamma**steps for steps in range(1, config.n_steps + 1))]
+        self._gamma_powers = torch.tensor(powers, device=self.device, dtype=dtype)
+        reward_scale = reward_scale or make_reward_scale(
+            num_tasks, config.reward_scale, config.normalize_returns, config.gamma
+        )
         self.reward_scale = reward_scale.to(self.device, dtype)
         self._make_networks(num_tasks, action_dim, critic, seed)
         self._make_temperatures(num_tasks)
@@ -356,11 +364,10 @@ class MultiTaskSAC:
             outputs = self.target_critic(batch.next_observations, following.actions)
         return losses.td_target(
             self.reward_scale(batch.rewards),
-            batch.terminated,
+            losses.discounts(batch.terminated, self._gamma_powers),
             self.target_critic.value(outputs),
             following.log_probs,
             self.temperature,
-            self.config.gamma,
         )
 
     def _critic_losses(

@@ -39,11 +39,12 @@ class Batch(NamedTuple):
     actions: Tensor
     """``[tasks, batch, action]``, each in [-1, 1]."""
     rewards: Tensor
-    """``[tasks, batch]``, unscaled."""
+    """``[tasks, batch]``, unscaled; of several steps their discounted sum."""
     next_observations: Tensor
     """``[tasks, batch, observation]``; of a truncated episode the last one, never a reset's."""
     terminated: Tensor
-    """``[tasks, batch]``: one where the task itself ended, zero where it went on or was cut off."""
+    """``[tasks, batch]``: one where the task itself ended; where it went on or was cut off, zero
+    after one step and 1 - n after n."""
 
 
 Metrics = dict[str, Tensor]

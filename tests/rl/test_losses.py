@@ -14,11 +14,10 @@ from mtrl_ntk.rl import losses
 def test_td_target_by_hand() -> None:
     target = losses.td_target(
         rewards=torch.tensor([[1.0, 2.0]]),
-        terminated=torch.tensor([[0.0, 0.0]]),
+        discounts=torch.tensor([[0.9, 0.9]]),
         next_values=torch.tensor([[8.0, 20.0]]),
         next_log_probs=torch.tensor([[2.0, -4.0]]),
         temperature=torch.tensor([0.5]),
-        gamma=0.9,
     )
     # The entropy bonuses are -1 and +2.
     assert_close(target, torch.tensor([[7.3, 21.8]]))
@@ -27,13 +26,18 @@ def test_td_target_by_hand() -> None:
 def test_termination_ends_the_bootstrap() -> None:
     target = losses.td_target(
         rewards=torch.tensor([[1.0]]),
-        terminated=torch.tensor([[1.0]]),
+        discounts=losses.discounts(torch.tensor([[1.0]]), torch.tensor([0.0, 0.99])),
         next_values=torch.tensor([[1e6]]),
         next_log_probs=torch.tensor([[3.0]]),
         temperature=torch.tensor([1.0]),
-        gamma=0.99,
     )
     assert_close(target, torch.tensor([[1.0]]))
+
+
+def test_a_return_of_several_steps_discounts_what_follows_as_often() -> None:
+    powers = torch.tensor([0.0, 0.9, 0.81, 0.729])
+    found = losses.discounts(torch.tensor([[1.0, 0.0, -1.0, -2.0]]), powers)
+    assert_close(found, powers[None])
 
 
 def test_actor_loss_by_hand() -> None:
@@ -63,12 +67,12 @@ def test_tasks_do_not_mix() -> None:
     shape = (3, 5)
     arguments = {
         "rewards": torch.randn(shape),
-        "terminated": torch.zeros(shape),
+        "discounts": torch.rand(shape),
         "next_values": torch.randn(shape),
         "next_log_probs": torch.randn(shape),
         "temperature": torch.rand(3),
     }
-    whole = losses.td_target(**arguments, gamma=0.9)
+    whole = losses.td_target(**arguments)
     for task in range(3):
         alone = {name: values[task : task + 1] for name, values in arguments.items()}
-        assert_close(losses.td_target(**alone, gamma=0.9), whole[task : task + 1])
+        assert_close(losses.td_target(**alone), whole[task : task + 1])

@@ -40,7 +40,7 @@ from mtrl_ntk.rl.envs import make_envs
 from mtrl_ntk.rl.exploration import make_exploration
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
-from mtrl_ntk.rl.transitions import OneStepReturns
+from mtrl_ntk.rl.transitions import NStepReturns
 
 
 def make_loop(
@@ -134,7 +134,7 @@ def make_trainer(
     collector = Collector(
         envs,
         exploration,
-        OneStepReturns(replay),
+        NStepReturns(replay, config.sac.n_steps, config.sac.gamma),
         agent.reward_scale,
         statistics.health,
         statistics.episodes,

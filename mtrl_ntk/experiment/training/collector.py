@@ -14,7 +14,7 @@ from mtrl_ntk.experiment.types import FloatArray
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv, StepResults
 from mtrl_ntk.rl.exploration import Exploration
 from mtrl_ntk.rl.reward_scale import RewardScale
-from mtrl_ntk.rl.transitions import OneStepReturns
+from mtrl_ntk.rl.transitions import NStepReturns
 from mtrl_ntk.rl.types import Transitions
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -39,7 +39,7 @@ class Collector:
         self,
         envs: MultiTaskVectorEnv,
         exploration: Exploration,
-        returns: OneStepReturns,
+        returns: NStepReturns,
         reward_scale: RewardScale,
         health: Health,
         episodes: EpisodeStatistics,

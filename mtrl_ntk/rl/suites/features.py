@@ -24,7 +24,7 @@ class Term(NamedTuple):
     factor: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureMap:
     r"""Features :math:`[A o + a, \tanh(B o + b)]` of an observation :math:`o`.
 

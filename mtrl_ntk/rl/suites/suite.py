@@ -137,7 +137,7 @@ class Suite:
     settle: Callable[[EpisodeRules], EpisodeRules] = _as_asked
     reward_versions: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
-    features: Mapping[str, FeatureMap] = field(default_factory=dict)
+    features: Mapping[str, FeatureMap] = field(default_factory=dict, compare=False)
     step_costs: Mapping[str, float] = field(default_factory=dict)
     steps_per_second: float = 30.0
 

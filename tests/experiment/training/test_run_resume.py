@@ -19,7 +19,6 @@ import pytest
 import torch
 
 from mtrl_ntk.errors import ConfigError, Interrupted, UserError
-from mtrl_ntk.experiment import agents
 from mtrl_ntk.experiment.checkpoints.archive import best_checkpoint, checkpoints, load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import WEIGHTS, CheckpointError, save_checkpoint
 from mtrl_ntk.experiment.config import NEWEST, RunConfig, to_dict
@@ -34,10 +33,8 @@ from mtrl_ntk.experiment.training.run import train
 from mtrl_ntk.experiment.training.trainer import Trainer
 from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.envs import BENCHMARKS, make_envs
-from mtrl_ntk.rl.sac import MultiTaskSAC
 from tests.experiment.outcomes import assert_same, outcome, rows
 from tests.experiment.training.test_run import HORIZON, STEPS, TASKS, StubEnvs, tiny
-from tests.rl.parts import HeldNoise, LateReturns, ReturnScale
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -126,21 +123,13 @@ def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(
     assert_same(tmp_path / "run", straight)
 
 
-def test_parts_of_the_agent_with_a_state_go_on_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:
-        agent = agents.make_agent(config, num_tasks, device)
-        agent.reward_scale = ReturnScale(num_tasks, config.env.envs_per_task).to(
-            device, agent.dtype
-        )
-        return agent
+def test_parts_of_the_agent_with_a_state_go_on_bit_for_bit(tmp_path: Path) -> None:
+    def with_state(run_dir: Path) -> RunConfig:
+        config = config_for(run_dir, hold_noise=6)
+        return replace(config, sac=replace(config.sac, n_steps=3, normalize_returns=10))
 
-    monkeypatch.setattr(assembly, "make_agent", make_agent)
-    monkeypatch.setattr(assembly, "Exploration", HeldNoise)
-    monkeypatch.setattr(assembly, "OneStepReturns", LateReturns)
-    train(config_for(tmp_path / "straight"))
-    config = config_for(tmp_path / "run")
+    train(with_state(tmp_path / "straight"))
+    config = with_state(tmp_path / "run")
     interrupt(config, partial(stop_after, step=27))
     train(resumed(config))
     assert_same(tmp_path / "run", tmp_path / "straight")
