@@ -39,11 +39,13 @@ test: $(TOOLS) ## run all tests, JOBS=2 files at a time
 fast: $(TOOLS) ## run the tests that take seconds
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests -m 'not slow'
 
+# Old releases use what newer ones of their own dependencies, which are not held back, deprecate.
 fast-oldest: $(TOOLS) ## run them on the oldest versions admitted; ARGS, see scripts.lower_bounds
 	test -x $(OLDEST)/bin/python || $(BIN)/python -m venv $(OLDEST)
 	$(BIN)/python -m scripts.lower_bounds $(ARGS) > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install -c $(OLDEST)/constraints.txt -e '.[test]'
-	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile tests -m 'not slow'
+	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile tests -m 'not slow' \
+		-W ignore::DeprecationWarning
 
 lint: $(TOOLS) ## check style, format, types and import layers
 	$(BIN)/ruff check .

@@ -162,7 +162,11 @@ def test_intervals_of_tasks_are_those_of_scipy(report: Path, success: dict[str, 
         assert float(row["success"]) == pytest.approx(values.mean())
         assert float(row["error"]) == pytest.approx(stats.sem(values))
         interval = stats.bootstrap(
-            (values,), np.mean, n_resamples=5000, method="percentile", rng=3
+            (values,),
+            np.mean,
+            n_resamples=5000,
+            method="percentile",
+            random_state=np.random.default_rng(3),
         ).confidence_interval
         ends = float(row["low"]), float(row["high"])
         assert ends == pytest.approx((interval.low, interval.high), abs=0.02)

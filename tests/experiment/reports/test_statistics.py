@@ -94,7 +94,11 @@ def test_the_bootstrap_of_whole_runs_agrees_with_scipy() -> None:
     values = scores(10, 10)
     found = Bootstrap("runs", 5000).interval(mean, values)
     expected = stats.bootstrap(
-        (values.mean(1),), np.mean, n_resamples=5000, method="percentile", rng=3
+        (values.mean(1),),
+        np.mean,
+        n_resamples=5000,
+        method="percentile",
+        random_state=np.random.default_rng(3),
     ).confidence_interval
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.004)
 
