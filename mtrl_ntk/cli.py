@@ -20,6 +20,7 @@ from mtrl_ntk.experiment.files.outages import OutageWarning
 from mtrl_ntk.experiment.logs.streams import open_streams, print_lines, show_line
 from mtrl_ntk.experiment.options.fields import options, updated
 from mtrl_ntk.experiment.options.parser import PRINT_COMPLETION, Parser
+from mtrl_ntk.experiment.options.values import convert
 from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.sweeps.options import read_sweep
 from mtrl_ntk.experiment.videos.opengl import drop_broken_backend
@@ -119,7 +120,7 @@ def _report(argv: list[str], prog: str) -> None:
     names = getattr(parser.parse_known_args(argv)[0], "folders", ())
     if not all(names):
         raise ConfigError("a DIR is empty; give folders of runs, such as runs")
-    folders = [Path(name) for name in names]
+    folders = [path for name in names if isinstance(path := convert(Path, name, "DIR"), Path)]
     if bool(folders) == bool(chosen.kernels):
         raise ConfigError(
             "give either folders of runs, for a report on them, or --kernels RUN [RUN...], for "

@@ -20,6 +20,7 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.agents import load_trained
 from mtrl_ntk.experiment.files.atomic import replacing
 from mtrl_ntk.experiment.options.fields import suggestion
+from mtrl_ntk.experiment.options.values import convert
 from mtrl_ntk.rl.networks import Actor
 from mtrl_ntk.rl.seeds import seed_of
 
@@ -172,7 +173,7 @@ def load_policy(
         ValueError: If the agent does not know the task.
     """
     seed = seed_of(seed)
-    trained = load_trained(Path(path), device)
+    trained = load_trained(_path(path), device)
     return Policy(
         trained.agent.average_actor,
         trained.task_names,
@@ -201,11 +202,11 @@ def export_policy(path: str | Path, out: str | Path) -> Path:
     Raises:
         UserError: If there is no agent that can be loaded, or the ending is another one.
     """
-    out = Path(out)
+    out = _path(out)
     exporters = {".pt": _export_torchscript, ".onnx": _export_onnx}
     if out.suffix not in exporters:
         raise UserError(f"{out} has to end in {' or '.join(exporters)}, which names its format")
-    trained = load_trained(Path(path))
+    trained = load_trained(_path(path))
     policy = RowPolicy(trained.agent.average_actor, len(trained.task_names))
     policy = policy.eval().requires_grad_(False)
     # More than one row, and not as many as tasks: sizes that are equal would be taken for one.
@@ -216,6 +217,12 @@ def export_policy(path: str | Path, out: str | Path) -> Path:
     with replacing(out) as unfinished, _without_chatter():
         exporters[out.suffix](policy, example, json.dumps(trained.task_names), unfinished)
     return out
+
+
+def _path(path: str | Path) -> Path:
+    checked = convert(Path, str(path), "path")
+    assert isinstance(checked, Path)
+    return checked
 
 
 def _export_torchscript(

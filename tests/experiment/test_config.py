@@ -109,6 +109,23 @@ def test_no_run_is_filed_under_another_number_of_tasks(
     assert folder.parent == Path("runs") / group
 
 
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("mt10_quick.yaml", "mt10_quick"),
+        ("my run (2), a=b.yaml", "my_run_2_a_b"),
+        (".läuf", "läuf"),
+        ("[1].2-x.yaml", "_1_.2-x"),
+        ("-€.yaml", "_"),
+        ("....yaml", "config"),
+    ],
+)
+def test_any_file_may_be_a_preset(name: str, preset: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("seed: 3\n")
+    config = load(["--config", str(tmp_path / name)], "train_mt10")
+    assert (config.seed, config.preset) == (3, preset)
+
+
 def test_standard_preset_is_the_default() -> None:
     assert read(CONFIGS / "mt10.yaml") == RunConfig()
 

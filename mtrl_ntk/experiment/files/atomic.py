@@ -35,7 +35,9 @@ def replacing(path: Path) -> Iterator[Path]:
 def write(path: Path, content: str | bytes) -> None:
     """Writes a file, text as UTF-8; as :func:`replacing`."""
     with replacing(path) as unfinished:
-        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        if isinstance(content, str):
+            content = content.encode(errors="backslashreplace")  # names of files may be no text
+        unfinished.write_bytes(content)
 
 
 def flush_to_disk(path: Path) -> None:

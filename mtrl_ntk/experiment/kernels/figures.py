@@ -170,7 +170,8 @@ def _draw(axes: Axes, panel: HeatMap, limit: float) -> AxesImage:
 
 def _label(axes: Axes, panel: HeatMap) -> None:
     fontsize = _title_size(panel.title)
-    axes.set_title(panel.title, loc="left", fontsize=fontsize, fontweight="bold", color=INK, pad=8)
+    font = {"fontsize": fontsize, "fontweight": "bold", "color": INK, "parse_math": False}
+    axes.set_title(panel.title, font, loc="left", pad=8)
     names, size = panel.task_names, 8 if _shows_numbers(panel) else 6
     numbered = [f"{name}  {group}" for name, group in zip(names, panel.groups, strict=False)]
     axes.set_xticks(range(panel.num_tasks), names, rotation=90, fontsize=size, color=INK)

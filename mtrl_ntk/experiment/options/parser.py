@@ -133,7 +133,8 @@ def _metavar(annotation: Any) -> str:  # noqa: ANN401 - annotations have no comm
 def _convert_text(option: Option, value: object) -> object:
     """Converts what argparse read: text, a list of texts, or a truth value."""
     if isinstance(value, list):
-        value = ",".join(value)
-        if not value.strip(" ,"):
+        if not ",".join(value).strip(" ,"):
             raise ConfigError(f"{option.flags[0]} is empty; give at least one, or leave it out")
+        if Path not in get_args(option.annotation):  # whose names may hold commas
+            value = ",".join(value)
     return convert(option.annotation, value, option.flags[0])

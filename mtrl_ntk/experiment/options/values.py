@@ -134,10 +134,13 @@ def _string(value: object) -> str:
 def _path(value: object) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("a path")
+    if re.search(r"[\ud800-\udfff]", value):  # what Python makes of other bytes
+        raise ValueError("a path of UTF-8 text, as libraries open no other")
     # Longer ones the system refuses, wherever they are first looked for.
     if len(value) > 4000 or any(len(os.fsencode(part)) > 255 for part in Path(value).parts):
         raise ValueError("a path, with names of at most 255 bytes")
-    return Path(value)
+    # Shells leave the ~ of --run-dir=~/runs as it is; nobody expands those in files.
+    return Path(os.path.expanduser(value))
 
 
 _SCALARS: dict[Any, Callable[[object], object]] = {

@@ -228,7 +228,9 @@ def style(index: int) -> dict[str, Any]:
 
 def dress(axes: Axes, title: str, fontsize: float = 12.0) -> None:
     """Gives axes over environment steps their title, labels and grid."""
-    axes.set_title(title, loc="left", fontsize=fontsize, fontweight="bold", color=INK, pad=10)
+    # It may be the name of a folder, which is no formula.
+    font = {"fontsize": fontsize, "fontweight": "bold", "color": INK, "parse_math": False}
+    axes.set_title(title, font, loc="left", pad=10)
     axes.set_xlabel("environment steps", color=INK)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(color="#e6e6e6", linewidth=0.8)

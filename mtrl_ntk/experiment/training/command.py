@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +54,7 @@ def load(argv: Sequence[str], prog: str) -> RunConfig:
     chosen = convert_values(known, kept, resumed_from, {})
     chosen |= convert_values(known, values, source, options_elsewhere(method))
     if file:
-        chosen.setdefault("preset", file.stem)
+        chosen.setdefault("preset", _preset(file))
     parser = _parser(prog, [_with_default(option, chosen) for option in known_options(method)])
     return build(method, chosen | parser.parse(argv, options_elsewhere(method)))
 
@@ -66,6 +67,11 @@ def _resumed_settings(values: Mapping[Any, Any]) -> tuple[str, Mapping[str, obje
     if not isinstance(resume, Path):
         return "", {}
     return settings_of(resume, run_dir if isinstance(run_dir, Path) else None)
+
+
+def _preset(file: Path) -> str:
+    """The name of a preset: that of its file, without what names of presets may not hold."""
+    return re.sub(r"[^\w.-]+", "_", file.stem).lstrip(".-") or "config"
 
 
 DRY_RUN = "--dry-run"

@@ -80,7 +80,8 @@ def write_gif(video: Path, path: Path) -> None:
 
     colours = "split[a][b];[a]palettegen[c];[b][c]paletteuse=dither=bayer:bayer_scale=5"
     scaling = f"fps={GIF_FRAMES_PER_SECOND},scale='min({GIF_WIDTH},iw)':-2:flags=lanczos"
-    arguments = ["-loglevel", "error", "-y", "-i", str(video), "-vf", f"{scaling},{colours}"]
+    source = str(video.absolute())
+    arguments = ["-loglevel", "error", "-y", "-i", source, "-vf", f"{scaling},{colours}"]
     with _appearing(path) as unfinished:
         command = [imageio_ffmpeg.get_ffmpeg_exe(), *arguments, str(unfinished)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -94,6 +95,6 @@ def _appearing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as unfinished:
-            yield unfinished
+            yield unfinished.absolute()  # what is before a colon would be a protocol
     except OSError as error:
         raise RenderingError(f"cannot write {path}: {error}") from error

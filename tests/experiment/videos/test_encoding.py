@@ -69,6 +69,17 @@ def test_a_failure_leaves_nothing(tmp_path: Path, error: type[BaseException]) ->
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_colon_in_a_path_names_no_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("seed:3 %d") / "v.mp4"
+    write(path)
+    assert len(levels_of(path.absolute())) == len(LEVELS)
+    write_gif(path, path.with_suffix(".gif"))
+    assert sorted(each.name for each in path.parent.iterdir()) == ["v.gif", "v.mp4"]
+
+
 def test_no_frames_are_no_video(tmp_path: Path) -> None:
     with pytest.raises(RenderingError, match="not whole"), mp4_writer(tmp_path / "v.mp4", 20.0):
         pass

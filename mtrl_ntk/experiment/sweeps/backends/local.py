@@ -28,7 +28,7 @@ class Process:
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         with open_log(log) as output:
             now = datetime.now().astimezone().isoformat(timespec="seconds")
-            output.write(f"\n{now} $ {shlex.join(command)}\n".encode())
+            output.write(f"\n{now} $ {shlex.join(command)}\n".encode(errors="surrogateescape"))
             output.flush()
             self._process = subprocess.Popen(
                 command,
