@@ -119,6 +119,9 @@ def _check_together(config: RunConfig) -> None:
         f"{loop.replay_capacity}": sac.batch_size <= loop.replay_capacity,
         f"total_steps is {loop.total_steps}; it must be at least warmstart_steps, "
         f"{loop.warmstart_steps}": loop.total_steps >= loop.warmstart_steps,
+        f"warmstart_steps is {loop.warmstart_steps}; it must be at least n_steps, {sac.n_steps}": (
+            loop.warmstart_steps >= sac.n_steps
+        ),
         f"log_std_min is {sac.log_std_min}; it must be below log_std_max, "
         f"{sac.log_std_max}": sac.log_std_min < sac.log_std_max,
         f"num_minibatches is {minibatches}; it must divide batch_size, {sac.batch_size}": (

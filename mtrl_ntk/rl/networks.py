@@ -36,6 +36,8 @@ class Architecture:
     """Features of a task's vector, in the kinds that have one."""
     layer_norm: bool = False
     """Normalise each hidden layer before its activation."""
+    head_init: float = 0.0
+    """Largest entry of the last layer at first, drawn uniformly; 0 for the law of the others."""
 
     @property
     def shares(self) -> NetworkKind:
@@ -70,8 +72,8 @@ class Architecture:
 class MLP(nn.Module):
     """A multi-layer perceptron with ReLU activations.
 
-    Weights are He-uniform and biases zero, as in the Meta-World+ protocol; the entries of a task's
-    vector are standard normal.
+    Weights are He-uniform and biases zero, but for the last layer's where their size is given; the
+    entries of a task's vector are standard normal.
 
     Args:
         input_dim: Input features, without a learned vector of the task.
@@ -90,7 +92,11 @@ class MLP(nn.Module):
             if architecture.layer_norm:
                 self.layers.append(_layer_norm(fan_out, copies))
             self.layers.append(nn.ReLU())
-        self.layers.append(_linear(dims[-1], output_dim, architecture.head_copies))
+        head = _linear(dims[-1], output_dim, architecture.head_copies)
+        if architecture.head_init:
+            for parameter in head.parameters():
+                nn.init.uniform_(parameter, -architecture.head_init, architecture.head_init)
+        self.layers.append(head)
 
     def forward(self, inputs: Tensor, apply: ApplyLayer = apply_layer) -> Tensor:
         """Maps ``[tasks, batch, input_dim]`` to ``[tasks, batch, output_dim]``.

@@ -10,7 +10,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from mtrl_ntk.errors import UserError
+from mtrl_ntk.errors import RunFailed, UserError
 from mtrl_ntk.rl.types import Batch, FloatArray
 
 _ALIGNMENT = 8  # bytes, which any type's numbers can start at
@@ -59,7 +59,7 @@ class MultiTaskReplayBuffer:
         self._offsets = torch.arange(num_tasks, device=device)[:, None] * capacity
         # The host knows where to write, the device how much there is to draw from.
         self._inserted = np.zeros(num_tasks, dtype=np.int64)
-        self._sizes = torch.zeros(num_tasks, 1, device=device)
+        self._sizes = torch.zeros(num_tasks, 1, dtype=torch.float64, device=device)
         self._staging = Staging(device)
 
     @property
@@ -110,7 +110,7 @@ class MultiTaskReplayBuffer:
         keep = np.ones(rewards.shape, dtype=np.bool_) if valid is None else valid
         places = self._next_indices(keep)
         self._inserted += keep.sum(axis=1)
-        sizes = self.sizes[:, None].astype(np.float32)
+        sizes = self.sizes[:, None].astype(np.float64)
         indices, rows, sizes_there = self._staging.send(places, packed[keep], sizes)
         self._rows.index_copy_(0, indices, rows)
         self._sizes.copy_(sizes_there)
@@ -185,10 +185,19 @@ class MultiTaskReplayBuffer:
         return self.gather(self.draw(batch_size, generator))
 
     def draw(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
-        """The random half of :meth:`sample`: numbers in [0, 1), ``[tasks, batch_size]``."""
+        """The random half of :meth:`sample`: numbers in [0, 1), ``[tasks, batch_size]``.
+
+        Raises:
+            RunFailed: If a task has no transition yet.
+        """
+        if not self._inserted.all():
+            tasks = ", ".join(map(str, np.flatnonzero(self._inserted == 0)))
+            raise RunFailed(f"there is nothing to learn from yet: no transition of task {tasks}")
+        # In double precision, as a float has too few values to tell many millions of rows apart.
         return torch.rand(
             self.num_tasks,
             batch_size,
+            dtype=torch.float64,
             device=self._rows.device,
             generator=generator or self.generator,
         )

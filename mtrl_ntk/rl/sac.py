@@ -76,6 +76,10 @@ class SacConfig(Settings):
     """Hidden layers."""
     critic_layer_norm: bool = False
     """Layer normalisation before each activation of the critic."""
+    actor_head_init: float = number(1e-3, at_least=0, limit=1000)
+    """Largest entry of the actor's last layer at first; 0 initialises it like the others."""
+    critic_head_init: float = number(3e-3, at_least=0, limit=1000)
+    """Largest entry of the critics' last layers at first; 0 initialises them like the others."""
     log_std_min: float = number(-20.0, at_least=-100, at_most=20)
     """Lower bound of the policy's log standard deviation, before the tanh."""
     log_std_max: float = number(2.0, at_least=-100, at_most=20)
@@ -100,7 +104,14 @@ class SacConfig(Settings):
 
     def architecture(self, num_tasks: int) -> Architecture:
         """Shape of the actor's network, and of the critics' but for their layer normalisation."""
-        return Architecture(num_tasks, self.network, self.width, self.depth, self.embedding_dim)
+        return Architecture(
+            num_tasks,
+            self.network,
+            self.width,
+            self.depth,
+            self.embedding_dim,
+            head_init=self.actor_head_init,
+        )
 
 
 Part = Literal["critic", "actor"]
@@ -214,7 +225,11 @@ class MultiTaskSAC:
             critic = make_critic(
                 self.features,
                 action_dim,
-                replace(architecture, layer_norm=config.critic_layer_norm),
+                replace(
+                    architecture,
+                    layer_norm=config.critic_layer_norm,
+                    head_init=config.critic_head_init,
+                ),
             )
         self.actor = actor.to(self.device, self.dtype)
         self.critic = critic.to(self.device, self.dtype)

@@ -140,6 +140,8 @@ def test_paper_preset_is_the_protocol_of_the_lineage() -> None:
         "horizon": 150,
         "goal_mode": "fixed",
         "reward_version": "v1",
+        "actor_head_init": 0.0,
+        "critic_head_init": 0.0,
         "reward_normalization": "running_variance",
         "adam_epsilon": 1e-8,
         "max_grad_norm": 0.0,

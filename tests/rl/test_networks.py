@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -18,6 +20,8 @@ from mtrl_ntk.rl.networks import (
     Architecture,
     tanh_gaussian_log_prob,
 )
+from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
+from tests.rl.agents import make_weighting
 
 TASKS, ROWS, OBSERVATION, ACTION = 3, 5, 7, 2
 KINDS = tuple(NETWORK_KINDS)
@@ -121,3 +125,28 @@ def test_parameter_counts_of_the_paper_scale_networks() -> None:
     critic = SquaredErrorCritic(RawObservations(39), 4, Architecture(10))
     assert sum(p.numel() for p in actor.parameters()) == 344_008
     assert sum(p.numel() for p in critic.parameters()) == 685_602
+
+
+@pytest.mark.parametrize("kind", NETWORK_KINDS)
+def test_last_layers_begin_as_small_as_in_the_protocol(kind: str) -> None:
+    architecture = Architecture(3, kind, width=64, depth=2, head_init=1e-3)
+    network = architecture.network(5, 40)
+    assert isinstance(network, MLP)
+    for parameter in network.layers[-1].parameters():
+        assert 0.9e-3 < parameter.abs().max() <= 1e-3
+        assert parameter.mean().abs() < 2e-4
+    hidden = [layer.weight for layer in network.layers if hasattr(layer, "weight")][:-1]
+    assert all(weight.abs().max() > 0.1 for weight in hidden)
+
+
+def test_an_untrained_agent_of_the_protocol_has_equal_tasks() -> None:
+    config = SacConfig()
+    agent = MultiTaskSAC(
+        3, 4, 2, config=config, make_weighting=partial(make_weighting, "equal"), seed=0
+    )
+    observations = torch.randn(3, 50, 4)
+    mean, log_std = agent.actor(observations)
+    assert mean.abs().max() < 0.05
+    assert log_std.abs().max() < 0.05
+    outputs = agent.critic(observations, torch.rand(3, 50, 2))
+    assert agent.critic.values(outputs).abs().max() < 0.2

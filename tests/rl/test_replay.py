@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtrl_ntk.errors import UserError
+from mtrl_ntk.errors import RunFailed, UserError
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer, Staging
 from tests.device import TransferCount, forbid_host_synchronisation, forbid_stray_tensors
 
@@ -90,6 +90,41 @@ def test_samples_are_uniform() -> None:
     assert (shares - 0.2).abs().max() < 0.015
 
 
+class ManyRows:
+    """Takes note of the rows that are asked for, of more than there is memory for."""
+
+    def __init__(self, width: int) -> None:
+        self.asked, self.device, self._width = torch.zeros(0), torch.device("cpu"), width
+
+    def index_select(self, _: int, indices: torch.Tensor) -> torch.Tensor:
+        self.asked = indices
+        return torch.zeros(len(indices), self._width)
+
+
+def test_every_row_of_a_large_ring_can_be_drawn() -> None:
+    buffer = make_buffer()
+    buffer.add(**transitions(0))
+    rows = ManyRows(buffer.row_width)
+    buffer._rows = rows  # type: ignore[assignment]
+    size = 3 * 2**24 + 1
+    buffer._sizes.fill_(size)
+    buffer.sample(4_000)
+    last_bits = rows.asked.view(TASKS, -1)[0].remainder(4)
+    assert (torch.bincount(last_bits, minlength=4) / 4_000 - 0.25).abs().max() < 0.03
+
+
+def test_drawing_from_a_ring_without_a_transition_says_which() -> None:
+    buffer = make_buffer()
+    with pytest.raises(RunFailed, match="nothing to learn from yet: no transition of task 0, 1"):
+        buffer.sample(4)
+    given = transitions(0)
+    valid = np.ones(given["rewards"].shape, np.bool_)
+    valid[1:] = False
+    buffer.add(**given, valid=valid)
+    with pytest.raises(RunFailed, match="no transition of task 1"):
+        buffer.sample(4)
+
+
 def test_tasks_are_sampled_independently() -> None:
     buffer = make_buffer()
     for number in range(6):
@@ -102,9 +137,9 @@ def test_the_last_transition_is_never_overrun() -> None:
     buffer = make_buffer(capacity=6)
     for number in range(3):
         buffer.add(**transitions(number))
-    highest = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
+    highest = torch.nextafter(torch.ones((), dtype=torch.float64), torch.tensor(0.0))
     draw = torch.rand
-    torch.rand = lambda *shape, **_: torch.full(shape, highest.item())
+    torch.rand = lambda *shape, **_: torch.full(shape, highest.item(), dtype=torch.float64)
     try:
         assert set((-buffer.sample(4).rewards[0]).tolist()) == {2.0}
     finally:

@@ -87,7 +87,7 @@ def rehearse(config: RunConfig, done: int = 0) -> Costs:
         )
 
         def take_at_random() -> None:
-            trainer.clock.step = 0  # the one step of the warm start, again
+            trainer.clock.step = 0  # the first step of the warm start, again
             trainer.take_step()
 
         def take() -> None:
@@ -98,13 +98,17 @@ def rehearse(config: RunConfig, done: int = 0) -> Costs:
         trainer.collector.reset()
         start_s = time.time() - process_started
         random_step_s = seconds_each(take_at_random, _TIMED_S)
+        for _ in range(config.sac.n_steps):  # until there is something to learn from
+            take_at_random()
+        trainer.clock.step = config.sac.n_steps
         step_s = seconds_each(take, _TIMED_S)
         return _scaled(config, done, trainer, start_s, random_step_s, step_s)
 
 
 def _trainer(config: RunConfig, stack: ExitStack) -> Trainer:
     """What takes the steps of a run, with a short warm start and a small replay."""
-    loop = replace(config.loop, warmstart_steps=1, replay_capacity=config.sac.batch_size)
+    sac = config.sac
+    loop = replace(config.loop, warmstart_steps=sac.n_steps, replay_capacity=sac.batch_size)
     config, device = replace(config, loop=loop), resolve_device(config.device)
     names = config.env.task_names
     agent, replay = make_agent(config, len(names), device), make_replay(config, len(names), device)

@@ -53,3 +53,8 @@ def test_a_step_is_repeated_until_time_is_up(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("mtrl_ntk.experiment.training.costs.time.perf_counter", lambda: next(times))
     assert seconds_each(lambda: calls.append(1), at_least=2.0) == 1.5
     assert len(calls) == rehearsal._FIRST_STEPS + 2
+
+
+def test_returns_of_many_steps_have_something_to_learn_from() -> None:
+    config = from_dict(SETTINGS | {"n_steps": 12})
+    assert rehearse(config).step_s > 0
