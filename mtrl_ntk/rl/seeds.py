@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from typing import SupportsIndex
 
+import numpy as np
+
 from mtrl_ntk.errors import ConfigError
 
 
@@ -15,7 +17,7 @@ def seed_of(value: SupportsIndex) -> int:
         ConfigError: If it is none that both NumPy and PyTorch take.
     """
     try:
-        seed = -1 if isinstance(value, bool) else operator.index(value)
+        seed = -1 if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
         seed = -1
     if not 0 <= seed < 2**64:

@@ -67,8 +67,13 @@ def test_quaternions() -> None:
 
 
 def test_what_is_no_rotation_is_left_to_scipy() -> None:
-    with pytest.raises(ValueError, match="determinant"):
-        lean_numerics.LeanRotation.from_matrix(np.zeros((3, 3))).as_quat()
+    def outcome(rotation: Any) -> object:  # noqa: ANN401 - SciPy ships no types
+        try:
+            return rotation.from_matrix(np.zeros((3, 3))).as_quat().tolist()
+        except ValueError as error:  # which SciPy 1.11 does not raise
+            return str(error)
+
+    assert outcome(lean_numerics.LeanRotation) == outcome(Rotation)
 
 
 def test_scipy_is_kept_where_it_rounds_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
