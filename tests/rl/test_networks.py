@@ -135,8 +135,8 @@ def test_last_layers_begin_as_small_as_in_the_protocol(kind: str) -> None:
     for parameter in network.layers[-1].parameters():
         assert 0.9e-3 < parameter.abs().max() <= 1e-3
         assert parameter.mean().abs() < 2e-4
-    hidden = [layer.weight for layer in network.layers if hasattr(layer, "weight")][:-1]
-    assert all(weight.abs().max() > 0.1 for weight in hidden)
+    weights = [tensor for name, tensor in network.layers.named_parameters() if "weight" in name]
+    assert all(weight.abs().max() > 0.1 for weight in weights[:-1])
 
 
 def test_an_untrained_agent_of_the_protocol_has_equal_tasks() -> None:
