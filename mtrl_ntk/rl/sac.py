@@ -28,7 +28,7 @@ from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.balancing.tape import ApplyLayer
 from mtrl_ntk.rl import losses
 from mtrl_ntk.rl.adam import Adam
-from mtrl_ntk.rl.critics import SquaredErrorCritic, TwinCritic
+from mtrl_ntk.rl.critics import CRITICS, TWINS, CriticOptions, TwinCritic
 from mtrl_ntk.rl.features import Features, RawObservations
 from mtrl_ntk.rl.networks import (
     NETWORK_KINDS,
@@ -76,6 +76,14 @@ class SacConfig(Settings):
     """Hidden layers."""
     critic_layer_norm: bool = False
     """Layer normalisation before each activation of the critic."""
+    critic: str = setting("mse", choices=CRITICS)
+    """What the critic learns: values by their squared error, or histograms of them (HL-Gauss)."""
+    critic_bins: int = number(101, at_least=2, limit=10_000)
+    """Bins of a categorical critic's histograms."""
+    critic_range: float = number(10.0, above=0, limit=10**6)
+    """A categorical critic's values lie between minus this and this; scale rewards accordingly."""
+    twin: str = setting("min", choices=TWINS)
+    """What the values of the two critics are together."""
     actor_head_init: float = number(1e-3, at_least=0, limit=1000)
     """Largest entry of the actor's last layer at first; 0 initialises it like the others."""
     critic_head_init: float = number(3e-3, at_least=0, limit=1000)
@@ -117,7 +125,7 @@ class SacConfig(Settings):
 Part = Literal["critic", "actor"]
 Network = TypeVar("Network", bound=nn.Module)
 MakeWeighting = Callable[[Part, int], Weighting]
-MakeCritic = Callable[[Features, int, Architecture], TwinCritic]
+MakeCritic = Callable[[Features, int, Architecture, CriticOptions], TwinCritic]
 
 
 def make_weighting(
@@ -167,7 +175,7 @@ class MultiTaskSAC:
         device: Where everything lives.
         dtype: Floating point type of everything.
         features: What observations become before a network sees them; nothing else when left out.
-        critic: Makes the critic; a class of critics does.
+        critic: Makes the critic; the configuration's kind when left out.
         reward_scale: What the critic learns rewards by; the configuration's factor when left out.
         differentiate: How gradients are taken; tests and benchmarks pass a reference.
     """
@@ -184,7 +192,7 @@ class MultiTaskSAC:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         features: Features | None = None,
-        critic: MakeCritic = SquaredErrorCritic,
+        critic: MakeCritic | None = None,
         reward_scale: RewardScale | None = None,
         differentiate: Differentiate = factored_jacobian,
     ) -> None:
@@ -204,7 +212,7 @@ class MultiTaskSAC:
             num_tasks, config.reward_scale, config.normalize_returns, config.gamma
         )
         self.reward_scale = reward_scale.to(self.device, dtype)
-        self._make_networks(num_tasks, action_dim, critic, seed)
+        self._make_networks(num_tasks, action_dim, critic or CRITICS[config.critic], seed)
         self._make_temperatures(num_tasks)
         self._make_balancers(make_weighting, differentiate)
 
@@ -230,6 +238,7 @@ class MultiTaskSAC:
                     layer_norm=config.critic_layer_norm,
                     head_init=config.critic_head_init,
                 ),
+                CriticOptions(config.twin, config.critic_bins, config.critic_range),
             )
         self.actor = actor.to(self.device, self.dtype)
         self.critic = critic.to(self.device, self.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mtrl_ntk.balancing import Weighting
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.rl import sac
@@ -16,6 +18,12 @@ COMBINATIONS: list[tuple[str, str]] = [
     if why_not(METHODS[method], network) is None
 ]
 """Every method with every network that it can balance."""
+FEW = [("ntkmtl", "shared"), ("famo", "multi_head"), ("equal", "independent")]
+"""One of each kind of statistic, with a network of each class of sharing."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "categorical": {"critic": "categorical", "critic_bins": 11, "twin": "mean"},
+}
+"""Settings of an agent that make it another one, with every method and network."""
 
 
 def make_weighting(

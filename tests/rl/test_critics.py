@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 from torch.testing import assert_close
 
 from mtrl_ntk.balancing import Request, Tape, factored_jacobian, sequential_jacobian
@@ -17,10 +19,16 @@ from mtrl_ntk.balancing.factors import parameters_of
 from mtrl_ntk.balancing.layers import split_parameters
 from mtrl_ntk.balancing.methods.ntkmtl import NTKMTL
 from mtrl_ntk.rl import sac
-from mtrl_ntk.rl.critics import SquaredErrorCritic, TwinCritic
+from mtrl_ntk.rl.critics import (
+    CRITICS,
+    CategoricalCritic,
+    CriticOptions,
+    SquaredErrorCritic,
+    TwinCritic,
+)
 from mtrl_ntk.rl.features import Features, RawObservations
 from mtrl_ntk.rl.networks import NETWORK_KINDS, Architecture
-from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
+from mtrl_ntk.rl.sac import MakeCritic, MultiTaskSAC, SacConfig
 from mtrl_ntk.rl.types import Batch
 
 TASKS, ROWS, OBSERVATION, ACTION = 3, 5, 7, 2
@@ -109,43 +117,40 @@ def test_the_value_is_the_smaller_and_the_loss_is_of_both() -> None:
     assert_close(critic.balanced_outputs(outputs), torch.tensor([[[1.0, 4.0], [2.0, 1.5]]]))
 
 
-class CategoricalCritic(TwinCritic):
-    """Puts out the logits of a histogram over values, and learns by its cross-entropy.
+class SumOfOutputs(TwinCritic):
+    """Puts out two numbers whose sum is the value."""
 
-    A target is a histogram itself: a Gaussian about it, bin by bin (HL-Gauss, arXiv 2403.03950).
-    """
-
-    num_outputs = 21
-    edges: Tensor
-
-    def __init__(self, features: Features, action_dim: int, architecture: Architecture) -> None:
-        super().__init__(features, action_dim, architecture)
-        edges = torch.linspace(-5, 5, self.num_outputs + 1)
-        self.register_buffer("edges", edges, persistent=False)
+    def __init__(
+        self,
+        features: Features,
+        action_dim: int,
+        architecture: Architecture,
+        options: CriticOptions,
+    ) -> None:
+        super().__init__(features, action_dim, architecture, options, num_outputs=2)
 
     def values(self, outputs: Tensor) -> Tensor:
-        centres = (self.edges[1:] + self.edges[:-1]) / 2
-        return outputs.softmax(-1) @ centres
+        return outputs.sum(-1)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        sigma = 0.75 * (self.edges[1] - self.edges[0])
-        below = torch.special.ndtr((self.edges - targets[..., None]) / sigma)
-        mass = below.diff(dim=-1) / (below[..., -1:] - below[..., :1])
-        entropies: Tensor = -(mass * outputs.log_softmax(-1)).sum(-1)
-        return entropies.sum(0)
+        return (self.values(outputs) - targets).abs().sum(0)
 
 
-def make_categorical_agent(kernel: Literal["loss", "output"]) -> MultiTaskSAC:
+def make_agent(
+    kernel: Literal["loss", "output"] = "loss",
+    make_critic: MakeCritic | None = None,
+    **settings: Any,  # noqa: ANN401
+) -> MultiTaskSAC:
     weighting = NTKMTL.config_class(kernel=kernel)
     return MultiTaskSAC(
         TASKS,
         OBSERVATION,
         ACTION,
-        config=SacConfig(batch_size=ROWS, width=16, depth=2, learning_rate=1e-2),
+        config=SacConfig(batch_size=ROWS, width=16, depth=2, learning_rate=1e-2, **settings),
         make_weighting=partial(sac.make_weighting, NTKMTL, weighting, TASKS),
         seed=0,
         dtype=torch.float64,
-        critic=CategoricalCritic,
+        critic=make_critic,
     )
 
 
@@ -163,9 +168,8 @@ def value_errors(agent: MultiTaskSAC, batch: Batch) -> float:
     return (agent.critic.values(outputs) - batch.rewards).abs().mean().item()
 
 
-@pytest.mark.parametrize("kernel", ["loss", "output"])
-def test_another_kind_of_critic_is_one_class(kernel: Literal["loss", "output"]) -> None:
-    apart, joined = (make_categorical_agent(kernel) for _ in range(2))
+def check_learning(make: Callable[[], MultiTaskSAC], num_outputs: int) -> None:
+    apart, joined = make(), make()
     joined.join_critics()
     batch = make_batch()
     before = value_errors(apart, batch)
@@ -173,5 +177,70 @@ def test_another_kind_of_critic_is_one_class(kernel: Literal["loss", "output"]) 
         assert_close(joined.update(batch), apart.update(batch))
     assert value_errors(apart, batch) < before / 3
     outputs = apart.critic(batch.observations, batch.actions)
-    assert outputs.shape == (2, TASKS, ROWS, CategoricalCritic.num_outputs)
+    assert outputs.shape == (2, TASKS, ROWS, num_outputs)
     assert apart.critic.balanced_outputs(outputs).shape == (TASKS, ROWS, 2)
+
+
+@pytest.mark.parametrize("kernel", ["loss", "output"])
+def test_another_kind_of_critic_is_one_class(kernel: Literal["loss", "output"]) -> None:
+    check_learning(partial(make_agent, kernel, SumOfOutputs), 2)
+
+
+@pytest.mark.parametrize("kernel", ["loss", "output"])
+def test_histograms_are_learnt(kernel: Literal["loss", "output"]) -> None:
+    settings: dict[str, Any] = {"critic": "categorical", "critic_bins": 21, "critic_range": 5}
+    check_learning(partial(make_agent, kernel, **settings), 21)
+
+
+@pytest.mark.parametrize("kind", CRITICS)
+def test_the_options_choose_the_critic(kind: str) -> None:
+    batch = make_batch()
+    for twin, together in (("min", torch.minimum), ("mean", lambda *both: sum(both) / 2)):
+        critic = make_agent(critic=kind, twin=twin, critic_head_init=1).critic
+        assert type(critic) is CRITICS[kind]
+        outputs = critic(batch.observations, batch.actions)
+        assert_close(critic.value(outputs), together(*critic.values(outputs)))
+
+
+def make_categorical(bins: int, largest: float) -> CategoricalCritic:
+    options = CriticOptions(bins=bins, largest_value=largest)
+    architecture = Architecture(TASKS, width=4, depth=1)
+    features = RawObservations(OBSERVATION)
+    return CategoricalCritic(features, ACTION, architecture, options).double()
+
+
+def test_a_histogram_s_value_is_the_mean_of_its_bins() -> None:
+    critic = make_categorical(4, 2.0)  # about -1.5, -0.5, 0.5 and 1.5
+    shares = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.25, 0.25, 0.25, 0.25]], dtype=torch.float64)
+    outputs = shares.log().view(2, 1, 1, 4) + 7  # one factor for all is none
+    expected = torch.tensor([[[0.5]], [[0.0]]], dtype=torch.float64)
+    assert_close(critic.values(outputs), expected)
+
+
+@pytest.mark.parametrize("target", [0.3, -1.9, 2.0, 31.0])
+def test_a_histogram_is_learnt_by_its_cross_entropy(target: float) -> None:
+    critic, inside = make_categorical(8, 2.0), min(target, 2.0)
+    gaussian = Normal(inside, 0.75 * 0.5)
+    cdf = gaussian.cdf(torch.linspace(-2, 2, 9, dtype=torch.float64))
+    shares = (cdf[1:] - cdf[:-1]) / (cdf[-1] - cdf[0])
+    outputs = torch.randn(2, 1, 1, 8, dtype=torch.float64)
+    expected = sum(-(shares * each.flatten().log_softmax(0)).sum() for each in outputs)
+    loss = critic.losses(outputs, torch.tensor([[target]], dtype=torch.float64))
+    assert_close(loss, torch.as_tensor(expected).view(1, 1))
+
+
+@pytest.mark.parametrize("value", [-9.5, -3.21, 0.0, 0.04, 8.0])
+def test_the_histogram_of_a_value_is_worth_that_value(value: float) -> None:
+    critic = make_categorical(101, 12.0)
+    outputs = torch.zeros(2, 1, 1, 101, dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor([[value]], dtype=torch.float64)
+    # The gradient of a cross-entropy of even shares is even shares less those of the target.
+    (gradient,) = torch.autograd.grad(critic.losses(outputs, targets).sum(), outputs)
+    shares = 1 / 101 - gradient
+    assert_close(critic.values(shares.log()), targets.expand(2, 1, 1), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("number", [torch.inf, -torch.inf, torch.nan])
+def test_what_is_not_finite_is_no_end_of_a_histogram(number: float) -> None:
+    loss = make_categorical(8, 2.0).losses(torch.zeros(2, 1, 1, 8), torch.tensor([[number]]))
+    assert loss.isnan().all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -15,13 +16,18 @@ from mtrl_ntk.rl.networks import NETWORK_KINDS
 from mtrl_ntk.rl.precision import Precision, set_products
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
 from mtrl_ntk.rl.types import Batch
-from tests.rl.agents import TASKS, make_weighting
+from tests.rl.agents import OPTIONS, TASKS, make_weighting
 
 ROWS = 32
+PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
 NETWORKS: tuple[str, ...] = tuple(NETWORK_KINDS)
 
 
-def make_agent(precision: Precision, network: str = "shared") -> MultiTaskSAC:
+def make_agent(
+    precision: Precision,
+    network: str = "shared",
+    **settings: Any,  # noqa: ANN401
+) -> MultiTaskSAC:
     method = "equal" if network == "independent" else "ntkmtl"
     return MultiTaskSAC(
         TASKS,
@@ -34,6 +40,7 @@ def make_agent(precision: Precision, network: str = "shared") -> MultiTaskSAC:
             network=network,
             critic_layer_norm=True,
             precision=precision,
+            **settings,
         ),
         make_weighting=partial(make_weighting, method),
         seed=0,
@@ -53,9 +60,10 @@ def gradient(agent: MultiTaskSAC, part: str) -> torch.Tensor:
     return torch.cat([g.flatten() for g in gradients if g is not None])
 
 
+@pytest.mark.parametrize("settings", [{}, *OPTIONS.values()], ids=["", *OPTIONS])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_bf16_is_close_to_float32(network: str) -> None:
-    exact, fast = make_agent("float32", network), make_agent("bf16", network)
+def test_bf16_is_close_to_float32(network: str, settings: dict[str, Any]) -> None:
+    exact, fast = (make_agent(precision, network, **settings) for precision in PRECISIONS)
     batch, noise = make_batch(), exact.draw_noise()
     expected, found = exact.update(batch, noise), fast.update(batch, noise)
     for part in ("critic", "actor"):

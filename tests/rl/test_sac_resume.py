@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
 from mtrl_ntk.rl.types import Batch
-from tests.rl.agents import COMBINATIONS, TASKS, make_weighting
+from tests.rl.agents import COMBINATIONS, FEW, OPTIONS, TASKS, make_weighting
 
 OBSERVATION, ACTION, ROWS = 5, 2, 8
 ONE_OF_EACH: dict[str, tuple[str, str]] = {
@@ -22,8 +22,14 @@ ONE_OF_EACH: dict[str, tuple[str, str]] = {
 """Every method, and every network."""
 
 
-def make_agent(method: str, network: str = "shared", seed: int = 0) -> MultiTaskSAC:
-    config = SacConfig(batch_size=ROWS, width=8, depth=2, network=network, policy_tau=0.5)
+def make_agent(
+    method: str,
+    network: str = "shared",
+    seed: int = 0,
+    **settings: Any,  # noqa: ANN401
+) -> MultiTaskSAC:
+    settings = {"batch_size": ROWS, "width": 8, "depth": 2, "policy_tau": 0.5, **settings}
+    config = SacConfig(network=network, **settings)
     return MultiTaskSAC(
         TASKS,
         OBSERVATION,
@@ -56,7 +62,17 @@ def everything(agent: MultiTaskSAC) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("method", "network"), ONE_OF_EACH.values(), ids=ONE_OF_EACH)
 def test_every_method_goes_on_bit_for_bit(method: str, network: str) -> None:
-    agent, other = make_agent(method, network), make_agent(method, network, seed=99)
+    check_going_on(method, network)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize(("method", "network"), FEW)
+def test_every_option_goes_on_bit_for_bit(method: str, network: str, option: str) -> None:
+    check_going_on(method, network, **OPTIONS[option])
+
+
+def check_going_on(method: str, network: str, **settings: Any) -> None:  # noqa: ANN401
+    agent, other = (make_agent(method, network, seed, **settings) for seed in (0, 99))
     before, after = batches(11)[:6], batches(11)[6:]
     for batch in before:
         agent.update(batch)

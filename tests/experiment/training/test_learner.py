@@ -25,10 +25,10 @@ from tests.device import (
     forbid_stray_tensors,
 )
 from tests.recorder import OperationRecorder
-from tests.rl.agents import COMBINATIONS, TASKS, make_weighting
+from tests.rl.agents import COMBINATIONS, FEW, OPTIONS, TASKS, make_weighting
 
 OBSERVATION, ACTION, ROWS = 5, 2, 8
-FEW = [("ntkmtl", "shared"), ("famo", "multi_head"), ("equal", "independent")]
+every_option = pytest.mark.parametrize("settings", [{}, *OPTIONS.values()], ids=["", *OPTIONS])
 every_few = pytest.mark.parametrize(("method", "network"), FEW)
 
 
@@ -137,6 +137,12 @@ def test_a_recorded_update_is_the_same_update(method: str, network: str) -> None
     check_recording(method, network, policy_tau=0.5)
 
 
+@every_few
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_can_be_recorded(method: str, network: str, option: str) -> None:
+    check_recording(method, network, **OPTIONS[option])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "network"), dict(reversed(COMBINATIONS)).items())
 def test_every_method_can_be_recorded(method: str, network: str) -> None:
@@ -166,21 +172,25 @@ def test_the_first_update_of_an_interval_is_diagnosed() -> None:
 
 
 @pytest.mark.parametrize("recorder", [None, OperationRecorder()])
-def test_an_update_never_waits_for_the_device(recorder: OperationRecorder | None) -> None:
-    learner = make_learner("ntkmtl", "shared", recorder)
+@every_option
+def test_an_update_never_waits_for_the_device(
+    recorder: OperationRecorder | None, settings: dict[str, Any]
+) -> None:
+    learner = make_learner("ntkmtl", "shared", recorder, **settings)
     with forbid_host_synchronisation():
         for _ in range(6):
             learner.update()
 
 
 @every_few
+@every_option
 def test_an_update_keeps_to_its_device(
-    method: str, network: str, monkeypatch: pytest.MonkeyPatch
+    method: str, network: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The meta device has no random streams: what is drawn is passed in.
     noise = make_learner(method, network).agent.draw_noise()
     monkeypatch.setattr(torch, "Generator", GeneratorForAnyDevice)
-    learner = make_learner(method, network, device="meta")
+    learner = make_learner(method, network, device="meta", **settings)
     with forbid_stray_tensors():
         for _ in range(2):
             uniform = torch.empty(TASKS, ROWS, device="meta")
@@ -261,6 +271,13 @@ def test_the_whole_update_compiles_as_one_graph(
     method: str, network: str, backend: str, *, joined: bool
 ) -> None:
     check_compiled(method, network, backend, joined=joined)
+
+
+@pytest.mark.slow
+@every_few
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_compiles_as_one_graph(method: str, network: str, option: str) -> None:
+    check_compiled(method, network, "eager", **OPTIONS[option])
 
 
 def test_an_update_in_bf16_can_be_recorded() -> None:
