@@ -18,10 +18,11 @@ from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError
 from mtrl_ntk.experiment.config import RunConfig, from_dict
 from mtrl_ntk.experiment.devices import resolve_device, stream_seed
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
-from mtrl_ntk.experiment.types import FloatArray, PolicyFunction
+from mtrl_ntk.experiment.types import PolicyFunction
 from mtrl_ntk.rl.features import make_features
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer, free_memory
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig, make_weighting
+from mtrl_ntk.rl.types import FloatArray
 
 
 def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from mtrl_ntk.rl.types import FloatArray
+
 PolicyFunction = Callable[[FloatArray], FloatArray]
 """Maps observations ``[tasks, copies, observation]`` to actions ``[tasks, copies, action]``."""
 

@@ -23,8 +23,8 @@ from mtrl_ntk.experiment.checkpoints.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from mtrl_ntk.experiment.types import FloatArray
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM
+from mtrl_ntk.rl.types import FloatArray
 from tests.saved import CONFIG, STEPS, TASKS, save_run
 
 COPIES = 4

@@ -22,7 +22,7 @@ from mtrl_ntk.experiment.files.layout import CONFIG, EVALUATION_CSV, RUN_INFO, T
 from mtrl_ntk.experiment.kernels.diagnosis import PARTS
 from mtrl_ntk.experiment.logs.sink import MEAN_TASK
 from mtrl_ntk.experiment.plots.run_plots import Curve, task_curves
-from mtrl_ntk.experiment.reports.statistics import FloatArray
+from mtrl_ntk.experiment.reports.statistics import Float64Array
 from mtrl_ntk.rl.sac import Part
 
 SINGLE_TASK = "STL"
@@ -48,13 +48,13 @@ class Run:
     """Versions of the packages that made it."""
     tasks: tuple[str, ...]
     """Names of the tasks."""
-    vector_steps: FloatArray
+    vector_steps: Float64Array
     """``[evaluations]``"""
-    env_steps: FloatArray
+    env_steps: Float64Array
     """``[evaluations]``"""
-    seconds: FloatArray
+    seconds: Float64Array
     """Time since the start, ``[evaluations]``."""
-    success: FloatArray
+    success: Float64Array
     """Success rates, ``[evaluations, tasks]``."""
     updates_per_second: float
     """Median over the log's intervals, so that evaluations do not count; NaN if unknown."""
@@ -95,12 +95,12 @@ class Method:
         return self.runs[0].tasks
 
     @property
-    def final(self) -> FloatArray:
+    def final(self) -> Float64Array:
         """Success rates of the last evaluation, ``[runs, tasks]``."""
         return np.stack([run.success[-1] for run in self.runs])
 
     @property
-    def curves(self) -> tuple[FloatArray, FloatArray]:
+    def curves(self) -> tuple[Float64Array, Float64Array]:
         """Environment steps that all runs have evaluated, and mean success ``[runs, steps]``."""
         steps = reduce(np.intersect1d, [run.env_steps for run in self.runs])
         curves = [run.success.mean(1)[np.isin(run.env_steps, steps)] for run in self.runs]
@@ -213,7 +213,7 @@ def _read_info(path: Path) -> dict[str, Any]:
 
 def _evaluations(
     rows: Sequence[Mapping[str, str]], tasks: Sequence[str]
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array]:
     """Vector steps, environment steps and seconds of the evaluations, and success rates by task.
 
     An evaluation whose rows were not all written is none.

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-FloatArray = npt.NDArray[np.float64]
-Statistic = Callable[..., FloatArray]
+Float64Array = npt.NDArray[np.float64]
+Statistic = Callable[..., Float64Array]
 Resample = Literal["tasks", "runs"]
 
 
@@ -46,7 +46,7 @@ class Bootstrap(NamedTuple):
     resamples: int = 5000
     level: float = 0.95
 
-    def interval(self, statistic: Statistic, *samples: FloatArray) -> Interval:
+    def interval(self, statistic: Statistic, *samples: Float64Array) -> Interval:
         """The statistic of samples ``[runs, tasks]``, each resampled apart, and its interval."""
         value = float(statistic(*samples))
         if min(len(sample) for sample in samples) < 2:
@@ -57,42 +57,42 @@ class Bootstrap(NamedTuple):
         low, high = np.quantile(drawn, [tail, 1 - tail])
         return Interval(value, float(low), float(high))
 
-    def _draw(self, sample: FloatArray, generator: np.random.Generator) -> FloatArray:
+    def _draw(self, sample: Float64Array, generator: np.random.Generator) -> Float64Array:
         runs, tasks = sample.shape
         columns = tasks if self.resample == "tasks" else 1
         rows = generator.integers(runs, size=(self.resamples, runs, columns))
         return sample[rows, np.arange(tasks)]
 
 
-def mean_and_error(values: FloatArray) -> Estimate:
+def mean_and_error(values: Float64Array) -> Estimate:
     """Mean over runs ``[runs]`` and its standard error."""
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return Estimate(float(values.mean()), float(error))
 
 
-def mean(scores: FloatArray) -> FloatArray:
+def mean(scores: Float64Array) -> Float64Array:
     """Mean over runs and tasks."""
     return np.asarray(scores.mean((-2, -1)))
 
 
-def interquartile_mean(scores: FloatArray) -> FloatArray:
+def interquartile_mean(scores: Float64Array) -> Float64Array:
     """Mean of the middle half of all scores, runs and tasks together."""
     flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
     cut = flat.shape[-1] // 4
     return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(-1))
 
 
-def median(scores: FloatArray) -> FloatArray:
+def median(scores: Float64Array) -> Float64Array:
     """Median over tasks of the mean over runs."""
     return np.asarray(np.median(scores.mean(-2), axis=-1))
 
 
-def optimality_gap(scores: FloatArray) -> FloatArray:
+def optimality_gap(scores: Float64Array) -> Float64Array:
     """Mean amount by which scores fall short of one."""
     return np.asarray(1 - np.minimum(scores, 1).mean((-2, -1)))
 
 
-def probability_of_improvement(first: FloatArray, second: FloatArray) -> FloatArray:
+def probability_of_improvement(first: Float64Array, second: Float64Array) -> Float64Array:
     """Chance that a run of the first beats one of the second on a task, ties counting half.
 
     It is the mean over tasks of the Mann-Whitney statistic divided by the number of pairs.
@@ -102,12 +102,12 @@ def probability_of_improvement(first: FloatArray, second: FloatArray) -> FloatAr
     return np.asarray(wins.mean((-3, -2, -1)))
 
 
-def performance_profile(scores: FloatArray, thresholds: FloatArray) -> FloatArray:
+def performance_profile(scores: Float64Array, thresholds: Float64Array) -> Float64Array:
     """Share of all runs and tasks that score above each threshold, ``[thresholds]``."""
     return np.asarray((scores[..., None] > thresholds).mean((-3, -2)))
 
 
-def area_under_curve(steps: FloatArray, values: FloatArray) -> FloatArray:
+def area_under_curve(steps: Float64Array, values: Float64Array) -> Float64Array:
     """Mean height of curves ``[..., evaluations]`` from the first evaluation to the last."""
     if len(steps) == 1:
         return np.asarray(values[..., 0])
@@ -115,13 +115,13 @@ def area_under_curve(steps: FloatArray, values: FloatArray) -> FloatArray:
     return np.asarray((heights * np.diff(steps)).sum(-1) / (steps[-1] - steps[0]))
 
 
-def steps_to(steps: FloatArray, values: FloatArray, threshold: float) -> FloatArray:
+def steps_to(steps: Float64Array, values: Float64Array, threshold: float) -> Float64Array:
     """First evaluated step at which curves ``[..., evaluations]`` reach a value, or infinity."""
     reached = values >= threshold - 1e-9  # a mean of rates may miss its value by a rounding
     return np.asarray(np.where(reached, steps, np.inf).min(-1))
 
 
-def relative_change(rates: FloatArray, baseline: FloatArray) -> float:
+def relative_change(rates: Float64Array, baseline: Float64Array) -> float:
     """Delta-m in percent: mean loss against a baseline over tasks ``[tasks]``; less is better.
 
     A task on which the baseline has no success has no relative change, and is left out.
@@ -132,6 +132,6 @@ def relative_change(rates: FloatArray, baseline: FloatArray) -> float:
     return float(100 * ((baseline - rates)[known] / baseline[known]).mean())
 
 
-def mean_ranks(rates: FloatArray) -> FloatArray:
+def mean_ranks(rates: Float64Array) -> Float64Array:
     """Mean rank over tasks of each method, from rates ``[methods, tasks]``; 1 is the best."""
     return np.asarray(stats.rankdata(-rates, axis=0).mean(1))

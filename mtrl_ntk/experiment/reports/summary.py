@@ -13,7 +13,7 @@ from mtrl_ntk.experiment.reports.data import Method
 from mtrl_ntk.experiment.reports.statistics import (
     Bootstrap,
     Estimate,
-    FloatArray,
+    Float64Array,
     Interval,
     area_under_curve,
     interquartile_mean,
@@ -155,7 +155,7 @@ def _common_tasks(methods: Sequence[Method]) -> tuple[str, ...]:
 
 
 def _improvement(
-    scores: Sequence[FloatArray], bootstrap: Bootstrap
+    scores: Sequence[Float64Array], bootstrap: Bootstrap
 ) -> tuple[tuple[Interval, ...], ...]:
     return tuple(
         tuple(
@@ -168,7 +168,7 @@ def _improvement(
     )
 
 
-def _steps_to(steps: FloatArray, curves: FloatArray, threshold: float) -> StepsTo:
+def _steps_to(steps: Float64Array, curves: Float64Array, threshold: float) -> StepsTo:
     first = steps_to(steps, curves, threshold)
     # The upper of the two middle runs: the mean of a number and infinity says nothing.
     middle = float(np.sort(first)[len(first) // 2])

@@ -21,7 +21,7 @@ from mtrl_ntk.experiment.plots.run_plots import (
     use_log_scale,
 )
 from mtrl_ntk.experiment.reports.data import Method, Run
-from mtrl_ntk.experiment.reports.statistics import FloatArray
+from mtrl_ntk.experiment.reports.statistics import Float64Array
 from mtrl_ntk.rl.sac import Part
 
 TRACED = {"weights": "Task weights", "ntk": "Largest NTK eigenvalues"}
@@ -32,13 +32,13 @@ _MOST_BANDS = 4  # more lie over each other and hide the lines
 class Trace(NamedTuple):
     """A positive quantity over training, of all runs of a method."""
 
-    steps: FloatArray
+    steps: Float64Array
     """Environment steps, ``[points]``."""
-    middle: FloatArray
+    middle: Float64Array
     """Geometric mean over the runs: these quantities live on a log scale."""
-    low: FloatArray
+    low: Float64Array
     """The least of the runs."""
-    high: FloatArray
+    high: Float64Array
     """The greatest of the runs."""
 
 

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from mtrl_ntk.experiment.logs.metrics import EpisodeStatistics
 from mtrl_ntk.experiment.training.health import Health
-from mtrl_ntk.experiment.types import FloatArray
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv, StepResults
 from mtrl_ntk.rl.exploration import Exploration
 from mtrl_ntk.rl.reward_scale import RewardScale
 from mtrl_ntk.rl.transitions import NStepReturns
-from mtrl_ntk.rl.types import Transitions
+from mtrl_ntk.rl.types import FloatArray, Transitions
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

@@ -12,8 +12,9 @@ from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.progress import Progress
 from mtrl_ntk.experiment.training.signals import StopRequest
 from mtrl_ntk.experiment.training.videos import TrainingVideos
-from mtrl_ntk.experiment.types import Counters, EvaluationResult, FloatArray, PolicyFunction
+from mtrl_ntk.experiment.types import Counters, EvaluationResult, PolicyFunction
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv
+from mtrl_ntk.rl.types import FloatArray
 
 
 class EvaluationStopped(Exception):

@@ -15,7 +15,7 @@ from mtrl_ntk.rl.sac import MultiTaskSAC
 PATIENCE = 3
 """Rows of the log in a row throughout which a task may be skipped."""
 
-FloatArray = NDArray[np.floating[Any]]
+AnyFloats = NDArray[np.floating[Any]]
 
 
 class Health:
@@ -33,7 +33,7 @@ class Health:
         self._lost = np.zeros(len(task_names))
         self._skipped_rows: dict[str, list[int]] = {}
 
-    def keepable(self, valid: NDArray[np.bool_], *parts: FloatArray) -> NDArray[np.bool_]:
+    def keepable(self, valid: NDArray[np.bool_], *parts: AnyFloats) -> NDArray[np.bool_]:
         """Which transitions can be learnt from; the others are counted.
 
         Args:
@@ -51,7 +51,7 @@ class Health:
         lost, self._lost = self._lost, np.zeros_like(self._lost)
         return lost
 
-    def take_row(self, means: Mapping[str, FloatArray]) -> None:
+    def take_row(self, means: Mapping[str, AnyFloats]) -> None:
         """Takes note of the metrics' means between two rows of the log."""
         for name in [name for name in means if name.startswith("skipped/")]:
             before = self._skipped_rows.get(name, [0] * len(self.task_names))

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from mtrl_ntk.experiment.options.sections import VideoConfig
-from mtrl_ntk.experiment.types import FloatArray, PolicyFunction
+from mtrl_ntk.experiment.types import PolicyFunction
 from mtrl_ntk.experiment.videos.encoding import WriteFrame, mp4_writer
 from mtrl_ntk.experiment.videos.frames import Caption, Frame, Mosaic, Pixels, captioned, even
 from mtrl_ntk.experiment.videos.opengl import RenderingError, find_backend, using
 from mtrl_ntk.rl.envs import TaskEnv
 from mtrl_ntk.rl.suites.suite import Camera, EpisodeRules, Suite
+from mtrl_ntk.rl.types import FloatArray
 
 HOLD_SECONDS = 1.0
 """How long the last frame of an episode stays."""

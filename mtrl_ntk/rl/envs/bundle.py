@@ -68,7 +68,7 @@ class BundleSpec:
         return np.dtype(fields, align=True)
 
     @property
-    def moment(self) -> np.dtype[np.void]:
+    def history(self) -> np.dtype[np.void]:
         """Where one environment stands.
 
         These are its resets since seeding, its steps since the last, and their actions: all that
@@ -86,18 +86,18 @@ class BundleSpec:
 class Stepper(Protocol):
     """What a vector environment asks of a bundle or of a pool of workers.
 
-    The vector environment keeps ``moments [num_envs]`` up to date. Those that are read are always
+    The vector environment keeps ``histories [num_envs]`` up to date. Those that are read are always
     the ones before a command, and the actions of a step stand in them when it begins.
     """
 
     records: NDArray[Any]
-    moments: NDArray[Any]
+    histories: NDArray[Any]
 
     def reset(self, seed: int | None = None, rows: Collection[int] = ()) -> None:
         """Starts new episodes: in all rows, or in some of them without a seed."""
 
     def go_to(self, seed: int) -> None:
-        """Puts all rows where their moments say, under a seed."""
+        """Puts all rows where their histories say, under a seed."""
 
     def step_async(self) -> None:
         """Begins a step with the rows' actions."""
@@ -115,9 +115,9 @@ class EnvBundle:
     Args:
         spec: All environments of the vector environment.
         records: ``[num_envs]`` array of the spec's ``record``; a new one if None.
-        moments: ``[num_envs]`` array of its ``moment``, which is only read; a new one if None.
+        histories: ``[num_envs]`` array of its ``history``, which is only read; a new one if None.
         rows: The rows to step; all if None.
-        made_progress: Called after each environment that was made, reset or led to its moment,
+        made_progress: Called after each environment that was made, reset or led to where it was,
             which for many of them takes long.
     """
 
@@ -125,12 +125,12 @@ class EnvBundle:
         self,
         spec: BundleSpec,
         records: NDArray[Any] | None = None,
-        moments: NDArray[Any] | None = None,
+        histories: NDArray[Any] | None = None,
         rows: Sequence[int] | None = None,
         made_progress: Callable[[], object] = lambda: None,
     ) -> None:
         self.records = np.zeros(spec.num_envs, spec.record) if records is None else records
-        self.moments = np.zeros(spec.num_envs, spec.moment) if moments is None else moments
+        self.histories = np.zeros(spec.num_envs, spec.history) if histories is None else histories
         self._fields = {name: self.records[name] for name in spec.record.names or ()}
         self._made_progress = made_progress
         self._seed = spec.seed
@@ -170,21 +170,21 @@ class EnvBundle:
         self._fields["observation"][row] = self.envs[row].reset()
 
     def go_to(self, seed: int, given_up: Collection[int] = ()) -> None:
-        """Steps every environment from its last reset to where its moment says.
+        """Steps every environment from its last reset to where its history says.
 
         Rows that are given up go to the beginning of their next episode.
         """
         self._reseed(seed)
         for row in self.envs:
-            self._work(self._begin_next if row in given_up else self._go_to_moment, row)
+            self._work(self._begin_next if row in given_up else self._go_through_history, row)
             self._made_progress()
 
-    def _go_to_moment(self, row: int) -> None:
-        episodes, length, actions = self.moments[row]
+    def _go_through_history(self, row: int) -> None:
+        episodes, length, actions = self.histories[row]
         self._fields["observation"][row] = self.envs[row].go_to(int(episodes), actions[:length])
 
     def _begin_next(self, row: int) -> None:
-        episodes, _, actions = self.moments[row]
+        episodes, _, actions = self.histories[row]
         self._fields["observation"][row] = self.envs[row].go_to(int(episodes) + 1, actions[:0])
 
     def _reseed(self, seed: int) -> None:
@@ -227,7 +227,7 @@ class EnvBundle:
         origin = traceback.extract_tb(error.__traceback__)[-1]
         return (
             f"the simulation of {self.envs[row].name} (environment {row}) failed at step "
-            f"{self.moments[row]['length'] + 1} of an episode: {type(error).__name__}: {error} "
+            f"{self.histories[row]['length'] + 1} of an episode: {type(error).__name__}: {error} "
             f"({Path(origin.filename).name}:{origin.lineno})"
         )
 

@@ -53,7 +53,7 @@ def reset_command(seed: int | None, rows: Collection[int] = ()) -> bytes:
 
 
 def go_to_command(seed: int, given_up: Collection[int] = ()) -> bytes:
-    """Goes where the moments say; rows that are given up, to their next episode."""
+    """Goes where the histories say; rows that are given up, to their next episode."""
     return _GO_TO + f"{seed}:".encode() + _listed(given_up)
 
 
@@ -74,12 +74,12 @@ class SharedArrays:
 
     _spec: BundleSpec
     _records: ctypes.Array[ctypes.c_byte]
-    _moments: ctypes.Array[ctypes.c_byte]
+    _histories: ctypes.Array[ctypes.c_byte]
 
     @classmethod
     def allocate(cls, spec: BundleSpec) -> SharedArrays:
         """Memory full of zeros for all environments."""
-        sizes = (spec.num_envs * dtype.itemsize for dtype in (spec.record, spec.moment))
+        sizes = (spec.num_envs * dtype.itemsize for dtype in (spec.record, spec.history))
         return cls(spec, *(_CONTEXT.RawArray(ctypes.c_byte, size) for size in sizes))
 
     @property
@@ -88,9 +88,9 @@ class SharedArrays:
         return np.frombuffer(memoryview(self._records), dtype=self._spec.record)
 
     @property
-    def moments(self) -> NDArray[Any]:
-        """One ``moment`` of the spec per row."""
-        return np.frombuffer(memoryview(self._moments), dtype=self._spec.moment)
+    def histories(self) -> NDArray[Any]:
+        """One ``history`` of the spec per row."""
+        return np.frombuffer(memoryview(self._histories), dtype=self._spec.history)
 
 
 class Worker:
@@ -192,7 +192,7 @@ def run_worker(
         _die_with_parent()
     alive = partial(connection.send_bytes, ALIVE)
     try:
-        _serve(connection, EnvBundle(spec, arrays.records, arrays.moments, rows, alive))
+        _serve(connection, EnvBundle(spec, arrays.records, arrays.histories, rows, alive))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         # The parent is gone: nobody is left to tell.
         return

@@ -114,7 +114,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             WorkerPool(spec, workers, rules, report) if workers else EnvBundle(spec)
         )
         # Kept by this process, so that it outlives the workers.
-        self._moments = self._stepper.moments
+        self._histories = self._stepper.histories
         self._is_reset = False
         self._is_stepping = False
         self.closed = False
@@ -155,13 +155,13 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         mask = self._reset_mask(options or {}, seed)
         if seed is not None:
             self._seed = seed
-            self._moments["episodes"] = 0
+            self._histories["episodes"] = 0
             self.action_space.seed(seed)
             if self.reward_scaler is not None:
                 self.reward_scaler.restart()
         self._stepper.reset(seed, () if mask.all() else np.flatnonzero(mask).tolist())
-        self._moments["episodes"] += mask
-        self._moments["length"][mask] = 0
+        self._histories["episodes"] += mask
+        self._histories["length"][mask] = 0
         self._is_reset = True
         return self._stepper.records["observation"].copy(), {}
 
@@ -201,8 +201,8 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         if actions.shape != shape:
             raise ValueError(f"actions must have shape {shape}, got {actions.shape}")
         self._stepper.records["action"] = actions
-        lengths = self._moments["length"]
-        self._moments["actions"][np.arange(self.num_envs), lengths] = actions
+        lengths = self._histories["length"]
+        self._histories["actions"][np.arange(self.num_envs), lengths] = actions
         self._stepper.step_async()
         self._is_stepping = True
 
@@ -234,8 +234,8 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             "valid": records["valid"].copy(),
         }
         ended = records["terminated"] | records["truncated"]
-        self._moments["episodes"] += ended
-        self._moments["length"] = np.where(ended, 0, self._moments["length"] + 1)
+        self._histories["episodes"] += ended
+        self._histories["length"] = np.where(ended, 0, self._histories["length"] + 1)
         if ended.any():
             infos |= _final_infos(records, ended)
         rewards = records["reward"].copy()
@@ -268,14 +268,14 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         Returns:
             Arrays ``[num_envs, ...]``, and numbers and text that JSON can hold.
         """
-        lengths = self._moments["length"].copy()
+        lengths = self._histories["length"].copy()
         longest = int(lengths.max())
         taken = np.arange(longest) < lengths[:, None]
-        actions = self._moments["actions"][:, :longest]
+        actions = self._histories["actions"][:, :longest]
         scaler = self.reward_scaler
         return {
             "seed": self._seed,
-            "episodes": self._moments["episodes"].copy(),
+            "episodes": self._histories["episodes"].copy(),
             "lengths": lengths,
             "actions": np.where(taken[..., None], actions, np.float32(0.0)),
             "pending_actions": self.pending_actions,
@@ -299,14 +299,14 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             ValueError: If the state cannot be that of such environments.
         """
         self._check_idle()
-        moments = np.zeros_like(self._moments)
-        moments["episodes"] = _array(state, "episodes", np.int64, (self.num_envs,))
-        moments["length"] = _array(state, "lengths", np.int64, (self.num_envs,))
-        lengths = moments["length"]
-        if lengths.min() < 0 or lengths.max() >= self._horizon or moments["episodes"].min() < 1:
+        histories = np.zeros_like(self._histories)
+        histories["episodes"] = _array(state, "episodes", np.int64, (self.num_envs,))
+        histories["length"] = _array(state, "lengths", np.int64, (self.num_envs,))
+        lengths = histories["length"]
+        if lengths.min() < 0 or lengths.max() >= self._horizon or histories["episodes"].min() < 1:
             raise ValueError("an episode has an impossible number of steps")
         shape = (self.num_envs, int(lengths.max()), self.suite.action_dim)
-        moments["actions"][:, : shape[1]] = _array(state, "actions", np.float32, shape)
+        histories["actions"][:, : shape[1]] = _array(state, "actions", np.float32, shape)
         pending = state.get("pending_actions")
         if pending is not None:
             pending = _array(state, "pending_actions", np.float32, (self.num_envs, shape[2]))
@@ -318,7 +318,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             ]
             self.reward_scaler.mean, self.reward_scaler.variance = scale
         self._seed = seed
-        self._moments[...] = moments
+        self._histories[...] = histories
         self._stepper.go_to(self._seed)
         self._is_reset = True
         self.action_space.np_random.bit_generator.state = state["action_space"]

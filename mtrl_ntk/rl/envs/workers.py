@@ -1,7 +1,7 @@
 """A pool of processes that step environments, in which a lost one is replaced.
 
 A worker that dies, raises or gives no sign of life is killed, and a new one goes where the lost one
-was before the command, by the moments that its parent keeps. Then it gets the command again. So
+was before the command, by the histories that its parent keeps. Then it gets the command again. So
 nothing is lost, and all results are those that there would have been.
 
 Where the same environment is at work twice while a step fails, the step itself is to blame: its
@@ -82,7 +82,7 @@ class WorkerPool:
     Each step costs one byte to and one from each worker. Workers ignore interrupts, since the
     parent decides when they end, and end by themselves when the parent is gone.
 
-    After a ``WorkerError`` in a step, the records hold its actions and the moments are those before
+    After a ``WorkerError`` in a step, records hold its actions and histories are those before
     it, so that it can be taken again elsewhere.
 
     Args:
@@ -110,7 +110,7 @@ class WorkerPool:
         self._given_up: list[int] = []
         self._error: WorkerError | None = None
         arrays = SharedArrays.allocate(spec)
-        self.records, self.moments = arrays.records, arrays.moments
+        self.records, self.histories = arrays.records, arrays.histories
         self._workers: list[Worker] = []
         # At exit, multiprocessing would send a SIGTERM that workers ignore, and wait for ever; a
         # finalizer with a priority runs before that.
@@ -137,7 +137,7 @@ class WorkerPool:
         self._seed = self._seed if seed is None else seed
 
     def go_to(self, seed: int) -> None:
-        """Puts all rows where their moments say, under a seed."""
+        """Puts all rows where their histories say, under a seed."""
         self._send_to_all(go_to_command(seed))
         self._wait_for_all()
         self._seed = seed
@@ -222,7 +222,7 @@ class WorkerPool:
         self._blamed.update(busy)
         given_up = [row for row in busy if self._blamed[row] == 2]
         for row in given_up:
-            end_episode(self.records[row], self.moments[row])
+            end_episode(self.records[row], self.histories[row])
         self._given_up += given_up
         return _tasks(self._spec, given_up)
 
@@ -234,7 +234,7 @@ class WorkerPool:
             go_to = go_to_command(self._seed, self._given_up)
             return [go_to, step_command(self._given_up)]
         # With a seed, what was before does not matter; nor does it before the first reset.
-        if self._command.startswith(reset_command(None)) and self.moments["episodes"].any():
+        if self._command.startswith(reset_command(None)) and self.histories["episodes"].any():
             return [go_to_command(self._seed), self._command]
         return [self._command]
 
@@ -243,18 +243,18 @@ class WorkerPool:
         raise self._error
 
 
-def end_episode(record: NDArray[Any], moment: NDArray[Any]) -> None:
+def end_episode(record: NDArray[Any], history: NDArray[Any]) -> None:
     """Makes a row that of a broken step: not to be learnt from, and the last of its episode.
 
     Args:
         record: The row before the step, changed.
-        moment: Where its environment was before the step.
+        history: Where its environment was before the step.
     """
-    if moment["length"] == 0:
+    if history["length"] == 0:
         record["success"] = record["episode_return"] = 0.0
     record["final_observation"] = record["observation"]
     record["reward"] = 0.0
-    record["episode_length"] = moment["length"] + 1
+    record["episode_length"] = history["length"] + 1
     record["terminated"] = record["valid"] = False
     record["truncated"] = True
 

@@ -18,10 +18,11 @@ from mtrl_ntk.experiment.evaluation.episodes import (
     run_episodes,
 )
 from mtrl_ntk.experiment.options.sections import EvaluationConfig
-from mtrl_ntk.experiment.types import EvaluationResult, FloatArray
+from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, EnvConfig, MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.envs.bundle import EnvBundle
 from mtrl_ntk.rl.suites.suite import EpisodeRules
+from mtrl_ntk.rl.types import FloatArray
 
 TASKS = ("reach-v3", "drawer-close-v3")
 OBSERVATION = 5

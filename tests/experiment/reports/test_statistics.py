@@ -14,7 +14,7 @@ from scipy import integrate, stats
 
 from mtrl_ntk.experiment.reports.statistics import (
     Bootstrap,
-    FloatArray,
+    Float64Array,
     area_under_curve,
     interquartile_mean,
     mean,
@@ -34,7 +34,7 @@ rates = arrays.arrays(
 )
 
 
-def scores(runs: int = 5, tasks: int = 10, seed: int = 0) -> FloatArray:
+def scores(runs: int = 5, tasks: int = 10, seed: int = 0) -> Float64Array:
     generator = np.random.default_rng(seed)
     return np.round(50 * generator.beta(4, 2, (runs, tasks))) / 50
 
@@ -69,7 +69,7 @@ def test_the_error_is_scipys_standard_error() -> None:
     assert (alone.value, math.isnan(alone.error)) == (values[0], True)
 
 
-def slow_stratified_interval(values: FloatArray, resamples: int) -> tuple[float, float]:
+def slow_stratified_interval(values: Float64Array, resamples: int) -> tuple[float, float]:
     """Percentiles of the trimmed mean, where each task draws its runs by itself."""
     generator, found = random.Random(7), []
     columns = values.T.tolist()
@@ -128,7 +128,7 @@ def test_the_same_interval_twice_is_the_same() -> None:
 
 
 @given(rates)
-def test_intervals_are_ordered_and_stay_within_the_values(values: FloatArray) -> None:
+def test_intervals_are_ordered_and_stay_within_the_values(values: Float64Array) -> None:
     for resample in ("tasks", "runs"):
         found = Bootstrap(resample, 40).interval(interquartile_mean, values)
         assert values.min() - 1e-12 <= found.low <= found.high <= values.max() + 1e-12
@@ -143,7 +143,7 @@ def test_the_probability_of_improvement_is_that_of_mann_whitney() -> None:
 
 
 @given(rates)
-def test_one_of_two_methods_improves_on_the_other(values: FloatArray) -> None:
+def test_one_of_two_methods_improves_on_the_other(values: Float64Array) -> None:
     other = values[::-1][:2]
     both = probability_of_improvement(values, other) + probability_of_improvement(other, values)
     assert both == pytest.approx(1)

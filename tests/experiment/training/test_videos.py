@@ -19,12 +19,13 @@ from mtrl_ntk.experiment.options.sections import EvaluationConfig, LoopConfig, V
 from mtrl_ntk.experiment.training import videos as training_video
 from mtrl_ntk.experiment.training.run import train
 from mtrl_ntk.experiment.training.videos import TrainingVideos
-from mtrl_ntk.experiment.types import FloatArray, PolicyFunction
+from mtrl_ntk.experiment.types import PolicyFunction
 from mtrl_ntk.experiment.videos.encoding import mp4_writer
 from mtrl_ntk.experiment.videos.filming import Scene
 from mtrl_ntk.experiment.videos.opengl import RenderingError
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.sac import SacConfig
+from mtrl_ntk.rl.types import FloatArray
 
 TASKS = ("reach-v3", "drawer-close-v3")
 CONFIG = RunConfig(

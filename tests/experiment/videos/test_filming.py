@@ -16,7 +16,6 @@ from mtrl_ntk.experiment.evaluation.episodes import (
     run_episodes,
 )
 from mtrl_ntk.experiment.options.sections import Camera, EvaluationConfig, VideoConfig
-from mtrl_ntk.experiment.types import FloatArray
 from mtrl_ntk.experiment.videos import filming as video
 from mtrl_ntk.experiment.videos.filming import Scene, episode_frames, film, make_camera
 from mtrl_ntk.experiment.videos.frames import Frame, Mosaic, Pixels
@@ -24,6 +23,7 @@ from mtrl_ntk.experiment.videos.opengl import RenderingError
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.envs.task_env import TaskEnv
 from mtrl_ntk.rl.suites.suite import EpisodeRules
+from mtrl_ntk.rl.types import FloatArray
 from tests.simulations import sawyer
 from tests.videos import decode
 

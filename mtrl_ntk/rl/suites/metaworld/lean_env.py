@@ -39,7 +39,7 @@ _MOCAP_QUATERNION = np.array([1.0, 0.0, 1.0, 0.0])
 """The library's, of a hand that points down."""
 _latest_model: dict[tuple[str, int, int], mujoco.MjModel] = {}
 """The model that was loaded last, as loaded; copies of a task are made one after the other."""
-StepResults = tuple[NDArray[np.float64], Any, bool, bool, dict[str, Any]]
+StockResults = tuple[NDArray[np.float64], Any, bool, bool, dict[str, Any]]
 """Observation, reward, terminated, truncated and info, as the library returns them."""
 
 
@@ -114,14 +114,14 @@ class LeanSawyerEnv(SawyerXYZEnv):
         _latest_model[key] = copy(model)
         return model, data
 
-    def step(self, action: NDArray[np.float32]) -> StepResults:
+    def step(self, action: NDArray[np.float32]) -> StockResults:
         """See the base class.
 
         Not done is what leaves no trace: forces that nothing reads, and setting the positions of
         sites, which MuJoCo computes anew.
         """
         if not self._may_step(action):
-            left_to_the_library: StepResults = super().step(action)
+            left_to_the_library: StockResults = super().step(action)
             return left_to_the_library
         self.set_xyz_action(action[:3])
         grip = action[3]
