@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from tests.plugins import other_methods
 from tests.saved import save_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,4 +57,5 @@ def test_the_examples_of_the_python_api_run(
 def test_the_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save_run(tmp_path / RUN)
-    run_in_order("README.md", monkeypatch)
+    with other_methods():
+        run_in_order("README.md", monkeypatch)

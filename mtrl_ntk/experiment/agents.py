@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.checkpoints.archive import Found, checkpoints, load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError
-from mtrl_ntk.experiment.config import RunConfig, from_dict
+from mtrl_ntk.experiment.config import RunConfig, recorded
 from mtrl_ntk.experiment.devices import resolve_device, stream_seed
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
+from mtrl_ntk.experiment.plugins import method_class
 from mtrl_ntk.experiment.types import PolicyFunction
 from mtrl_ntk.rl.features import make_features
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer, free_memory
@@ -29,9 +29,9 @@ def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> Multi
     """Makes the untrained agent of a run.
 
     Raises:
-        UserError: If its networks do not fit into the memory.
+        UserError: If its networks do not fit into the memory, or its method is not known here.
     """
-    suite = config.env.suite
+    method, suite = method_class(config.method), config.env.suite
     features = make_features(config.env.features, suite)
     _require_memory(config.sac, num_tasks, features.dim, device)
     return MultiTaskSAC(
@@ -39,7 +39,7 @@ def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> Multi
         suite.observation_dim,
         suite.action_dim,
         config=config.sac,
-        make_weighting=partial(make_weighting, METHODS[config.method], config.weighting, num_tasks),
+        make_weighting=partial(make_weighting, method, config.weighting, num_tasks),
         seed=stream_seed(config.seed, "agent"),
         device=device,
         features=features,
@@ -89,7 +89,7 @@ def make_replay(config: RunConfig, num_tasks: int, device: torch.device) -> Mult
 def load_agent(
     config: RunConfig, found: Found, num_tasks: int, device: torch.device
 ) -> MultiTaskSAC:
-    """Makes the agent of a run with the weights of a checkpoint.
+    """Makes the agent of a run with the weights of a checkpoint, but without its balancing.
 
     Args:
         config: The run's configuration.
@@ -100,9 +100,11 @@ def load_agent(
     Raises:
         CheckpointError: If the checkpoint is not of this configuration.
     """
-    agent = make_agent(config, num_tasks, device)
+    # Only training needs the method, which need not be known here.
+    agent = make_agent(replace(config, method="equal", weighting=None), num_tasks, device)
+    tensors = found.checkpoint.tensors
     try:
-        agent.load_state_dict(found.checkpoint.tensors)
+        agent.load_state_dict({k: v for k, v in tensors.items() if "_weighting." not in k})
     except ValueError as error:
         raise CheckpointError(f"{found.folder} is of another configuration: {error}") from error
     return agent
@@ -158,7 +160,7 @@ def load_trained(path: Path, device: str = "cpu") -> Trained:
     counters = metadata.get("counters")
     if not isinstance(counters, dict) or type(counters.get("vector_steps")) is not int:
         raise CheckpointError(f"{found.folder} does not say how far its run was")
-    config = from_dict(metadata["config"], str(found.folder))
+    config = recorded(metadata["config"], str(found.folder))
     names = config.env.task_names
     agent = load_agent(config, found, len(names), resolve_device(device))
     return Trained(found.folder, config, names, agent, metadata)

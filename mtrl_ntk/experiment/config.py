@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,12 +22,12 @@ from mtrl_ntk.experiment.options.fields import (
     convert_values,
     leaves,
     options,
-    suggestion,
     updated,
 )
 from mtrl_ntk.experiment.options.sections import Device, EvaluationConfig, LoopConfig, VideoConfig
-from mtrl_ntk.experiment.options.values import shown
+from mtrl_ntk.experiment.options.values import convert, shown
 from mtrl_ntk.experiment.options.yaml_files import read_values
+from mtrl_ntk.experiment.plugins import method_class
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.networks import NETWORK_KINDS, why_not
 from mtrl_ntk.rl.sac import SacConfig
@@ -67,6 +68,8 @@ class RunConfig(Settings):
     """Run or checkpoint to go on from; the flag alone: the newest checkpoint of run_dir, if any."""
     wandb: bool = setting(False, decides="nothing")
     """Log to Weights & Biases as well; needs `pip install wandb`, and `wandb login` once."""
+    plugin: tuple[Path, ...] = setting((), decides="nothing")
+    """Modules or .py files with more methods; imported only if the command line names them."""
     preset: str = setting("mt10", flags=(), decides="nothing")
     """Name of the settings that differ from the defaults: the stem of the config file."""
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -93,11 +96,10 @@ class RunConfig(Settings):
     def __post_init__(self) -> None:
         if isinstance(self.seed, np.integer):  # which YAML does not know
             object.__setattr__(self, "seed", int(self.seed))
-        if self.method not in METHODS:
-            hint = suggestion(self.method, METHODS)
-            raise ConfigError(f"unknown method {self.method!r}; {hint}")
-        if self.weighting is None:
-            object.__setattr__(self, "weighting", METHODS[self.method].config_class())
+        if not isinstance(self.weighting, Mapping):
+            method = method_class(self.method)
+            if self.weighting is None:
+                object.__setattr__(self, "weighting", method.config_class())
         super().__post_init__()
         _check_together(self)
 
@@ -106,14 +108,17 @@ def _check_together(config: RunConfig) -> None:
     """Checks what the bounds of one option cannot say."""
     sac, loop = config.sac, config.loop
     minibatches = getattr(config.weighting, "num_minibatches", 1)
-    mismatch = why_not(METHODS[config.method], sac.network)
+    method = METHODS.get(config.method)  # none if the run is only read
+    mismatch = why_not(method, sac.network) if method else None
     diagnosed = loop.kernel_every > 0
     rules = {
-        f"preset is {config.preset!r}; it must be a name of letters, digits and . _ -": (
-            re.fullmatch(r"\w[\w.-]*", config.preset)
-        ),
+        f"{name} is {value!r}; it must be a name of letters, digits and . _ -": (
+            re.fullmatch(r"\w[\w.-]*", value)
+        )
+        for name, value in (("method", config.method), ("preset", config.preset))
+    } | {
         f"weighting is a {type(config.weighting).__name__}, which is not the config of method "
-        f"{config.method}": isinstance(config.weighting, METHODS[config.method].config_class),
+        f"{config.method}": isinstance(config.weighting, method.config_class if method else dict),
         f"method is {config.method}; {mismatch}": mismatch is None,
         f"batch_size is {sac.batch_size}; it must be at most replay_capacity, "
         f"{loop.replay_capacity}": sac.batch_size <= loop.replay_capacity,
@@ -180,6 +185,36 @@ def from_dict(values: Mapping[Any, Any], source: str = "config") -> RunConfig:
     )
 
 
+def recorded(values: Mapping[Any, Any], source: str) -> RunConfig:
+    """The configuration of a run that is only read: its method need not be known here.
+
+    The hyper-parameters of a method that is not are ``weighting`` as they stand, by name.
+
+    Args:
+        values: Values by leaf name.
+        source: Where they come from, for errors.
+
+    Raises:
+        ConfigError: A name is unknown, or a value is not possible.
+    """
+    method = values.get("method", RunConfig.method)
+    if not isinstance(method, str) or method in METHODS:
+        return from_dict(values, source)
+    of_all = {option.name for option in known_options("equal")} - {"method"}
+    weighting = {str(name): values[name] for name in values if name not in {*of_all, "method"}}
+    for name, value in weighting.items():
+        # No more than what can be shown anywhere: in a page, a picture, a terminal.
+        if not all(map(_is_plain, [name, *(value if isinstance(value, list) else [value])])):
+            raise ConfigError(f"{source}: {shown(name)} is {shown(value)}; it must be plain text")
+    config = from_dict({"method": "equal"} | {n: values[n] for n in values if n in of_all}, source)
+    return replace(config, method=method, weighting=weighting)
+
+
+def _is_plain(value: object) -> bool:
+    plain = isinstance(value, bool | int | float) or value is None
+    return plain or (isinstance(value, str) and bool(re.fullmatch(r"[\w .,:+/~-]{0,80}", value)))
+
+
 def save(config: RunConfig, path: Path) -> None:
     """Writes all leaf values to a YAML file, which :func:`read` reads back exactly.
 
@@ -190,12 +225,12 @@ def save(config: RunConfig, path: Path) -> None:
 
 
 def read(path: Path) -> RunConfig:
-    """Reads a YAML file of leaf values; those it does not name keep their defaults.
+    """Reads a YAML file of leaf values as :func:`recorded`; others keep their defaults.
 
     Raises:
         ConfigError: The file cannot be read, or does not hold a valid configuration.
     """
-    return from_dict(read_values(path), str(path))
+    return recorded(read_values(path), str(path))
 
 
 def method_of(values: Mapping[Any, Any]) -> str:
@@ -205,8 +240,19 @@ def method_of(values: Mapping[Any, Any]) -> str:
         ConfigError: There is no such method.
     """
     method = values.get("method", RunConfig.method)
-    if not isinstance(method, str) or method not in METHODS:
-        raise ConfigError(f"unknown method {shown(method)}; {suggestion(str(method), METHODS)}")
+    if not isinstance(method, str):
+        raise ConfigError(f"unknown method {shown(method)}; it must be a name")
+    try:
+        method_class(method)
+    except ConfigError:
+        if not values.get("plugin"):
+            raise
+        plugins = convert(tuple[str, ...], values["plugin"], "plugin")
+        assert isinstance(plugins, tuple)
+        raise ConfigError(
+            f"unknown method {shown(method)}; it may be of a plugin, which is imported only if the "
+            f"command line says so: {shlex.join(['--plugin', *plugins])}"
+        ) from None
     return method
 
 
@@ -217,8 +263,16 @@ def defaults(method: str) -> RunConfig:
 
 
 def known_options(method: str) -> list[Option]:
-    """The options of a run with a method."""
-    return options(defaults(method), section="Run")
+    """The options of a run with a method.
+
+    Raises:
+        ConfigError: If the method has one that all runs have.
+    """
+    found = options(defaults(method), section="Run")
+    names = [option.name for option in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"method {method} has an option {twice}, as all runs have")
+    return found
 
 
 def all_options() -> list[Option]:
@@ -255,5 +309,5 @@ def build(method: str, values: Mapping[str, object]) -> RunConfig:
 
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
-        return list(value)
+        return [_plain(each) for each in value]
     return str(value) if isinstance(value, Path) else value

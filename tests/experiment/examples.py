@@ -31,6 +31,7 @@ def example(option: Option) -> object:
         float: [0.5, 0.25],
         float | None: [-3.0],
         Path | None: [Path("some/where")],
+        tuple[Path, ...]: [(Path("some/where.py"),)],
     }
     possible = candidates.get(option.annotation) or get_args(option.annotation)
     return next(each for each in possible if each != option.default)

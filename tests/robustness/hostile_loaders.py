@@ -341,7 +341,7 @@ def _read_value(_: Path) -> None:
 def converted_back(value: object) -> object:
     """A converted value as YAML would hold it."""
     if isinstance(value, tuple):
-        return list(value)
+        return [converted_back(each) for each in value]
     return str(value) if isinstance(value, Path) else value
 
 

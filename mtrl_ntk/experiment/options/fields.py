@@ -75,6 +75,8 @@ def leaves(
         value, facts = getattr(config, field.name), {**section, **field.metadata}
         if is_dataclass(value):
             yield from leaves(value, facts)
+        elif isinstance(value, Mapping):  # a section whose fields are not known
+            yield from ((name, each, facts) for name, each in value.items())
         else:
             yield field.name, value, facts
 
@@ -86,7 +88,11 @@ def field_docs(cls: type[Any]) -> dict[str, str]:
     for base in reversed(cls.__mro__):
         if not is_dataclass(base):
             continue
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        try:
+            source = inspect.getsource(base)
+        except (OSError, TypeError):  # of a class that was typed in
+            continue
+        (definition,) = ast.parse(textwrap.dedent(source)).body
         assert isinstance(definition, ast.ClassDef)
         for field, doc in zip(definition.body, definition.body[1:], strict=False):
             match field, doc:

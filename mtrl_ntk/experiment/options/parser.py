@@ -109,8 +109,9 @@ def _argument_keywords(option: Option) -> dict[str, Any]:
     if option.annotation is bool:
         return keywords | {"action": argparse.BooleanOptionalAction}
     if get_origin(option.annotation) is tuple:
-        metavar = "PATH" if Path in get_args(option.annotation) else "A,B"
-        return keywords | {"nargs": None if option.one_value else "+", "metavar": metavar}
+        if Path in get_args(option.annotation):  # has no commas to make a list of one argument
+            return keywords | {"nargs": "+", "metavar": "PATH", "action": "extend"}
+        return keywords | {"nargs": None if option.one_value else "+", "metavar": "A,B"}
     if option.alone is not None:
         keywords |= {"nargs": "?", "const": option.alone}
     return keywords | {"metavar": _metavar(option.annotation)}

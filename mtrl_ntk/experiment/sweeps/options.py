@@ -152,7 +152,13 @@ def read_sweep(argv: Sequence[str], prog: str) -> Sweep:
     chosen = updated(SweepOptions(), {**values, **given})
     if not chosen.methods:
         raise ConfigError("no methods; --methods ntkmtl,equal trains these two")
-    _refuse_what_differs([*common, *settings, *map(as_flag, *_names(chosen.variants))])
+    varied = [*map(as_flag, *_names(chosen.variants))]
+    _refuse_what_differs([*common, *settings, *varied])
+    if any(argument.split("=")[0] == "--plugin" for argument in [*common, *varied]):
+        raise ConfigError(
+            "plugin is the same for all runs, and imported only if the command line itself says "
+            "so: --plugin MODULE"
+        )
     return Sweep(chosen, (*common, *settings))
 
 

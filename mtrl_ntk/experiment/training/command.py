@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.experiment.checkpoints.resume import settings_of
 from mtrl_ntk.experiment.config import (
     NEWEST,
@@ -18,16 +17,18 @@ from mtrl_ntk.experiment.config import (
     method_of,
     options_elsewhere,
 )
-from mtrl_ntk.experiment.options.fields import Option, convert_values
+from mtrl_ntk.experiment.options.fields import Option, convert_values, options
 from mtrl_ntk.experiment.options.parser import Parser
 from mtrl_ntk.experiment.options.values import convert
 from mtrl_ntk.experiment.options.yaml_files import read_values
+from mtrl_ntk.experiment.plugins import all_methods, load_plugin
 
 
 def load(argv: Sequence[str], prog: str) -> RunConfig:
     """Makes the configuration of a command: defaults, then ``--config``, then the command line.
 
-    A run that is resumed has its own settings for defaults.
+    A run that is resumed has its own settings for defaults. Plugins are those of the command line
+    alone: what a file names is never imported.
 
     Args:
         argv: Arguments without the program's name.
@@ -42,14 +43,22 @@ def load(argv: Sequence[str], prog: str) -> RunConfig:
     first.add_argument("--method")
     first.add_argument("--run-dir")
     first.add_argument("--resume", nargs="?", const=str(NEWEST))
+    first.add_options(option for option in options(RunConfig()) if option.name == _PLUGIN)
+    plugins = first.parse_known(argv)[0].get(_PLUGIN, ())
+    assert isinstance(plugins, tuple)
+    for plugin in plugins:
+        load_plugin(plugin)
     given = vars(first.parse_known_args(argv)[0])
+    given.pop(_PLUGIN, None)
     file = convert(Path | None, given.pop("config", None), "--config")
     assert file is None or isinstance(file, Path)
     values = (read_values(file) | given) if file else given
     resumed_from, resumed = _resumed_settings(values)
-    method, source = method_of({**resumed, **values}), str(file or "command line")
+    settings = {**resumed, **values} | ({_PLUGIN: None} if plugins else {})
+    method, source = method_of(settings), str(file or "command line")
+    values.pop(_PLUGIN, None)
     known = known_options(method)
-    names = {option.name for option in known}
+    names = {option.name for option in known} - {_PLUGIN}
     kept = {name: value for name, value in resumed.items() if name in names}
     chosen = convert_values(known, kept, resumed_from, {})
     chosen |= convert_values(known, values, source, options_elsewhere(method))
@@ -57,6 +66,9 @@ def load(argv: Sequence[str], prog: str) -> RunConfig:
         chosen.setdefault("preset", _preset(file))
     parser = _parser(prog, [_with_default(option, chosen) for option in known_options(method)])
     return build(method, chosen | parser.parse(argv, options_elsewhere(method)))
+
+
+_PLUGIN = "plugin"
 
 
 def _resumed_settings(values: Mapping[Any, Any]) -> tuple[str, Mapping[str, object]]:
@@ -81,8 +93,8 @@ _DESCRIPTION = """\
 Trains one multi-task SAC agent on Meta-World tasks, balanced by a method.
 
 Settings are taken from the defaults, then from the config file, then from the command line; of a
-flag given twice the last counts. The defaults are the Meta-World+ protocol. A vector step steps
-every environment once. Switches that are on are turned off by --no-NAME."""
+flag given twice the last counts, but every --plugin. The defaults are the Meta-World+ protocol. A
+vector step steps every environment once. Switches that are on are turned off by --no-NAME."""
 
 _EPILOG = """\
 examples:
@@ -90,12 +102,13 @@ examples:
   {prog} --method equal --tasks reach-v3,push-v3 --total-steps 50000
   {prog} --config my.yaml --dry-run  # what would be trained, and the time and memory it takes
   {prog} --method ntkmtl --help     # shows the options of that method
+  {prog} --plugin my_method.py --method mine  # a method of your own, as the README shows
 
 methods: {methods}"""
 
 
 def _parser(prog: str, known: Sequence[Option]) -> Parser:
-    epilog = _EPILOG.format(prog=prog, methods=", ".join(METHODS))
+    epilog = _EPILOG.format(prog=prog, methods=", ".join(all_methods()))
     parser = Parser(
         prog, usage="%(prog)s [--config FILE] [options]", description=_DESCRIPTION, epilog=epilog
     )

@@ -158,7 +158,7 @@ def test_a_run_that_was_never_evaluated_is_incomplete(folder: Path) -> None:
         ("run.json", "{", r"run\.json is damaged: it holds no protocol"),
         ("run.json", "[]", "it holds no protocol"),
         ("run.json", '{"protocol": 3}', "it holds no protocol"),
-        ("config.yaml", "method: nkt\n", "unknown method 'nkt'"),
+        ("config.yaml", "method: [nkt]\n", r"unknown method \['nkt'\]"),
         ("config.yaml", "sead: 1\n", r"config\.yaml: unknown key 'sead'"),
     ],
 )
