@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from mtrl_ntk.experiment.files.layout import WANDB_ID
 from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.types import Counters, EvaluationResult
 
+PATIENCE_S = 300
+"""Only waited for as long if something is wrong."""
 SETTINGS = to_dict(from_dict({"tasks": ["reach-v3"], "wandb": True, "seed": 7}))
 
 
@@ -31,25 +34,36 @@ def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, str(tmp_path / "home"))
 
 
-def records(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The history rows and the configuration in a file of Weights & Biases."""
+def parsed(file: Path) -> list[Any]:
+    """The records that are in a file of Weights & Biases by now."""
     from wandb.proto import wandb_internal_pb2
     from wandb.sdk.internal.datastore import DataStore
 
     store: Any = DataStore()
     messages: Any = wandb_internal_pb2
     store.open_for_scan(str(file))
+    found = []
+    while data := store.scan_data():
+        found.append(messages.Record())
+        found[-1].ParseFromString(data)
+    store.close()
+    return found
+
+
+def records(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The history rows and the configuration in a file, once its process has written all of it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while "exit" not in [record.WhichOneof("record_type") for record in parsed(file)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     rows: list[dict[str, Any]] = []
     config: dict[str, Any] = {}
-    while data := store.scan_data():
-        record = messages.Record()
-        record.ParseFromString(data)
+    for record in parsed(file):
         if record.WhichOneof("record_type") == "history":
             items = record.history.item
             rows.append({i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items})
         if record.WhichOneof("record_type") == "run":
             config |= {i.key: json.loads(i.value_json) for i in record.run.config.update}
-    store.close()
     return rows, config
 
 
