@@ -71,6 +71,9 @@ class StrayTensorGuard(TorchDispatchMode):
         devices = {tensor.device.type for tensor in tensors}
         if len(devices) > 1:
             raise HostSynchronisationError(f"{func} mixes tensors of {sorted(devices)}")
+        if func is torch.ops.aten._fused_adam_.tensor_lr:
+            # On the meta device torch has the one for numbers only.
+            func, kwargs = torch.ops.aten._fused_adam_.default, {**(kwargs or {}), "lr": 0.0}
         return func(*args, **(kwargs or {}))
 
 

@@ -43,6 +43,7 @@ def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> Multi
         seed=stream_seed(config.seed, "agent"),
         device=device,
         features=features,
+        num_updates=max(config.loop.updates_by(config.loop.decay_end), 1),
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from mtrl_ntk.rl.schedules import Schedule, at
+
 _BETAS = (0.9, 0.999)
 
 
@@ -20,7 +22,7 @@ class Adam:
 
     Args:
         parameters: What is optimised; each needs a gradient by the first step.
-        learning_rate: Step size.
+        learning_rate: Step size; a schedule's goes by the steps that were taken.
         epsilon: Added to the denominator.
 
     Attributes:
@@ -28,7 +30,7 @@ class Adam:
     """
 
     def __init__(
-        self, parameters: Iterable[Tensor], learning_rate: float, epsilon: float = 1e-8
+        self, parameters: Iterable[Tensor], learning_rate: float | Schedule, epsilon: float = 1e-8
     ) -> None:
         self.parameters = list(parameters)
         self.learning_rate, self.epsilon = learning_rate, epsilon
@@ -38,9 +40,16 @@ class Adam:
         self._steps = [torch.zeros((), device=p.device) for p in self.parameters]
         self.found_inf = torch.zeros((), device=self.parameters[0].device)
 
+    @property
+    def num_steps(self) -> Tensor:
+        """Steps that were taken, on the device."""
+        return self._steps[0]
+
     @torch.no_grad()
     def step(self) -> None:
         """Moves the parameters along their gradients."""
+        rate = at(self.learning_rate, self.num_steps)
+        number, tensor = (0.0, rate) if isinstance(rate, Tensor) else (rate, None)
         # What ``torch.optim.Adam`` calls, behind a wrapper that no compiler may look into.
         # A list, as one tensor for all would be taken for a number, and waited for.
         torch._foreach_add_(self._steps, [1 - self.found_inf] * len(self._steps))
@@ -52,8 +61,9 @@ class Adam:
             self._second_moments,
             self._steps,
             self.found_inf,
-            self.learning_rate,
+            number,
             self.epsilon,
+            tensor,
         )
 
     def state(self) -> dict[str, Tensor]:
@@ -103,6 +113,7 @@ def _fused_step(
     found_inf: Tensor,
     learning_rate: float,
     epsilon: float,
+    learning_rate_tensor: Tensor | None,
 ) -> None:
     torch._fused_adam_(
         parameters,
@@ -111,7 +122,7 @@ def _fused_step(
         second_moments,
         [],
         steps,
-        lr=learning_rate,
+        lr=learning_rate if learning_rate_tensor is None else learning_rate_tensor,
         beta1=_BETAS[0],
         beta2=_BETAS[1],
         weight_decay=0.0,
@@ -130,6 +141,6 @@ _opaque_step = torch.library.custom_op(
     schema=(
         "(Tensor(a!)[] parameters, Tensor[] gradients, Tensor(b!)[] first_moments, "
         "Tensor(c!)[] second_moments, Tensor(d!)[] steps, Tensor found_inf, "
-        "float learning_rate, float epsilon) -> ()"
+        "float learning_rate, float epsilon, Tensor? learning_rate_tensor) -> ()"
     ),
 )

@@ -63,7 +63,9 @@ def actor_loss(values: Tensor, log_probs: Tensor, temperature: Tensor) -> Tensor
     return temperature[:, None] * log_probs - values
 
 
-def temperature_loss(log_alpha: Tensor, log_probs: Tensor, target_entropy: float) -> Tensor:
+def temperature_loss(
+    log_alpha: Tensor, log_probs: Tensor, target_entropy: float | Tensor
+) -> Tensor:
     """Raises a task's temperature while its policy's entropy is below the target.
 
     Taken on the logarithm, so that a step's relative size does not depend on the temperature.

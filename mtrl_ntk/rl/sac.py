@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -39,6 +39,7 @@ from mtrl_ntk.rl.networks import (
 )
 from mtrl_ntk.rl.precision import Precision, layers_in
 from mtrl_ntk.rl.reward_scale import RewardScale, make_reward_scale
+from mtrl_ntk.rl.schedules import SHAPES, Schedule, at
 from mtrl_ntk.rl.seeds import seed_of
 from mtrl_ntk.rl.types import Batch, Metrics
 from mtrl_ntk.settings import Settings, number, setting
@@ -62,6 +63,10 @@ class SacConfig(Settings):
     """Adam step size of the actor and the critic."""
     temperature_learning_rate: float = number(3e-4, above=0, limit=10**6)
     """Adam step size of the temperatures."""
+    learning_rate_end: float = number(1.0, at_least=0, at_most=1)
+    """Share of both step sizes that is left at decay_steps; 1 keeps them as they are."""
+    learning_rate_schedule: str = setting("linear", choices=SHAPES)
+    """How they get there."""
     adam_epsilon: float = number(1e-5, above=0, limit=10**6)
     """Adam's denominator term."""
     max_grad_norm: float = number(1.0, at_least=0)
@@ -98,6 +103,8 @@ class SacConfig(Settings):
     """One temperature for all tasks instead of one per task."""
     target_entropy: float | None = None
     """Entropy that the temperatures aim at, in nats; by default minus the action dimension."""
+    target_entropy_end: float | None = None
+    """Entropy that they aim at from decay_steps on, linear until then; by default the same."""
     precision: Precision = "float32"
     """Of the layers' products while learning: bf16 is inexact and fast, tf32 the same on CUDA."""
     reward_scale: float = number(1.0, above=0, limit=10**6)
@@ -109,6 +116,11 @@ class SacConfig(Settings):
     def shares(self) -> NetworkKind:
         """What the tasks share of the networks."""
         return NETWORK_KINDS[self.network]
+
+    @property
+    def decays(self) -> bool:
+        """Whether learning rates or target entropy change with the updates."""
+        return self.learning_rate_end != 1 or self.target_entropy_end is not None
 
     def architecture(self, num_tasks: int) -> Architecture:
         """Shape of the actor's network, and of the critics' but for their layer normalisation."""
@@ -177,6 +189,7 @@ class MultiTaskSAC:
         features: What observations become before a network sees them; nothing else when left out.
         critic: Makes the critic; the configuration's kind when left out.
         reward_scale: What the critic learns rewards by; the configuration's factor when left out.
+        num_updates: In how many updates what the configuration gives an end for gets there.
         differentiate: How gradients are taken; tests and benchmarks pass a reference.
     """
 
@@ -194,6 +207,7 @@ class MultiTaskSAC:
         features: Features | None = None,
         critic: MakeCritic | None = None,
         reward_scale: RewardScale | None = None,
+        num_updates: int = 0,
         differentiate: Differentiate = factored_jacobian,
     ) -> None:
         self.config = config
@@ -202,9 +216,9 @@ class MultiTaskSAC:
         seed = seed_of(seed)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self._noise_dims = (num_tasks, config.batch_size, action_dim)
-        self.target_entropy = (
-            -float(action_dim) if config.target_entropy is None else config.target_entropy
-        )
+        self._num_updates = num_updates
+        target = -float(action_dim) if config.target_entropy is None else config.target_entropy
+        self.target_entropy = self._scheduled(target, config.target_entropy_end)
         self.features = (features or RawObservations(observation_dim)).to(self.device, dtype)
         powers = [0.0, *(config.gamma**steps for steps in range(1, config.n_steps + 1))]
         self._gamma_powers = torch.tensor(powers, device=self.device, dtype=dtype)
@@ -215,6 +229,13 @@ class MultiTaskSAC:
         self._make_networks(num_tasks, action_dim, critic or CRITICS[config.critic], seed)
         self._make_temperatures(num_tasks)
         self._make_balancers(make_weighting, differentiate)
+
+    def _scheduled(
+        self, start: float, end: float | None, shape: str = "linear"
+    ) -> float | Schedule:
+        if end is None or end == start:
+            return start
+        return Schedule(start, end, self._num_updates, shape)
 
     def _make_networks(
         self, num_tasks: int, action_dim: int, make_critic: MakeCritic, seed: int
@@ -287,11 +308,15 @@ class MultiTaskSAC:
                 differentiate,
             )
 
-        rate, epsilon = self.config.learning_rate, self.config.adam_epsilon
+        def optimizer(parameters: Iterable[Tensor], rate: float) -> Adam:
+            config = self.config
+            end, shape = config.learning_rate_end * rate, config.learning_rate_schedule
+            return Adam(parameters, self._scheduled(rate, end, shape), config.adam_epsilon)
+
         self._optimizers = {
-            "critic": Adam(self.critic.parameters(), rate, epsilon),
-            "actor": Adam(self.actor.parameters(), rate, epsilon),
-            "temperature": Adam([self.log_alpha], self.config.temperature_learning_rate, epsilon),
+            "critic": optimizer(self.critic.parameters(), self.config.learning_rate),
+            "actor": optimizer(self.actor.parameters(), self.config.learning_rate),
+            "temperature": optimizer([self.log_alpha], self.config.temperature_learning_rate),
         }
         self.critic_balancer = balancer("critic", self.critic)
         self.actor_balancer = balancer("actor", self.actor)
@@ -450,10 +475,11 @@ class MultiTaskSAC:
 
     def update_temperature(self, log_probs: Tensor) -> None:
         """Moves each temperature towards the target entropy, given ``[tasks, batch]`` densities."""
+        target = at(self.target_entropy, self._optimizers["temperature"].num_steps)
         # Rows that are not finite ask for no change.
-        log_probs = log_probs.masked_fill(~is_finite(log_probs), -self.target_entropy)
+        log_probs = log_probs.masked_fill(~is_finite(log_probs), -target)
         log_alpha = self.log_alpha.expand(self._noise_dims[0])
-        task_losses = losses.temperature_loss(log_alpha, log_probs, self.target_entropy)
+        task_losses = losses.temperature_loss(log_alpha, log_probs, target)
         # As for the networks: where nothing is shared, each task has a loss, not a share in a mean.
         apart = self.config.shares.shares_nothing
         loss = task_losses.sum() if apart else task_losses.mean()

@@ -22,6 +22,11 @@ FEW = [("ntkmtl", "shared"), ("famo", "multi_head"), ("equal", "independent")]
 """One of each kind of statistic, with a network of each class of sharing."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "categorical": {"critic": "categorical", "critic_bins": 11, "twin": "mean"},
+    "decay": {
+        "learning_rate_end": 0.1,
+        "learning_rate_schedule": "cosine",
+        "target_entropy_end": 0.5,
+    },
 }
 """Settings of an agent that make it another one, with every method and network."""
 

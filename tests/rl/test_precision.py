@@ -44,6 +44,7 @@ def make_agent(
         ),
         make_weighting=partial(make_weighting, method),
         seed=0,
+        num_updates=8,
     )
 
 

@@ -59,6 +59,7 @@ def make_agent(
         ),
         make_weighting=partial(make_weighting, method),
         seed=0,
+        num_updates=8,
         dtype=dtype,
         **passed_on,
     )
@@ -303,6 +304,19 @@ def test_a_shared_temperature_is_one_number() -> None:
 def test_target_entropy_defaults_to_minus_the_action_dimension() -> None:
     assert make_agent().target_entropy == -ACTION
     assert make_agent(target_entropy=-0.5).target_entropy == -0.5
+
+
+def test_the_target_entropy_goes_to_its_end_with_the_updates() -> None:
+    agent = make_agent(target_entropy=-2.0, target_entropy_end=0.0)
+    # An entropy of -1 is too high for the first four of eight updates, and too low from the sixth.
+    log_probs = torch.full((TASKS, ROWS), 1.0, dtype=torch.float64)
+    directions = []
+    for _ in range(10):
+        agent.update_temperature(log_probs)
+        assert agent.log_alpha.grad is not None
+        directions.append(-TASKS * agent.log_alpha.grad[0].item())
+    expected = [-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1]
+    assert directions == pytest.approx(expected)
 
 
 def test_reward_scale_scales_the_targets() -> None:

@@ -37,6 +37,7 @@ def make_agent(
         config=config,
         make_weighting=partial(make_weighting, method),
         seed=seed,
+        num_updates=8,
     )
 
 

@@ -131,9 +131,17 @@ def _changes(config: RunConfig, found: Found) -> dict[str, str]:
     now: dict[str, Any] = to_dict(config)
     if settings.get("method") != now["method"]:
         return {"method": f"method was {settings.get('method')}, is {now['method']}"}
-    before = to_dict(from_dict(settings, str(found.folder)))
-    return {
+    config_before = from_dict(settings, str(found.folder))
+    before = to_dict(config_before)
+    changes = {
         name: f"{name} was {before[name]}, is {value}"
         for name, value in now.items()
         if value != before[name] and name not in ("run_dir", "resume", "preset")
     }
+    ends = config_before.loop.decay_end, config.loop.decay_end
+    if config.sac.decays and ends[0] != ends[1]:
+        changes["decay_end"] = (
+            "learning rates and target entropy were to be at their ends after {} steps, "
+            "are after {}".format(*ends)
+        )
+    return changes

@@ -29,6 +29,8 @@ class LoopConfig(Settings):
     """Longest time, in vector steps, that a noise of exploration is held; 1 draws it at each."""
     updates_per_step: float = number(1.0, above=0, limit=1000, decides="results")
     """Gradient updates per vector step; below 1, an update every so many steps."""
+    decay_steps: int = number(0, at_least=0, decides="length")
+    """Vector step by which learning rates and target entropy are at their ends; 0: total_steps."""
     replay_capacity: int = number(100_000, at_least=1, decides="results")
     """Transitions kept per task."""
     log_every: int = number(1_000, at_least=1, decides="nothing")
@@ -41,6 +43,15 @@ class LoopConfig(Settings):
     """Updates between diagnoses of the extended NTK, which are kept in kernels/; 0 for none."""
     kernel_minibatches: int = number(8, at_least=1, decides="nothing")
     """Mini-batches per task of a diagnosis, and so rows of each task's kernel."""
+
+    @property
+    def decay_end(self) -> int:
+        """Vector step by which learning rates and target entropy are at their ends."""
+        return self.decay_steps or self.total_steps
+
+    def updates_by(self, step: int) -> int:
+        """Updates that are due by the end of a vector step; none before the warm start's end."""
+        return max(int((step - self.warmstart_steps) * self.updates_per_step), 0)
 
 
 @dataclass(frozen=True)

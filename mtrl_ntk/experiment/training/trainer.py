@@ -44,8 +44,7 @@ class Trainer:
 
     def update(self) -> None:
         """Takes the updates that are due."""
-        since_warmstart = self.clock.step - self._config.warmstart_steps
-        due = int(since_warmstart * self._config.updates_per_step)
+        due = self._config.updates_by(self.clock.step)
         while self.clock.updates < due:
             self.clock.updates += 1
             self.learner.update()

@@ -17,7 +17,7 @@ from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.settings import Decides
 from tests.experiment.examples import options_of
 
-UNBOUNDED = {"target_entropy"}
+UNBOUNDED = {"target_entropy", "target_entropy_end"}
 
 
 @pytest.mark.parametrize("method", METHODS)

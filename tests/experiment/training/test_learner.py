@@ -82,6 +82,7 @@ def make_learner(
         config=config,
         make_weighting=partial(make_weighting, method),
         seed=0,
+        num_updates=8,
         device=device,
         dtype=dtype,
     )

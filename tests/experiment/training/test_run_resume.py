@@ -135,6 +135,25 @@ def test_parts_of_the_agent_with_a_state_go_on_bit_for_bit(tmp_path: Path) -> No
     assert_same(tmp_path / "run", tmp_path / "straight")
 
 
+def decaying(run_dir: Path, **changes: Any) -> RunConfig:  # noqa: ANN401 - fields of many types
+    config = config_for(run_dir, **changes)
+    return replace(config, sac=replace(config.sac, learning_rate_end=0.1, target_entropy_end=0))
+
+
+def test_a_longer_run_with_the_old_decay_is_that_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(decaying(tmp_path / "straight", decay_steps=30))
+    run_dir = tmp_path / "run"
+    train(decaying(run_dir, total_steps=30))
+    shutil.copytree(run_dir, tmp_path / "other")
+    train(resumed(decaying(run_dir, decay_steps=30)))
+    assert_same(run_dir, tmp_path / "straight")
+    assert "their ends" not in capsys.readouterr().out
+    train(resumed(decaying(tmp_path / "other")))
+    assert f"at their ends after 30 steps, are after {STEPS}" in capsys.readouterr().out
+
+
 def test_a_run_that_goes_on_shows_its_last_evaluation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
