@@ -363,6 +363,7 @@ NEEDS_MORE = {"preset", "resume", "run_dir", "video_every", "wandb"}
 """Where the run is, and what needs OpenGL or an account; the rest of this file changes the first
 three, and tests of videos and of the mirror compare runs with and without."""
 DECIDES_NOTHING: dict[str, Any] = {
+    "plugin": (Path("of_nothing.py"),),
     "workers": 2,
     "worker_timeout": 60.0,
     "worker_restarts": 1,
