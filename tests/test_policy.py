@@ -199,11 +199,14 @@ def test_a_plain_gymnasium_loop_works(saved: Saved) -> None:
 # Exports
 
 
-KINDS = tuple(NETWORK_KINDS)
+KINDS: dict[str, dict[str, Any]] = {
+    **{kind: {"network": kind} for kind in NETWORK_KINDS},
+    "residual": {"actor_blocks": "residual"},
+}
 
 
 def run_of_kind(folder: Path, kind: str) -> Path:
-    save_run(folder, replace(CONFIG, sac=replace(CONFIG.sac, network=kind)))
+    save_run(folder, replace(CONFIG, sac=replace(CONFIG.sac, **KINDS[kind])))
     return folder
 
 

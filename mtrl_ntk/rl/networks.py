@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -31,11 +30,13 @@ class Architecture:
     width: int = 400
     """Units of each hidden layer."""
     depth: int = 3
-    """Hidden layers."""
+    """Hidden layers, or residual blocks of two."""
     embedding_dim: int = 50
     """Features of a task's vector, in the kinds that have one."""
     layer_norm: bool = False
-    """Normalise each hidden layer before its activation."""
+    """Normalise each hidden layer before its activation; residual blocks always are normalised."""
+    blocks: str = "plain"
+    """What the hidden layers form: a name in :data:`BLOCKS`."""
     head_init: float = 0.0
     """Largest entry of the last layer at first, drawn uniformly; 0 for the law of the others."""
 
@@ -69,6 +70,47 @@ class Architecture:
         return self.shares.network(input_dim, output_dim, self)
 
 
+class Residual(nn.Sequential):
+    """Layers that add to what they are given."""
+
+    def forward(self, inputs: Tensor, apply: ApplyLayer = apply_layer) -> Tensor:
+        """Maps ``[tasks, batch, dim]`` to the same shape; ``apply`` applies each layer."""
+        return inputs + _apply_in_turn(self, inputs, apply)
+
+
+def _plain_blocks(dim: int, architecture: Architecture) -> Iterator[nn.Module]:
+    width, copies = architecture.width, architecture.hidden_copies
+    for fan_in in [dim] + [width] * (architecture.depth - 1):
+        yield _linear(fan_in, width, copies)
+        if architecture.layer_norm:
+            yield _layer_norm(width, copies)
+        yield nn.ReLU()
+
+
+def _residual_blocks(dim: int, architecture: Architecture) -> Iterator[nn.Module]:
+    r"""Blocks :math:`x + W_2 \mathrm{relu}(W_1 \mathrm{LN}(x))` after a layer, and a last LN.
+
+    As in Lee et al., *SimBa*, arXiv 2410.09754, whose blocks are four times as wide inside.
+    """
+    width, copies = architecture.width, architecture.hidden_copies
+    yield _linear(dim, width, copies)
+    for _ in range(architecture.depth):
+        yield Residual(
+            _layer_norm(width, copies),
+            _linear(width, width, copies),
+            nn.ReLU(),
+            _linear(width, width, copies),
+        )
+    yield _layer_norm(width, copies)
+
+
+BLOCKS: dict[str, Callable[[int, Architecture], Iterator[nn.Module]]] = {
+    "plain": _plain_blocks,
+    "residual": _residual_blocks,
+}
+"""What lies between the inputs, of which there are so many, and the last layer, by name."""
+
+
 class MLP(nn.Module):
     """A multi-layer perceptron with ReLU activations.
 
@@ -83,16 +125,11 @@ class MLP(nn.Module):
 
     def __init__(self, input_dim: int, output_dim: int, architecture: Architecture) -> None:
         super().__init__()
-        vector_dim, copies = architecture.vector_dim, architecture.hidden_copies
+        vector_dim = architecture.vector_dim
         self.embedding = TaskEmbedding(architecture.num_tasks, vector_dim) if vector_dim else None
-        dims = [input_dim + vector_dim] + [architecture.width] * architecture.depth
-        self.layers = nn.Sequential()
-        for fan_in, fan_out in pairwise(dims):
-            self.layers.append(_linear(fan_in, fan_out, copies))
-            if architecture.layer_norm:
-                self.layers.append(_layer_norm(fan_out, copies))
-            self.layers.append(nn.ReLU())
-        head = _linear(dims[-1], output_dim, architecture.head_copies)
+        hidden = BLOCKS[architecture.blocks](input_dim + vector_dim, architecture)
+        self.layers = nn.Sequential(*hidden)
+        head = _linear(architecture.width, output_dim, architecture.head_copies)
         if architecture.head_init:
             for parameter in head.parameters():
                 nn.init.uniform_(parameter, -architecture.head_init, architecture.head_init)
@@ -114,10 +151,15 @@ def _apply_layers(
     features = inputs
     if embedding is not None:
         features = torch.cat([inputs, apply(embedding, inputs)], dim=-1)
-    for layer in layers:
-        features = apply(layer, features)
     # Losses are computed in the precision of the data, whatever the layers multiply in.
-    return features.to(inputs.dtype)
+    return _apply_in_turn(layers, features, apply).to(inputs.dtype)
+
+
+def _apply_in_turn(layers: Iterable[nn.Module], features: Tensor, apply: ApplyLayer) -> Tensor:
+    for layer in layers:
+        is_block = isinstance(layer, Residual)
+        features = layer(features, apply) if is_block else apply(layer, features)
+    return features
 
 
 ApplyNetwork = Callable[[Tensor, ApplyLayer], Tensor]
@@ -134,7 +176,13 @@ def join(networks: Sequence[Any]) -> ApplyNetwork | None:
     embeddings = [network.embedding for network in networks if network.embedding is not None]
     groups = zip(*(network.layers for network in networks), strict=True)
     embedding = together(embeddings) if embeddings else None
-    return partial(_apply_layers, embedding, [together(group) for group in groups])
+    return partial(_apply_layers, embedding, [_together(group) for group in groups])
+
+
+def _together(layers: Sequence[Any]) -> nn.Module:
+    if isinstance(layers[0], Residual):
+        return Residual(*map(_together, zip(*layers, strict=True)))
+    return together(layers)
 
 
 def _linear(input_dim: int, output_dim: int, num_copies: int) -> nn.Module:

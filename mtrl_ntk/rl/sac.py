@@ -31,6 +31,7 @@ from mtrl_ntk.rl.adam import Adam
 from mtrl_ntk.rl.critics import CRITICS, TWINS, CriticOptions, TwinCritic
 from mtrl_ntk.rl.features import Features, RawObservations
 from mtrl_ntk.rl.networks import (
+    BLOCKS,
     NETWORK_KINDS,
     Actor,
     Architecture,
@@ -78,9 +79,13 @@ class SacConfig(Settings):
     width: int = number(400, at_least=1, limit=2**16)
     """Units of each hidden layer."""
     depth: int = number(3, at_least=1, limit=100)
-    """Hidden layers."""
+    """Hidden layers; with residual blocks, blocks of two layers."""
+    actor_blocks: str = setting("plain", choices=BLOCKS)
+    """Hidden layers of the actor: plain, or blocks x + W2 relu(W1 LN(x)) that are added up."""
+    critic_blocks: str = setting("plain", choices=BLOCKS)
+    """The same of the critics."""
     critic_layer_norm: bool = False
-    """Layer normalisation before each activation of the critic."""
+    """Layer normalisation before each activation of a plain critic."""
     critic: str = setting("mse", choices=CRITICS)
     """What the critic learns: values by their squared error, or histograms of them (HL-Gauss)."""
     critic_bins: int = number(101, at_least=2, limit=10_000)
@@ -123,13 +128,14 @@ class SacConfig(Settings):
         return self.learning_rate_end != 1 or self.target_entropy_end is not None
 
     def architecture(self, num_tasks: int) -> Architecture:
-        """Shape of the actor's network, and of the critics' but for their layer normalisation."""
+        """Shape of the actor's network, from which the critics' differ in what options say."""
         return Architecture(
             num_tasks,
             self.network,
             self.width,
             self.depth,
             self.embedding_dim,
+            blocks=self.actor_blocks,
             head_init=self.actor_head_init,
         )
 
@@ -257,6 +263,7 @@ class MultiTaskSAC:
                 replace(
                     architecture,
                     layer_norm=config.critic_layer_norm,
+                    blocks=config.critic_blocks,
                     head_init=config.critic_head_init,
                 ),
                 CriticOptions(config.twin, config.critic_bins, config.critic_range),

@@ -27,6 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "learning_rate_schedule": "cosine",
         "target_entropy_end": 0.5,
     },
+    "residual": {"actor_blocks": "residual", "critic_blocks": "residual"},
 }
 """Settings of an agent that make it another one, with every method and network."""
 

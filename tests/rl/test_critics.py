@@ -36,18 +36,21 @@ TASKS, ROWS, OBSERVATION, ACTION = 3, 5, 7, 2
 every_kind = pytest.mark.parametrize("kind", NETWORK_KINDS)
 
 
-def make_critic(kind: str = "shared", *, layer_norm: bool = False) -> TwinCritic:
+every_block = pytest.mark.parametrize(
+    "hidden", [{}, {"layer_norm": True}, {"blocks": "residual"}], ids=["plain", "norm", "residual"]
+)
+
+
+def make_critic(kind: str = "shared", **hidden: Any) -> TwinCritic:  # noqa: ANN401
     """A small critic."""
-    architecture = Architecture(
-        TASKS, kind, width=8, depth=2, embedding_dim=3, layer_norm=layer_norm
-    )
+    architecture = Architecture(TASKS, kind, width=8, depth=2, embedding_dim=3, **hidden)
     return SquaredErrorCritic(RawObservations(OBSERVATION), ACTION, architecture)
 
 
 @every_kind
-@pytest.mark.parametrize("layer_norm", [False, True])
-def test_a_taped_forward_pass_is_the_plain_one(kind: str, *, layer_norm: bool) -> None:
-    critic = make_critic(kind, layer_norm=layer_norm)
+@every_block
+def test_a_taped_forward_pass_is_the_plain_one(kind: str, hidden: dict[str, Any]) -> None:
+    critic = make_critic(kind, **hidden)
     observations, actions = torch.randn(TASKS, ROWS, OBSERVATION), torch.randn(TASKS, ROWS, ACTION)
     tape = Tape()
     outputs = critic(observations, actions, tape)
@@ -60,12 +63,15 @@ def test_a_taped_forward_pass_is_the_plain_one(kind: str, *, layer_norm: bool) -
 
 
 @every_kind
-@pytest.mark.parametrize("layer_norm", [False, True])
+@every_block
 @pytest.mark.parametrize("num_minibatches", [1, 5])
-def test_joined_critics_are_those_two(kind: str, num_minibatches: int, *, layer_norm: bool) -> None:
-    apart = make_critic(kind, layer_norm=layer_norm).double()
+def test_joined_critics_are_those_two(
+    kind: str, num_minibatches: int, hidden: dict[str, Any]
+) -> None:
+    apart = make_critic(kind, **hidden).double()
     joined = deepcopy(apart)
     joined.join()
+    assert joined._joint is not None
     assert_close(joined.state_dict(), apart.state_dict())
     observations = torch.randn(TASKS, ROWS, OBSERVATION, dtype=torch.float64)
     actions = torch.randn(TASKS, ROWS, ACTION, dtype=torch.float64, requires_grad=True)

@@ -14,6 +14,7 @@ from mtrl_ntk.balancing.layers import TaskLinear, split_parameters
 from mtrl_ntk.rl.critics import SquaredErrorCritic
 from mtrl_ntk.rl.features import RawObservations
 from mtrl_ntk.rl.networks import (
+    BLOCKS,
     MLP,
     NETWORK_KINDS,
     Actor,
@@ -110,9 +111,43 @@ def test_a_task_s_own_parameters_see_that_task_only(kind: str) -> None:
         assert not gradient[2].any()
 
 
+def test_residual_blocks_add_what_is_normalised_first() -> None:
+    mlp = MLP(5, 4, Architecture(TASKS, width=8, depth=2, blocks="residual")).double()
+    with torch.no_grad():
+        for parameter in mlp.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    inputs = torch.randn(TASKS, ROWS, 5, dtype=torch.float64)
+    given = iter(mlp.parameters())
+
+    def linear(rows: torch.Tensor) -> torch.Tensor:
+        return rows @ next(given).T + next(given)
+
+    def normalised(rows: torch.Tensor) -> torch.Tensor:
+        centred = rows - rows.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        return centred / (variance + 1e-5).sqrt() * next(given) + next(given)
+
+    features = linear(inputs)
+    for _ in range(2):
+        features = features + linear(linear(normalised(features)).relu())
+    assert_close(mlp(inputs), linear(normalised(features)))
+    assert next(given, None) is None
+
+
+@pytest.mark.parametrize("kind", ["task_embedding", "independent"])
+def test_residual_blocks_share_what_the_kind_says(kind: str) -> None:
+    mlp = MLP(5, 4, Architecture(TASKS, kind, width=8, depth=2, blocks="residual"))
+    shared, own = split_parameters(mlp)
+    # A first layer, two blocks of a normalisation and two layers, another normalisation, a head.
+    expected = {"task_embedding": [18, 1], "independent": [0, 18]}
+    assert [len(shared), len(own)] == expected[kind]
+
+
 @every_kind
-def test_initial_weights_are_he_uniform(kind: str) -> None:
-    mlp = MLP(100, 4, Architecture(TASKS, kind, width=50, depth=2, embedding_dim=20))
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_initial_weights_are_he_uniform(kind: str, blocks: str) -> None:
+    architecture = Architecture(TASKS, kind, width=50, depth=2, embedding_dim=20, blocks=blocks)
+    mlp = MLP(100, 4, architecture)
     for layer in (m for m in mlp.modules() if isinstance(m, nn.Linear | TaskLinear)):
         bound = (6 / layer.weight.shape[-1]) ** 0.5
         assert layer.weight.abs().max() <= bound

@@ -26,7 +26,7 @@ from tests.device import (
     forbid_host_synchronisation,
     forbid_stray_tensors,
 )
-from tests.rl.agents import COMBINATIONS, make_weighting
+from tests.rl.agents import COMBINATIONS, OPTIONS, make_weighting
 
 TASKS, ROWS, OBSERVATION, ACTION = 3, 8, 6, 2
 
@@ -176,10 +176,21 @@ sequential_combinations = [pair for pair in COMBINATIONS if pair[0] != "ntkmtl_s
 def test_one_backward_pass_gives_the_parameters_of_many(
     method: str, network: str, *, critic_layer_norm: bool
 ) -> None:
-    factored = make_agent(method, network, critic_layer_norm=critic_layer_norm)
-    reference = make_agent(
-        method, network, critic_layer_norm=critic_layer_norm, differentiate=sequential_jacobian
-    )
+    check_gradients(method, network, critic_layer_norm=critic_layer_norm)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "network"), sequential_combinations)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_one_backward_pass_is_enough_with_every_option(
+    method: str, network: str, option: str
+) -> None:
+    check_gradients(method, network, **OPTIONS[option])
+
+
+def check_gradients(method: str, network: str, **settings: Any) -> None:  # noqa: ANN401
+    factored = make_agent(method, network, **settings)
+    reference = make_agent(method, network, differentiate=sequential_jacobian, **settings)
     for _ in range(5):
         batch, noise = make_batch(), factored.draw_noise()
         factored.update(batch, noise)
