@@ -208,6 +208,11 @@ def test_ranges(name: str, bad: float, good: float) -> None:
     [
         ({"batch_size": 200, "replay_capacity": 100}, "at most replay_capacity, 100"),
         ({"total_steps": 100}, "at least warmstart_steps, 4000"),
+        (
+            {"warmstart_steps": 2, "n_steps": 3},
+            "warmstart_steps is 2; it must be at least n_steps, 3",
+        ),
+        ({"normalize_returns": 10, "reward_scale": 0.1}, "it must be 1 with normalize_returns"),
         ({"log_std_min": 2}, "below log_std_max, 2.0"),
         ({"num_minibatches": 3}, "must divide batch_size, 128"),
         ({"preset": "../elsewhere"}, "letters, digits"),
