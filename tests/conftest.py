@@ -11,8 +11,10 @@ import pytest
 import torch
 
 os.environ["MPLBACKEND"] = "agg"  # plots need no display
-# A shell has what it starts in the background ignore Ctrl-C, and so would what tests start.
+# A shell has what it starts in the background ignore Ctrl-C, and nohup a closed terminal; so would
+# what tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 torch.set_num_threads(1)  # small tensors gain nothing, and tests may run side by side
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")

@@ -27,18 +27,16 @@ def test_what_changes_nothing_differs_by_nothing(
     traced = partial(learner.compile_whole, backend="eager")
     monkeypatch.setattr(learner, "compile_whole", traced)
     path = tmp_path / "rows.json"
-    assert main([*TINY, "--methods", "equal", "--updates", "3", "--json", str(path)]) == 0
+    assert main([*TINY, "--methods", "equal", "--updates", "30", "--json", str(path)]) == 0
     rows = json.loads(path.read_text())
     assert [(row["agent"], row["updates"]) for row in rows] == [
-        ("compiled", 1),
-        ("compiled", 3),
-        ("rounded", 1),
-        ("rounded", 3),
+        (agent, updates) for agent in ("compiled", "rounded") for updates in (1, 10, 30)
     ]
     for row in rows:
         assert row["method"] == "equal"
         assert row["time"] > 0
         changed = row["agent"] == "rounded"
         assert (row["parameters"] > 0) == changed
-        assert (row["losses"] > 0) == changed
+        # The first losses of a critic that begins near zero are those of its targets.
+        assert (row["losses"] > 0) == (changed and row["updates"] > 1)
         assert row["parameters"] < 1e-4
