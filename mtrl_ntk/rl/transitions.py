@@ -37,12 +37,9 @@ class NStepReturns:
     def add(self, transitions: Transitions) -> None:
         """Takes the transitions of a step, and adds to the replay what is complete."""
         valid, ended = transitions.valid, transitions.terminated | transitions.truncated
-        if self._num_steps > 1:
-            held = self._held if self._before else np.zeros(valid.shape, np.int64)
-            self._add_sums([*self._before], held - 1, ~valid)
-            self._held = np.where(valid & ~ended, np.minimum(held + 1, self._num_steps - 1), 0)
-        else:
-            held = np.zeros(valid.shape, np.int64)
+        held = self._held if self._before else np.zeros(valid.shape, np.int64)
+        self._add_sums([*self._before], held - 1, ~valid)
+        self._held = np.where(valid & ~ended, np.minimum(held + 1, self._num_steps - 1), 0)
         self._add_sums([transitions, *self._before], held, valid, ended)
         self._before.appendleft(transitions)
 
