@@ -19,10 +19,11 @@ from mtrl_ntk.experiment.logs.csv_sink import success_rates
 from mtrl_ntk.experiment.logs.progress import standard_output
 from mtrl_ntk.experiment.logs.streams import print_lines
 from mtrl_ntk.experiment.sweeps import sweep as sweep_module
-from mtrl_ntk.experiment.training import costs, signals
+from mtrl_ntk.experiment.training import signals
 from mtrl_ntk.experiment.training.trainer import Trainer
 from tests.experiment.run_folders import write_methods
 from tests.experiment.sweeps.made_sweeps import SETTINGS, FakeTraining
+from tests.robustness import exit_codes
 from tests.saved import save_run
 
 STEPS = 30
@@ -51,15 +52,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def code_of(unread: TextIO, command: Callable[[], None], *argv: str) -> object:
     """The exit code of a command whose output nobody reads."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [command.__name__, *argv])
-        patch.setattr(sys, "stdout", unread)
-        patch.setattr(costs, "_TIMED_S", 0.0)
-        try:
-            command()
-        except SystemExit as stop:
-            return stop.code or 0
-    return 0
+    return exit_codes.code_of(command, *argv, out=unread, err=sys.stderr)
 
 
 def test_training_goes_on_without_its_display(

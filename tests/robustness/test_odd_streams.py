@@ -15,9 +15,9 @@ import pytest
 from mtrl_ntk import cli
 from mtrl_ntk.experiment.logs.csv_sink import success_rates
 from mtrl_ntk.experiment.sweeps import sweep as sweep_module
-from mtrl_ntk.experiment.training import costs
 from tests.experiment.run_folders import write_methods
 from tests.experiment.sweeps.made_sweeps import SETTINGS, FakeTraining
+from tests.robustness.exit_codes import code_of
 from tests.robustness.test_closed_output import STEPS, TRAIN
 from tests.saved import save_run
 
@@ -65,19 +65,6 @@ def text_of(stream: object) -> str | None:
         assert isinstance(buffer, io.BytesIO)
         return buffer.getvalue().decode("ascii").encode().decode("unicode_escape")
     return None
-
-
-def code_of(command: Callable[[], None], *argv: str, out: object, err: object) -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [command.__name__, *argv])
-        patch.setattr(sys, "stdout", out)
-        patch.setattr(sys, "stderr", err)
-        patch.setattr(costs, "_TIMED_S", 0.0)
-        try:
-            command()
-        except SystemExit as stop:
-            return stop.code or 0
-    return 0
 
 
 @pytest.fixture(autouse=True)
