@@ -19,11 +19,12 @@ from mtrl_ntk.experiment.evaluation.options import EvaluationOptions
 from mtrl_ntk.experiment.files.outages import OutageWarning
 from mtrl_ntk.experiment.logs.streams import open_streams, print_lines, show_line
 from mtrl_ntk.experiment.options.fields import options, updated
-from mtrl_ntk.experiment.options.parser import PRINT_COMPLETION, Parser
+from mtrl_ntk.experiment.options.parser import LISTS, PRINT_COMPLETION, VERSION, Parser
 from mtrl_ntk.experiment.options.values import convert
 from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.sweeps.options import read_sweep
 from mtrl_ntk.experiment.videos.opengl import drop_broken_backend
+from mtrl_ntk.version import __version__
 
 
 def train_mt10() -> None:
@@ -165,9 +166,7 @@ def _run(prog: str, command: Callable[[list[str], str], None]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("always", OutageWarning)
             warnings.showwarning = partial(_show_warning, prog)
-            if any(word.split("=")[0] == PRINT_COMPLETION for word in sys.argv):
-                _print_completion(sys.argv[1:], prog)
-            else:
+            if not _is_answered(sys.argv[1:], prog):
                 command(sys.argv[1:], prog)
     except Interrupted as stop:
         show_line(f"{prog}: {stop}")
@@ -195,11 +194,23 @@ def _let_go_of(stream: TextIO) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _print_completion(argv: list[str], prog: str) -> None:
-    from mtrl_ntk.experiment.completion import completion, completion_asked_for
+def _is_answered(argv: list[str], prog: str) -> bool:
+    """Answers a command line that only asks what there is; whether it was one."""
+    flags = [word.split("=")[0] for word in argv]
+    if VERSION in flags:
+        print_lines([f"mtrl_ntk {__version__}"])
+    elif asked := next((flag for flag in flags if flag in LISTS), None):
+        from mtrl_ntk.experiment.listings import listing
 
-    if shell := completion_asked_for(argv):
-        print_lines([completion(prog, shell)])
+        print_lines(listing(asked, argv))
+    elif PRINT_COMPLETION in flags:
+        from mtrl_ntk.experiment.completion import completion, completion_asked_for
+
+        if shell := completion_asked_for(argv):
+            print_lines([completion(prog, shell)])
+    else:
+        return False
+    return True
 
 
 def _show_warning(prog: str, message: Warning | str, *_: object) -> None:

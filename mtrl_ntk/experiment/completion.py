@@ -1,4 +1,4 @@
-"""What teaches a shell to complete the commands: their options, methods and tasks."""
+"""What teaches a shell to complete the commands: their options, methods, tasks and presets."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mtrl_ntk.experiment.config import all_options
 from mtrl_ntk.experiment.evaluation.options import EvaluationOptions
 from mtrl_ntk.experiment.options.fields import Option, options, suggestion
 from mtrl_ntk.experiment.options.parser import PRINT_COMPLETION, SHELLS, Parser
+from mtrl_ntk.experiment.options.presets import presets
 from mtrl_ntk.experiment.options.values import without_none
 from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.sweeps.options import NOT_SHARED, SweepOptions
@@ -51,15 +52,24 @@ def completion(prog: str, shell: str) -> str:
     for flag in (DRY_RUN,) if prog == "train_mt10" else ():
         parser.add_argument(flag, action="store_true")
     if prog in ("train_mt10", "sweep_mt10"):
-        _completes_files(parser.add_argument("--config"))
+        _completes(parser.add_argument("--config"), _CONFIG)
     if prog == "report_mt10":
-        _completes_files(parser.add_argument("folders", nargs="*"))
+        _completes(parser.add_argument("folders", nargs="*"), shtab.FILE)
     by_name = {option.name: option for option in known}
     for action in parser._actions:
         if action.dest in by_name:
             _complete_values(action, by_name[action.dest])
-    script: str = shtab.complete(parser, shell)
+    function = _CONFIG_FUNCTIONS.get(shell, "").format(names=" ".join(presets()))
+    script: str = shtab.complete(parser, shell, preamble=function)
     return script
+
+
+_CONFIG = {"bash": "_mtrl_ntk_config", "zsh": "_mtrl_ntk_config", "tcsh": "f"}
+"""What completes ``--config`` in each shell; tcsh knows one kind of word for an option: files."""
+_CONFIG_FUNCTIONS = {
+    "bash": '_mtrl_ntk_config() {{ compgen -W "{names}" -- "$1"; compgen -f -- "$1"; }}',
+    "zsh": "_mtrl_ntk_config() {{ _alternative 'presets:preset:({names})' 'files:file:_files' }}",
+}
 
 
 def _options_of(prog: str) -> list[Option]:
@@ -81,8 +91,8 @@ def _complete_values(action: argparse.Action, option: Option) -> None:
     elif option.name in _VALUES:
         action.choices = _VALUES[option.name]
     elif Path in (annotation, *get_args(annotation)):
-        _completes_files(action)
+        _completes(action, shtab.FILE)
 
 
-def _completes_files(action: Any) -> None:  # noqa: ANN401 - shtab reads an attribute of its own
-    action.complete = shtab.FILE
+def _completes(action: Any, how: Mapping[str, Any]) -> None:  # noqa: ANN401 - an attribute of shtab's
+    action.complete = how

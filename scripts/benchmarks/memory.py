@@ -40,8 +40,8 @@ _PAUSE_S = 0.05
 class BenchOptions(Settings):
     """Which run is measured."""
 
-    preset: Path = Path("configs/mt10_quick.yaml")
-    """Config file of the run."""
+    preset: str = "mt10_quick"
+    """Preset, or config file, of the run."""
     method: str = "ntkmtl"
     """Balancing method."""
     steps: int = number(200, at_least=2)
@@ -60,7 +60,7 @@ class BenchOptions(Settings):
     def arguments(self) -> list[str]:
         """The run's command line, without its folder."""
         return [
-            *("--config", str(self.preset), "--method", self.method, "--device", "cpu"),
+            *("--config", self.preset, "--method", self.method, "--device", "cpu"),
             *("--total-steps", str(self.steps), "--evaluate-every", str(self.steps)),
             *("--warmstart-steps", str(self.steps // 2), f"--workers={self.workers}"),
         ]

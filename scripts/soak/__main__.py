@@ -29,11 +29,11 @@ from mtrl_ntk.settings import Settings, number
 from scripts.benchmarks.command import parse, run_command
 from scripts.soak.comparison import equal_parts
 from scripts.soak.faults import FAULTS, Unexpected, in_turn, train_to_the_end
-from scripts.soak.training import ROOT, Training, shared_memory, slope
+from scripts.soak.training import Training, shared_memory, slope
 
 PROG = "scripts.soak"
 _FLAGS: dict[str, object] = {
-    "config": ROOT / "configs" / "smoke.yaml",
+    "config": "smoke",
     "workers": 2,
     "worker-timeout": 5,
     "worker-restarts": 1_000_000,  # many more than any real run should bear

@@ -1,16 +1,18 @@
-"""Shells complete options, methods and tasks."""
+"""Shells complete options, methods, tasks and presets."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.cli import train_mt10
 from mtrl_ntk.experiment.completion import completion
+from mtrl_ntk.experiment.options.presets import presets
 
 COMMANDS = ("train_mt10", "evaluate_mt10", "sweep_mt10", "report_mt10")
 
@@ -38,11 +40,21 @@ def completed(prog: str, *words: str) -> list[str]:
         ("evaluate_mt10", ["--goals", "u"], {"unseen"}),
         ("sweep_mt10", ["--methods", "imtl"], {"imtl_g"}),
         ("sweep_mt10", ["--backend", "s"], {"slurm"}),
+        ("train_mt10", ["--config", "mt10_q"], {"mt10_quick"}),
+        ("sweep_mt10", ["--config", "mt3"], {"mt3_quick"}),
+        ("evaluate_mt10", ["--list-"], {"--list-tasks", "--list-methods", "--list-presets"}),
         ("report_mt10", ["--resampl"], {"--resample", "--resamples"}),
     ],
 )
 def test_bash_completes(prog: str, words: list[str], expected: set[str]) -> None:
     assert {*completed(prog, *words)} == expected
+
+
+def test_a_config_may_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mt10_mine.yaml").touch()
+    found = {*completed("train_mt10", "--config", "mt10_")}
+    assert found == {"mt10_mine.yaml", *(name for name in presets() if name.startswith("mt10_"))}
 
 
 def test_every_method_and_its_options_are_known() -> None:

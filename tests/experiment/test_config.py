@@ -25,11 +25,10 @@ from mtrl_ntk.experiment.config import (
     to_dict,
 )
 from mtrl_ntk.experiment.options.fields import updated
+from mtrl_ntk.experiment.options.presets import presets
 from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.rl.envs import BENCHMARKS, EnvConfig
 from tests.experiment.examples import one_line, options_of, refused_flags, value_of
-
-CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def refused(values: dict[Any, Any]) -> str:
@@ -127,15 +126,15 @@ def test_any_file_may_be_a_preset(name: str, preset: str, tmp_path: Path) -> Non
 
 
 def test_standard_preset_is_the_default() -> None:
-    assert read(CONFIGS / "mt10.yaml") == RunConfig()
+    assert read(presets()["mt10"]) == RunConfig()
 
 
 def test_v1_preset_changes_the_rewards_alone() -> None:
-    assert read(CONFIGS / "mt10_v1.yaml") == RunConfig(env=EnvConfig(reward_version="v1"))
+    assert read(presets()["mt10_v1"]) == RunConfig(env=EnvConfig(reward_version="v1"))
 
 
 def test_paper_preset_is_the_protocol_of_the_lineage() -> None:
-    values, usual = to_dict(read(CONFIGS / "mt10_paper.yaml")), to_dict(RunConfig())
+    values, usual = to_dict(read(presets()["mt10_paper"])), to_dict(RunConfig())
     assert {name: value for name, value in values.items() if value != usual[name]} == {
         "horizon": 150,
         "goal_mode": "fixed",
@@ -155,9 +154,9 @@ def test_paper_preset_is_the_protocol_of_the_lineage() -> None:
 
 
 def test_every_preset_is_valid_for_every_method() -> None:
-    for file in CONFIGS.glob("*.yaml"):
+    for name in presets():
         for method in METHODS:
-            assert load(["--config", str(file), "--method", method], "x").preset == file.stem
+            assert load(["--config", name, "--method", method], "x").preset == name
 
 
 # What is refused

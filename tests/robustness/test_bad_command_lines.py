@@ -135,6 +135,8 @@ seed=3                            | unexpected argument 'seed=3'
 --video-stride 81                 | it must be from 1 to 80
 --video-camera left               | it must be one of corner, corner2
 --config none.yaml                | config file none.yaml does not exist
+--config smokey                   | there is no preset, and no file, 'smokey'; did you mean smoke?
+--config configs/smoke.yaml       | does not exist; --config smoke is the preset
 --config true.yml                 | did you mean true.yaml?
 --config empty                    | empty is not a file; --config wants a YAML file
 --config ''                       | --config is ''; it must be a path
@@ -258,6 +260,7 @@ equal pcgrad                      | no methods
 --methods equal --jobs many       | --jobs is 'many'; it must be a whole number
 --methods equal --widht 3         | did you mean --width?
 --methods equal --width 0         | width is 0; it must be at least 1
+--methods equal --config smokey   | did you mean smoke?
 --methods equal --config none.yaml | config file none.yaml does not exist
 --methods equal --config bomb.yaml | aliases (*) are not read
 --methods equal --device cuda     | use --device cpu

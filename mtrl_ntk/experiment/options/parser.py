@@ -12,6 +12,8 @@ from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.options.fields import Option, suggestion
 from mtrl_ntk.experiment.options.values import convert, shown, without_none
 
+VERSION = "--version"
+LISTS = ("--list-tasks", "--list-methods", "--list-presets")
 PRINT_COMPLETION = "--print-completion"
 SHELLS = ("bash", "zsh", "tcsh")
 """Shells that can be taught to complete the commands."""
@@ -31,6 +33,10 @@ class Parser(argparse.ArgumentParser):
         )
         self._known: list[Option] = []
         if add_help:
+            self.add_argument(VERSION, action="store_true", help="print the version of the package")
+            for flag in LISTS:
+                what = flag.removeprefix("--list-")
+                self.add_argument(flag, action="store_true", help=f"print what {what} there are")
             self.add_argument(
                 PRINT_COMPLETION,
                 metavar="{" + ",".join(SHELLS) + "}",

@@ -140,7 +140,7 @@ def read_sweep(argv: Sequence[str], prog: str) -> Sweep:
     """
     parser = Parser(
         prog,
-        usage="%(prog)s --methods A,B [--seeds 1-10] [--config FILE] [options of train_mt10]",
+        usage="%(prog)s --methods A,B [--seeds 1-10] [--config NAME] [options of train_mt10]",
         description=_DESCRIPTION,
         epilog=_EPILOG.format(prog=prog),
     )
@@ -183,7 +183,7 @@ are the same for all runs can be added; train_mt10 --help shows them."""
 
 _EPILOG = """\
 examples:
-  {prog} --methods ntkmtl,equal,pcgrad --seeds 1-10 --config configs/mt3_quick.yaml
+  {prog} --methods ntkmtl,equal,pcgrad --seeds 1-10 --config mt3_quick
   {prog} --methods ntkmtl --seeds 1-3 --vary width=128,256 --out sweeps/width
   {prog} --methods equal,ntkmtl --seeds 1-3 --total-steps 50000 --dry-run
   {prog} --sweep my_sweep.yaml --jobs 4
@@ -195,7 +195,7 @@ a file for --sweep:
   seeds: 1-10
   out: sweeps/small
   vary: {{width: [128, 256]}}
-  config: configs/mt3_quick.yaml
+  config: mt3_quick
   total_steps: 20_000
 
 A sweep writes to OUT: a folder for each run, and the runs' outputs in logs/. It ends with exit code

@@ -19,6 +19,7 @@ from mtrl_ntk.experiment.config import (
 )
 from mtrl_ntk.experiment.options.fields import Option, convert_values, options
 from mtrl_ntk.experiment.options.parser import Parser
+from mtrl_ntk.experiment.options.presets import config_file
 from mtrl_ntk.experiment.options.values import convert
 from mtrl_ntk.experiment.options.yaml_files import read_values
 from mtrl_ntk.experiment.plugins import all_methods, load_plugin
@@ -43,15 +44,10 @@ def load(argv: Sequence[str], prog: str) -> RunConfig:
     first.add_argument("--method")
     first.add_argument("--run-dir")
     first.add_argument("--resume", nargs="?", const=str(NEWEST))
-    first.add_options(option for option in options(RunConfig()) if option.name == _PLUGIN)
-    plugins = first.parse_known(argv)[0].get(_PLUGIN, ())
-    assert isinstance(plugins, tuple)
-    for plugin in plugins:
-        load_plugin(plugin)
+    plugins = load_plugins(argv)
     given = vars(first.parse_known_args(argv)[0])
-    given.pop(_PLUGIN, None)
-    file = convert(Path | None, given.pop("config", None), "--config")
-    assert file is None or isinstance(file, Path)
+    asked = given.pop("config", None)
+    file = None if asked is None else config_file(asked)
     values = (read_values(file) | given) if file else given
     resumed_from, resumed = _resumed_settings(values)
     settings = {**resumed, **values} | ({_PLUGIN: None} if plugins else {})
@@ -69,6 +65,21 @@ def load(argv: Sequence[str], prog: str) -> RunConfig:
 
 
 _PLUGIN = "plugin"
+
+
+def load_plugins(argv: Sequence[str]) -> tuple[Path, ...]:
+    """Imports the plugins that a command line names; returns their names.
+
+    Raises:
+        ConfigError: If one cannot be used.
+    """
+    parser = Parser("", add_help=False)
+    parser.add_options(option for option in options(RunConfig()) if option.name == _PLUGIN)
+    plugins = parser.parse_known(argv)[0].get(_PLUGIN, ())
+    assert isinstance(plugins, tuple)
+    for plugin in plugins:
+        load_plugin(plugin)
+    return plugins
 
 
 def _resumed_settings(values: Mapping[Any, Any]) -> tuple[str, Mapping[str, object]]:
@@ -92,13 +103,13 @@ DRY_RUN = "--dry-run"
 _DESCRIPTION = """\
 Trains one multi-task SAC agent on Meta-World tasks, balanced by a method.
 
-Settings are taken from the defaults, then from the config file, then from the command line; of a
+Settings are taken from the defaults, then from --config, then from the command line; of a
 flag given twice the last counts, but every --plugin. The defaults are the Meta-World+ protocol. A
 vector step steps every environment once. Switches that are on are turned off by --no-NAME."""
 
 _EPILOG = """\
 examples:
-  {prog} --config configs/mt10_quick.yaml --seed 3
+  {prog} --config mt10_quick --seed 3
   {prog} --method equal --tasks reach-v3,push-v3 --total-steps 50000
   {prog} --config my.yaml --dry-run  # what would be trained, and the time and memory it takes
   {prog} --method ntkmtl --help     # shows the options of that method
@@ -110,9 +121,16 @@ methods: {methods}"""
 def _parser(prog: str, known: Sequence[Option]) -> Parser:
     epilog = _EPILOG.format(prog=prog, methods=", ".join(all_methods()))
     parser = Parser(
-        prog, usage="%(prog)s [--config FILE] [options]", description=_DESCRIPTION, epilog=epilog
+        prog,
+        usage="%(prog)s [--config NAME] [options]",
+        description=_DESCRIPTION,
+        epilog=epilog,
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings, by option name")
+    parser.add_argument(
+        "--config",
+        metavar="NAME",
+        help="a preset, such as mt10_quick, or a YAML file of settings by option name",
+    )
     parser.add_argument(
         DRY_RUN,
         action="store_true",

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.config import (
-    RunConfig,
-)
+from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.options.presets import presets
 from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.rl.sac import SacConfig
 
@@ -20,6 +19,15 @@ def test_file_overrides_defaults_and_command_line_overrides_file(tmp_path: Path)
     config = load(["--width", "16", "--config", str(file)], "train_mt10")
     assert config.sac == SacConfig(batch_size=32, width=16)
     assert config.preset == "small"
+
+
+def test_a_preset_is_found_by_name_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    of_file = load(["--config", str(presets()["smoke"])], "train_mt10")
+    assert load(["--config", "smoke"], "train_mt10") == of_file
+    assert (of_file.preset, of_file.sac.width) == ("smoke", 32)
 
 
 def test_without_arguments_all_is_default() -> None:

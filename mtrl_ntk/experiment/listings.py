@@ -1,0 +1,46 @@
+"""What there is to choose from: tasks, methods, presets, each a line that begins with its name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+
+from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.experiment.options.presets import presets, purpose
+from mtrl_ntk.experiment.plugins import all_methods
+from mtrl_ntk.experiment.training.command import load_plugins
+from mtrl_ntk.rl.suites.registry import SUITES
+
+
+def listing(flag: str, argv: Sequence[str]) -> list[str]:
+    """The lines that answer one of the flags ``--list-...``.
+
+    Args:
+        flag: The flag.
+        argv: The command line, whose plugins may have methods of their own.
+
+    Raises:
+        ConfigError: If a plugin cannot be used.
+    """
+    load_plugins(argv)
+    found = {"--list-tasks": _tasks, "--list-methods": _methods, "--list-presets": _presets}[flag]()
+    rows = list(found)
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:<{width}}  {about}".rstrip() for name, about in rows]
+
+
+def _tasks() -> Iterator[tuple[str, str]]:
+    for suite in SUITES.values():
+        for task in suite.tasks:
+            held = [name for name, tasks in suite.benchmarks.items() if task in tasks]
+            yield task, ", ".join(held)
+
+
+def _methods() -> Iterator[tuple[str, str]]:
+    for name in all_methods():  # those of installed packages are not imported for it
+        text = inspect.getdoc(METHODS[name]) if name in METHODS else None
+        yield name, (text or "").partition("\n")[0]
+
+
+def _presets() -> Iterator[tuple[str, str]]:
+    return ((name, purpose(file)) for name, file in presets().items())
