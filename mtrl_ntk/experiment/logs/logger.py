@@ -123,9 +123,15 @@ class RunLogger:
         images: Mapping[str, npt.NDArray[np.uint8]],
     ) -> None:
         """Logs scalars and images ``[height, width, 3]`` that keep intervals of their own."""
+        self.log_images(counters, images)
+        for sink in self._sinks:
+            sink.log_scalars(counters, scalars)
+        self._flush()
+
+    def log_images(self, counters: Counters, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+        """Logs images ``[height, width, 3]``."""
         for sink in self._sinks:
             sink.log_images(counters, images)
-            sink.log_scalars(counters, scalars)
         self._flush()
 
     def log_video(self, counters: Counters, tag: str, gif: bytes) -> None:

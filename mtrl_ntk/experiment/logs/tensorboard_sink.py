@@ -1,17 +1,25 @@
-"""What TensorBoard shows of a run: charts, images, videos, and hyper-parameters at its end."""
+"""What TensorBoard shows of a run: charts, images, videos, and hyper-parameters at its end.
+
+It sorts charts by their tags. The mean success comes first, so that it is what a page opens with:
+all that is no evaluation has its tag, as in ``training.csv``, behind ``training_``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[import-untyped]
+    HParamsPluginData,
+)
 from torch.utils.tensorboard import summary as summaries
 
 from mtrl_ntk.experiment.logs.events import EventFile, cut_events, event_files
-from mtrl_ntk.experiment.logs.sink import LoggedRun, Sink
-from mtrl_ntk.experiment.types import Counters
+from mtrl_ntk.experiment.logs.sink import MEAN_TASK, LoggedRun, Sink, task_results
+from mtrl_ntk.experiment.types import Counters, EvaluationResult
 
 
 class TensorBoardSink(Sink):
@@ -31,30 +39,61 @@ class TensorBoardSink(Sink):
 
     def log_scalars(self, counters: Counters, scalars: Mapping[str, float]) -> None:
         """Adds a point to each chart."""
+        shown = {_training_tag(tag): value for tag, value in scalars.items()}
+        self._events.add_scalars(counters.vector_steps, shown)
+
+    def log_evaluation(self, counters: Counters, result: EvaluationResult) -> None:
+        """Adds a point to the charts of success and return."""
+        scalars = {}
+        for task, success_rate, mean_return in task_results(result):
+            by_task = "success" if task == MEAN_TASK else "success_by_task"
+            scalars[f"{by_task}/{task}"] = success_rate
+            scalars[f"task_return/{task}"] = mean_return
         self._events.add_scalars(counters.vector_steps, scalars)
 
     def log_images(self, counters: Counters, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
         """Adds images."""
         for tag, image in images.items():
-            self._events.add_image(counters.vector_steps, tag, image)
+            self._events.add_image(counters.vector_steps, _training_tag(tag), image)
 
     def log_video(self, counters: Counters, tag: str, gif: bytes) -> None:
         """Shows a video among the images."""
-        self._events.add_gif(counters.vector_steps, tag, gif)
+        self._events.add_gif(counters.vector_steps, _training_tag(tag), gif)
 
     def log_results(
         self, counters: Counters, settings: Mapping[str, object], metrics: Mapping[str, float]
     ) -> None:
         """Adds settings and metrics to the run's own events; it stays one run to TensorBoard."""
         known = {name: _plain(value) for name, value in settings.items() if value is not None}
-        for summary in summaries.hparams(known, dict(metrics)):
+        first = {name: known.pop(name) for name in _FIRST_SETTINGS if name in known}
+        shown = {f"success_{tag}": value for tag, value in metrics.items()}
+        experiment, *others = summaries.hparams(first | known, shown)
+        for summary in (_with_first(experiment, first), *others):
             self._events.add_summary(summary, counters.vector_steps)
-        self.log_scalars(counters, metrics)
+        self._events.add_scalars(counters.vector_steps, shown)
 
     def position(self) -> Mapping[str, dict[str, int]]:
         """Bytes of each file of events, by name."""
         sizes = {path.name: path.stat().st_size for path in event_files(self._run_dir)}
         return {"events": sizes | {self._events.path.name: self._events.size}}
+
+
+_FIRST_SETTINGS = ("method", "seed")
+
+
+def _with_first(experiment: Summary, first: Collection[str]) -> Summary:
+    """Marks settings as those that runs differ in, which TensorBoard shows before all others."""
+    (value,) = experiment.value
+    data = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+    for info in data.experiment.hparam_infos:
+        info.differs = info.name in first
+    value.metadata.plugin_data.content = data.SerializeToString()
+    return experiment
+
+
+def _training_tag(tag: str) -> str:
+    name = tag.removeprefix("charts/").removeprefix("training_")
+    return f"training_{name}" if "/" in name else f"training/{name}"
 
 
 def _plain(value: Any) -> bool | float | str:  # noqa: ANN401 - as YAML has it
@@ -66,22 +105,24 @@ def _plain(value: Any) -> bool | float | str:  # noqa: ANN401 - as YAML has it
 def _layout() -> dict[str, dict[str, tuple[str, list[str]]]]:
     """Groups the charts on TensorBoard's "Custom Scalars" page; tags are regular expressions."""
     success = {
-        "evaluation": ("Multiline", ["charts/[^/]*_success_rate$"]),
-        "training": ("Multiline", ["charts/training_success_rate/.*"]),
+        "evaluation": ("Multiline", ["success/mean", "success_by_task/.*"]),
+        "training": ("Multiline", ["training_success_rate/.*"]),
     }
     groups = {
-        group: {part: ("Multiline", [f"{group}/{part}/.*"]) for part in ("critic", "actor")}
+        group: {
+            part: ("Multiline", [f"training_{group}/{part}/.*"]) for part in ("critic", "actor")
+        }
         for group in ("weights", "ntk", "losses")
     }
     kernels = {
-        f"{part}: {name.replace('_', ' ')}": ("Multiline", [f"kernels/{part}/{name}/.*"])
+        f"{part}: {name.replace('_', ' ')}": ("Multiline", [f"training_kernels/{part}/{name}/.*"])
         for part in ("critic", "actor")
         for name in ("largest_eigenvalue", "condition_number")
     }
     health = {
-        "skipped tasks": ("Multiline", ["skipped/.*"]),
-        "restarted workers": ("Multiline", ["charts/worker_restarts"]),
-        "gradient norms": ("Multiline", ["gradient_norm/.*"]),
-        "steps per second": ("Multiline", ["charts/.*_per_second"]),
+        "skipped tasks": ("Multiline", ["training_skipped/.*"]),
+        "restarted workers": ("Multiline", ["training/worker_restarts"]),
+        "gradient norms": ("Multiline", ["training_gradient_norm/.*"]),
+        "steps per second": ("Multiline", ["training/.*_per_second"]),
     }
     return {"success": success, **groups, "kernels": kernels, "health": health}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -30,10 +31,11 @@ from mtrl_ntk.experiment.files.layout import EVALUATION_CSV, PLOTS, TRAINING_CSV
 from mtrl_ntk.experiment.logs.sink import MEAN_TASK
 
 # The ten colours of Petroff, *Accessible Color Sequences for Data Visualization* (2021), chosen to
-# stay apart for colour-blind readers; further tasks take them again in another line style.
+# stay apart for colour-blind readers, but for the second of two greys, in whose place is a dark
+# blue; further tasks take them again in another line style.
 COLORS = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
-    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+    *("#a96b59", "#e76300", "#b9ac70", "#1f3b73", "#92dadd"),
 )
 LINE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (10, 2)))
 INK = "#222222"
@@ -90,8 +92,7 @@ def _success_figure(rows: list[dict[str, str]]) -> Figure | None:
         axes.plot(curve.steps, curve.values, **style(index), label=_with_last(task, curve))
     label = _with_last("mean of tasks", mean)
     axes.plot(mean.steps, mean.values, color=INK, linewidth=3.5, zorder=3, label=label)
-    axes.set_ylim(-0.03, 1.03)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    use_percent(axes)
     dress(axes, "Success rate in evaluation")
     legend(figure, sorted(axes.lines, key=_legend_rank))
     return figure
@@ -185,6 +186,12 @@ def picture(figure: Figure) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
+def pixels(path: Path) -> npt.NDArray[np.uint8]:
+    """A picture that was saved, ``[height, width, 3]``."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
 def save(figure: Figure, path: Path, *, palette: bool = True) -> None:
     """Writes a figure to a PNG file.
 
@@ -240,6 +247,14 @@ def dress(axes: Axes, title: str, fontsize: float = 12.0) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#b0b0b0")
     axes.tick_params(color="#b0b0b0", labelcolor=INK)
+
+
+def use_percent(axes: Axes) -> None:
+    """Makes the vertical axis that of rates, and shows the whole width of lines at its ends."""
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for line in axes.lines:
+        line.set_clip_on(False)
 
 
 def use_log_scale(axes: Axes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from mtrl_ntk.experiment.files.outages import Outages
 from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.progress import Progress
 from mtrl_ntk.experiment.logs.run_info import add_resumption, write_run_info
-from mtrl_ntk.experiment.plots.run_plots import plot_run
+from mtrl_ntk.experiment.plots.run_plots import pixels, plot_run
 from mtrl_ntk.experiment.training.assembly import make_loop
 from mtrl_ntk.experiment.training.messages import announce, what_is_unsaved
 from mtrl_ntk.experiment.types import EvaluationResult
@@ -68,7 +69,9 @@ def train(config: RunConfig) -> EvaluationResult:
         result = loop.run()
         if not is_described:
             _describe(config, start, loop.logger)
-        _show_results(loop.progress, result, run_dir, loop.statistics.clock.counters.seconds)
+        counters, plots = loop.statistics.clock.counters, _draw_plots(run_dir)
+        loop.logger.log_images(counters, {f"plots/{path.stem}": pixels(path) for path in plots})
+        _show_results(loop.progress, result, run_dir, counters.seconds, plots)
     if unsaved := what_is_unsaved(loop.saver, loop.logger):
         raise RunFailed(f"the run has reached its end, {unsaved}")
     return result
@@ -117,17 +120,25 @@ def _finished(config: RunConfig, start: Start) -> EvaluationResult | None:
         return None
     progress = Progress(config.loop.total_steps, result.task_names)
     progress.message(f"nothing left to do: the run has all of its {counters.vector_steps} steps")
-    _show_results(progress, result, start.run_dir, counters.seconds)
+    _show_results(progress, result, start.run_dir, counters.seconds, _draw_plots(start.run_dir))
     return result
 
 
-def _show_results(
-    progress: Progress, result: EvaluationResult, run_dir: Path, seconds: float
-) -> None:
+def _draw_plots(run_dir: Path) -> list[Path]:
     plots: list[Path] = []
     Outages().attempt(
         f"plots into {run_dir}", lambda: plots.extend(plot_run(run_dir)), "they are left out"
     )
+    return plots
+
+
+def _show_results(
+    progress: Progress,
+    result: EvaluationResult,
+    run_dir: Path,
+    seconds: float,
+    plots: Sequence[Path],
+) -> None:
     progress.final_table(
         result,
         run_dir=run_dir,

@@ -37,7 +37,7 @@ def test_rows_are_on_disk_before_the_run_ends(tmp_path: Path) -> None:
         logger.log_evaluation(counters(7), RESULT)
         assert len(read_csv(tmp_path / "training.csv")) == 1
         assert len(read_csv(tmp_path / "evaluation.csv")) == 3
-        assert "charts/mean_return" in read_events(tmp_path).Tags()["scalars"]
+        assert "task_return/mean" in read_events(tmp_path).Tags()["scalars"]
 
 
 def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_logs_are_continued_where_a_checkpoint_was_saved(tmp_path: Path, extra: 
         straight, parts = (tmp_path / run / name for run in ("straight", "parts"))
         assert parts.read_bytes() == straight.read_bytes()
     assert every_event(tmp_path / "parts") == every_event(tmp_path / "straight")
-    shown = [read_events(tmp_path / run).Scalars("a") for run in ("straight", "parts")]
+    shown = [read_events(tmp_path / run).Scalars("training/a") for run in ("straight", "parts")]
     assert [[event.step for event in events] for events in shown] == [[*range(1, 9)]] * 2
 
 
@@ -100,7 +100,7 @@ def test_what_a_later_attempt_has_logged_goes_too(tmp_path: Path) -> None:
     for _ in range(2):
         with RunLogger(tmp_path, TASKS, position) as logger:
             log_until(logger, range(4, 7))
-    steps = [step for tag, step in every_event(tmp_path) if tag == "a"]
+    steps = [step for tag, step in every_event(tmp_path) if tag == "training/a"]
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
@@ -113,4 +113,5 @@ def test_a_run_without_a_checkpoint_starts_its_logs_again(tmp_path: Path) -> Non
         "vector_steps,env_steps,updates,seconds,other",
         "1,10,0,0.142857143,1",
     ]
-    assert {tag for tag, _ in every_event(tmp_path)} == {"custom_scalars__config__", "other"}
+    tags = {tag for tag, _ in every_event(tmp_path)}
+    assert tags == {"custom_scalars__config__", "training/other"}

@@ -33,8 +33,8 @@ def test_training_scalars_reach_tensorboard_without_nan(tmp_path: Path) -> None:
         logger.log_training(counters(7), {"a": 1.5, "b": float("nan")})
         logger.log_training(counters(14), {"a": 2.5, "b": 4.0})
     events = read_events(tmp_path)
-    assert [(event.step, event.value) for event in events.Scalars("a")] == [(7, 1.5), (14, 2.5)]
-    assert [(event.step, event.value) for event in events.Scalars("b")] == [(14, 4.0)]
+    assert [(e.step, e.value) for e in events.Scalars("training/a")] == [(7, 1.5), (14, 2.5)]
+    assert [(event.step, event.value) for event in events.Scalars("training/b")] == [(14, 4.0)]
 
 
 def test_an_evaluation_has_charts_per_task_and_of_their_mean(tmp_path: Path) -> None:
@@ -43,14 +43,37 @@ def test_an_evaluation_has_charts_per_task_and_of_their_mean(tmp_path: Path) -> 
     events = read_events(tmp_path)
     scalars = {tag: events.Scalars(tag)[0].value for tag in events.Tags()["scalars"]}
     assert scalars == {
-        "charts/mean_success_rate": 0.75,
-        "charts/mean_return": 200.5,
-        "charts/reach-v3_success_rate": 0.5,
-        "charts/reach-v3_return": 100.0,
-        "charts/push-v3_success_rate": 1.0,
-        "charts/push-v3_return": 301.0,
+        "success/mean": 0.75,
+        "task_return/mean": 200.5,
+        "success_by_task/reach-v3": 0.5,
+        "task_return/reach-v3": 100.0,
+        "success_by_task/push-v3": 1.0,
+        "task_return/push-v3": 301.0,
     }
-    assert events.Scalars("charts/mean_return")[0].step == 7
+    assert events.Scalars("task_return/mean")[0].step == 7
+
+
+def test_the_mean_success_is_the_first_chart(tmp_path: Path) -> None:
+    image = np.zeros((3, 5, 3), np.uint8)
+    scalars = (
+        "losses/critic/reach-v3",
+        "charts/training_return/reach-v3",
+        "charts/x",
+        "0",
+        "ntk/A",
+    )
+    with RunLogger(tmp_path, TASKS) as logger:
+        logger.log_training(counters(7), dict.fromkeys(scalars, 1.0))
+        logger.log_evaluation(counters(7), RESULT)
+        logger.log_diagnosis(counters(7), {"kernels/critic/x": 1.0}, {"kernels/critic": image})
+        logger.log_images(counters(7), {"plots/success": image})
+        logger.log_results(counters(7), SETTINGS)
+    tags = read_events(tmp_path).Tags()
+    # TensorBoard sorts by characters, the parts between slashes one after the other.
+    in_order = sorted([*tags["scalars"], *tags["images"]], key=lambda tag: tag.split("/"))
+    assert in_order[0] == "success/mean"
+    assert "training_plots/success" in tags["images"]
+    assert {"training_return/reach-v3", "training_losses/critic/reach-v3"} <= {*tags["scalars"]}
 
 
 def test_a_diagnosis_goes_to_tensorboard_alone(tmp_path: Path) -> None:
@@ -59,9 +82,9 @@ def test_a_diagnosis_goes_to_tensorboard_alone(tmp_path: Path) -> None:
         logger.log_diagnosis(counters(7), {"a": 1.5, "b": math.nan}, {"picture": image})
         logger.log_training(counters(8), {"c": 1.0})
     events = read_events(tmp_path)
-    assert [(event.step, event.value) for event in events.Scalars("a")] == [(7, 1.5)]
-    assert "b" not in events.Tags()["scalars"]
-    (picture,) = events.Images("picture")
+    assert [(event.step, event.value) for event in events.Scalars("training/a")] == [(7, 1.5)]
+    assert "training/b" not in events.Tags()["scalars"]
+    (picture,) = events.Images("training/picture")
     assert (picture.step, picture.width, picture.height) == (7, 5, 3)
     assert [row["vector_steps"] for row in read_csv(tmp_path / "training.csv")] == ["8"]
 
@@ -78,11 +101,11 @@ def test_a_tensorboard_that_has_shown_more_takes_it_back(tmp_path: Path) -> None
         position = logger.position(3)
         log_until(logger, range(4, 9))
         watching = read_events(tmp_path)
-        assert len(watching.Scalars("a")) == 8
+        assert len(watching.Scalars("training/a")) == 8
     with RunLogger(tmp_path, TASKS, position) as logger:
         log_until(logger, range(4, 6))
         watching.Reload()
-    assert [event.step for event in watching.Scalars("a")] == [1, 2, 3, 4, 5]
+    assert [event.step for event in watching.Scalars("training/a")] == [1, 2, 3, 4, 5]
 
 
 def at(step: int) -> Counters:
@@ -120,13 +143,18 @@ def test_a_run_shows_its_settings_and_metrics(tmp_path: Path) -> None:
     assert not {"workers", "run_dir", "video_size"} & {*shown}
     experiment = parse_experiment_plugin_data(plugin_data(events, "_hparams_/experiment"))
     metrics = {info.name.tag: info.name.group for info in experiment.metric_infos}
-    assert metrics == dict.fromkeys(final_metrics([0.0]), "")
+    assert metrics == {f"success_{tag}": "" for tag in final_metrics([0.0])}
     values = {tag: [each.value for each in events.Scalars(tag)] for tag in metrics}
     assert values == {
-        "final/success_rate": [0.5],
-        "final/mean_of_last_5": [0.5],
-        "final/max_success_rate": [0.75],
+        "success_final/success_rate": [0.5],
+        "success_final/mean_of_last_5": [0.5],
+        "success_final/max_success_rate": [0.75],
     }
+    # In TensorBoard's own order: what runs differ in, by name.
+    columns = sorted(experiment.hparam_infos, key=lambda info: (not info.differs, info.name))
+    assert [info.name for info in columns[:2]] == ["method", "seed"]
+    assert {info.name for info in experiment.hparam_infos if info.differs} == {"method", "seed"}
+    assert [info.name for info in experiment.hparam_infos][:2] == ["method", "seed"]
 
 
 def test_a_run_that_is_extended_shows_its_new_end_only(tmp_path: Path) -> None:
@@ -141,7 +169,7 @@ def test_a_run_that_is_extended_shows_its_new_end_only(tmp_path: Path) -> None:
         logger.log_results(at(2), SETTINGS)
     events = EventAccumulator(str(tmp_path))
     events.Reload()
-    found = [(each.step, each.value) for each in events.Scalars("final/max_success_rate")]
+    found = [(each.step, each.value) for each in events.Scalars("success_final/max_success_rate")]
     assert found == [(2, 0.75)]
 
 

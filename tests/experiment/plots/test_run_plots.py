@@ -192,6 +192,23 @@ def test_the_log_axis_always_has_labels(weights: tuple[float, float]) -> None:
     assert len(labelled) >= 2 - math.isclose(*weights)
 
 
+def test_one_colour_at_most_is_a_grey() -> None:
+    parts = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in COLORS]
+    assert sum(max(part) - min(part) < 30 for part in parts) <= 1
+
+
+def test_the_axis_of_success_ends_at_its_range() -> None:
+    rows = [
+        {"env_steps": str(step), "task": task, "success_rate": "1"}
+        for step in (1, 2)
+        for task in ("reach-v3", "mean")
+    ]
+    figure = plots._success_figure(rows)
+    assert figure is not None
+    assert figure.axes[0].get_ylim() == (0, 1)
+    assert not any(line.get_clip_on() for line in figure.axes[0].lines)
+
+
 def test_a_line_that_hides_under_another_keeps_its_colour_in_the_legend(tmp_path: Path) -> None:
     figure = Figure(figsize=(9, 5), dpi=110)
     axes = figure.subplots()

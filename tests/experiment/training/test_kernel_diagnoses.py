@@ -86,9 +86,9 @@ def test_training_is_the_same_bit_for_bit_with_and_without_diagnoses(
     events = EventAccumulator(str(tmp_path / "with"), size_guidance={"images": 0})
     events.Reload()
     for part in PARTS:
-        steps = [event.step for event in events.Scalars(f"kernels/{part}/imbalance")]
+        steps = [event.step for event in events.Scalars(f"training_kernels/{part}/imbalance")]
         assert steps == [12, 14, 16, 18, 20, 22, 24]
-        assert [image.step for image in events.Images(f"kernels/{part}/affinity")] == steps
+        assert [image.step for image in events.Images(f"training_kernels/{part}/affinity")] == steps
         diagnoses = load_diagnoses(tmp_path / "with", part)
         assert [one.updates for one in diagnoses] == [2, 4, 6, 8, 10, 12, 14]
         assert {one.extended_kernel.shape for one in diagnoses} == {(2, 4, 2, 4)}

@@ -15,6 +15,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
 )
@@ -232,24 +233,34 @@ def test_tensorboard_has_every_tag(run: Finished) -> None:
     ]
     per_task += ["skipped/transitions"]
     per_task += ["temperature", "entropy"]
-    per_task += ["charts/training_success_rate", "charts/training_return"]
-    single = [f"{group}/{net}" for group in ("gradient_norm", "minimum_cosine") for net in NETWORKS]
-    single += ["charts/env_steps_per_second", "charts/updates_per_second"]
-    single += ["charts/worker_restarts"]
-    evaluated = [
-        f"charts/{task}_{score}"
-        for task in (*TASKS, "mean")
-        for score in ("success_rate", "return")
+    per_task += ["success_rate", "return"]
+    single = [
+        f"training_{group}/{network}"
+        for group in ("gradient_norm", "minimum_cosine")
+        for network in NETWORKS
     ]
-    final = final_metrics([0.0])
-    expected = {f"{name}/{task}" for name in per_task for task in TASKS} | {
-        *single,
-        *evaluated,
-        *final,
-    }
+    single += ["training/env_steps_per_second", "training/updates_per_second"]
+    single += ["training/worker_restarts"]
+    evaluated = ["success/mean", "task_return/mean"]
+    evaluated += [
+        f"{score}/{task}" for score in ("success_by_task", "task_return") for task in TASKS
+    ]
+    final = [f"success_{tag}" for tag in final_metrics([0.0])]
+    trained = [f"{name}/{task}" for name in per_task for task in TASKS]
+    expected = {*(f"training_{name}" for name in trained), *single, *evaluated, *final}
     assert set(events.Tags()["scalars"]) == expected
-    assert [event.step for event in events.Scalars("losses/critic/reach-v3")] == [15, 30, 45]
-    assert [event.step for event in events.Scalars("charts/mean_success_rate")] == [30, 45]
+    losses = events.Scalars("training_losses/critic/reach-v3")
+    assert [event.step for event in losses] == [15, 30, 45]
+    assert [event.step for event in events.Scalars("success/mean")] == [30, 45]
+
+
+def test_the_plots_are_among_tensorboards_images(run: Finished) -> None:
+    events = EventAccumulator(str(run.run_dir))
+    events.Reload()
+    for path in (run.run_dir / "plots").iterdir():
+        (image,) = events.Images(f"training_plots/{path.stem}")
+        with Image.open(path) as drawn:
+            assert (image.step, (image.width, image.height)) == (STEPS, drawn.size)
 
 
 def newest(run_dir: Path) -> Checkpoint:

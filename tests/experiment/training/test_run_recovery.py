@@ -44,7 +44,7 @@ def _without_restarts(found: dict[str, Any]) -> dict[str, Any]:
         {name: cell for name, cell in row.items() if name != "charts/worker_restarts"}
         for row in found["training.csv"]
     ]
-    found["events"] = [event for event in found["events"] if event[1] != "charts/worker_restarts"]
+    found["events"] = [event for event in found["events"] if event[1] != "training/worker_restarts"]
     return found
 
 

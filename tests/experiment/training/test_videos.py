@@ -125,7 +125,7 @@ def images(run_dir: Path) -> list[int]:
     """Steps of the videos that TensorBoard shows."""
     events = EventAccumulator(str(run_dir), size_guidance={"images": 0})
     events.Reload()
-    return [event.step for event in events.Images("videos/evaluation")]
+    return [event.step for event in events.Images("training_videos/evaluation")]
 
 
 def test_a_run_leaves_its_videos_in_its_folder_and_in_tensorboard(
