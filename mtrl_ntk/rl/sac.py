@@ -328,6 +328,17 @@ class MultiTaskSAC:
         self.critic_balancer = balancer("critic", self.critic)
         self.actor_balancer = balancer("actor", self.actor)
 
+    def scheduled(self) -> dict[str, Tensor]:
+        """What the next update takes for numbers that change with the updates, by name."""
+        numbers = {
+            "learning_rate": self._optimizers["actor"].learning_rate,
+            "temperature_learning_rate": self._optimizers["temperature"].learning_rate,
+            "target_entropy": self.target_entropy,
+        }
+        updates = self._optimizers["temperature"].num_steps
+        values = {name: at(value, updates) for name, value in numbers.items()}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
     @property
     def temperature(self) -> Tensor:
         """Temperature of each task, without gradient, ``[tasks]``."""

@@ -98,7 +98,7 @@ def make_loop(
         trainer=trainer,
         state=state,
         statistics=statistics,
-        log=TrainingLog(statistics, logger, progress),
+        log=TrainingLog(statistics, logger, progress, agent.scheduled),
         logger=logger,
         evaluations=evaluations,
         saver=Saver(archive, state, statistics.clock, logger.outages),

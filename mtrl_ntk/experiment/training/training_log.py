@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
+from torch import Tensor
 
 from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.metrics import scalars
@@ -17,10 +20,18 @@ class TrainingLog:
         statistics: What has happened.
         logger: Where rows go.
         progress: What shows them.
+        scheduled: Present values of what changes with the updates, by name.
     """
 
-    def __init__(self, statistics: RunStatistics, logger: RunLogger, progress: Progress) -> None:
+    def __init__(
+        self,
+        statistics: RunStatistics,
+        logger: RunLogger,
+        progress: Progress,
+        scheduled: Callable[[], Mapping[str, Tensor]] = dict,
+    ) -> None:
         self._statistics, self._logger, self._progress = statistics, logger, progress
+        self._scheduled = scheduled
 
     def add_row(self) -> bool:
         """Shows and logs the present state; returns whether there was anything to log."""
@@ -45,6 +56,7 @@ class TrainingLog:
             "charts/env_steps_per_second": np.array(env_rate),
             "charts/updates_per_second": np.array(update_rate),
             "charts/worker_restarts": np.array(statistics.restarts.count),
+            **{f"scheduled/{name}": np.array(x.item()) for name, x in self._scheduled().items()},
         }
         self._logger.log_training(counters, scalars(values, names))
         return True

@@ -149,6 +149,10 @@ def test_a_longer_run_with_the_old_decay_is_that_run(
     shutil.copytree(run_dir, tmp_path / "other")
     train(resumed(decaying(run_dir, decay_steps=30)))
     assert_same(run_dir, tmp_path / "straight")
+    log = rows(run_dir / "training.csv")
+    rates = [float(row["scheduled/learning_rate"]) for row in log]
+    assert rates[0] > rates[-1] == pytest.approx(0.1 * decaying(run_dir).sac.learning_rate)
+    assert [float(row["scheduled/target_entropy"]) for row in log][-1] == 0
     assert "their ends" not in capsys.readouterr().out
     train(resumed(decaying(tmp_path / "other")))
     assert f"at their ends after 30 steps, are after {STEPS}" in capsys.readouterr().out
