@@ -17,6 +17,7 @@ from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError
 from mtrl_ntk.experiment.config import RunConfig, recorded
 from mtrl_ntk.experiment.devices import resolve_device, stream_seed
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
+from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.plugins import method_class
 from mtrl_ntk.experiment.types import PolicyFunction
 from mtrl_ntk.rl.features import make_features
@@ -242,5 +243,5 @@ def places_of(tasks: Sequence[str], trained: Sequence[str]) -> list[int]:
     unknown = next(task for task in tasks if task not in trained)
     raise UserError(
         f"the agent was not trained on {unknown}; give some of its tasks, {', '.join(trained)}, "
-        f"or {len(trained)} tasks to take their places, not {len(tasks)}"
+        f"or {counted(len(trained), 'task')} to take their places, not {len(tasks)}"
     )

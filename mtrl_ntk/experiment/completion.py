@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -17,15 +17,18 @@ from mtrl_ntk.experiment.options.fields import Option, options, suggestion
 from mtrl_ntk.experiment.options.parser import PRINT_COMPLETION, SHELLS, Parser
 from mtrl_ntk.experiment.options.presets import presets
 from mtrl_ntk.experiment.options.values import without_none
-from mtrl_ntk.experiment.reports.options import ReportOptions
+from mtrl_ntk.experiment.reports.anchors import anchor_keys
+from mtrl_ntk.experiment.reports.options import METRICS, ReportOptions
 from mtrl_ntk.experiment.sweeps.options import NOT_SHARED, SweepOptions
 from mtrl_ntk.experiment.training.command import DRY_RUN
 from mtrl_ntk.rl.suites.registry import SUITES
 
-_VALUES: Mapping[str, Sequence[str]] = {
-    "method": tuple(METHODS),
-    "methods": tuple(METHODS),
-    "tasks": [task for suite in SUITES.values() for task in suite.tasks],
+_VALUES: Mapping[str, Callable[[], Sequence[str]]] = {
+    "method": lambda: tuple(METHODS),
+    "methods": lambda: tuple(METHODS),
+    "tasks": lambda: [task for suite in SUITES.values() for task in suite.tasks],
+    "metrics": lambda: METRICS,
+    "anchors": anchor_keys,
 }
 """What options of free text take, by name."""
 
@@ -88,10 +91,31 @@ def _complete_values(action: argparse.Action, option: Option) -> None:
     annotation = without_none(option.annotation)
     if get_origin(annotation) is Literal:
         action.choices = get_args(annotation)
+    elif get_origin(annotation) is tuple and option.name in _VALUES:
+        _completes_list(action, option.name, _VALUES[option.name]())
     elif option.name in _VALUES:
-        action.choices = _VALUES[option.name]
+        action.choices = _VALUES[option.name]()
     elif Path in (annotation, *get_args(annotation)):
         _completes(action, shtab.FILE)
+
+
+def _completes_list(action: argparse.Action, name: str, values: Sequence[str]) -> None:
+    """Completes what follows the last comma, too; in tcsh the first value only."""
+    words, function = " ".join(values), f"_mtrl_ntk_{name}"
+    how = {"bash": function, "zsh": f"_values -s , {name} {words}", "tcsh": f"({words})"}
+    preamble = {"bash": _BASH_LIST.format(function=function, words=words)}
+    _completes(action, {**how, "preamble": preamble})
+
+
+_BASH_LIST = """\
+{function}() {{
+  local given="" word
+  [[ $1 == *,* ]] && given="${{1%,*}},"
+  for word in {words}; do
+    [[ ",$given" == *",$word,"* ]] || compgen -P "$given" -W "$word" -- "${{1##*,}}"
+  done
+}}
+"""
 
 
 def _completes(action: Any, how: Mapping[str, Any]) -> None:  # noqa: ANN401 - an attribute of shtab's

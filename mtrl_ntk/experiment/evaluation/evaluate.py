@@ -28,7 +28,7 @@ from mtrl_ntk.experiment.evaluation.results import (
     save_results,
 )
 from mtrl_ntk.experiment.files.layout import EVALUATIONS, VIDEOS, new_folder
-from mtrl_ntk.experiment.logs.progress import print_result, standard_output
+from mtrl_ntk.experiment.logs.progress import EMPTY, print_result, standard_output
 from mtrl_ntk.experiment.logs.streams import show_line
 from mtrl_ntk.experiment.options.sections import EvaluationConfig
 from mtrl_ntk.experiment.types import EvaluationResult, PolicyFunction
@@ -121,7 +121,7 @@ def _announcement(plan: Plan, trained: Trained) -> str:
 
 def _bar(console: Console) -> Progress:
     """A bar on a terminal, and nothing elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(style=EMPTY), MofNCompleteColumn())
     return Progress(
         *columns,
         TimeRemainingColumn(),

@@ -29,8 +29,10 @@ from mtrl_ntk.experiment.plots.run_plots import (
 )
 from mtrl_ntk.rl.sac import Part
 
-_AGREE_OR_CONFLICT = LinearSegmentedColormap.from_list("affinity", [COLORS[2], "white", COLORS[0]])
-_OWN = "#d8d8d8"
+_AGREE_OR_CONFLICT = LinearSegmentedColormap.from_list(
+    "affinity", [COLORS[2], "#f0f0f0", COLORS[0]]
+)
+_FRAME = "#b0b0b0"
 _MOST_LABELLED_CELLS = 12
 
 
@@ -127,8 +129,8 @@ def affinity_figure(rows: Sequence[Sequence[HeatMap]], limit: float | None = Non
         _label(axes, panel)
     bar = figure.colorbar(image, ax=grid, shrink=0.8, aspect=30)
     bar.set_label("affinity: cosine of the tasks' gradients", color=INK)
-    bar.ax.tick_params(color="#b0b0b0", labelcolor=INK)
-    bar.outline.set_visible(False)
+    bar.ax.tick_params(color=_FRAME, labelcolor=INK)
+    bar.outline.set(edgecolor=_FRAME, linewidth=0.8)
     return figure
 
 
@@ -155,7 +157,7 @@ def _between_tasks(panel: HeatMap) -> npt.NDArray[np.float64]:
 def _draw(axes: Axes, panel: HeatMap, limit: float) -> AxesImage:
     values = np.ma.masked_where(np.eye(panel.num_tasks, dtype=bool), panel.affinity)
     image = axes.imshow(values, cmap=_AGREE_OR_CONFLICT, vmin=-limit, vmax=limit)
-    axes.set_facecolor(_OWN)
+    axes.patch.set(facecolor="white", edgecolor=_FRAME, linewidth=0, hatch="////")  # the diagonal
     for border in panel.borders:
         axes.axhline(border - 0.5, color=INK, linewidth=1.2)
         axes.axvline(border - 0.5, color=INK, linewidth=1.2)
@@ -177,7 +179,7 @@ def _label(axes: Axes, panel: HeatMap) -> None:
     axes.set_xticks(range(panel.num_tasks), names, rotation=90, fontsize=size, color=INK)
     axes.set_yticks(range(panel.num_tasks), numbered or names, fontsize=size, color=INK)
     axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    axes.spines[:].set(color=_FRAME, linewidth=0.8)
     axes.label_outer()
 
 

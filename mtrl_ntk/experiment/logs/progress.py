@@ -212,7 +212,7 @@ class Progress:
     def _view(self) -> RenderableType:
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
-            ProgressBar(total=1.0, completed=self._share, width=36, complete_style="cyan"),
+            share_bar(self._share, width=36, color="cyan"),
             Text(f"{_percent(self._share):>4}", style="bold"),
             Text(f"{format_duration(self._elapsed):>11}"),
             Text(f"ETA {format_duration(self._remaining)}", style="cyan"),
@@ -331,8 +331,16 @@ def _rates(result: EvaluationResult) -> dict[str, float]:
 
 
 def _success_bar(rate: float) -> ProgressBar:
-    known = 0.0 if math.isnan(rate) else rate
-    return ProgressBar(total=1.0, completed=known, width=20, complete_style="green")
+    return share_bar(0.0 if math.isnan(rate) else rate, width=20, color="green")
+
+
+def share_bar(share: float, *, width: int, color: str) -> ProgressBar:
+    """A bar whose empty part is grey: rich's own is dark, and looks full on white."""
+    return ProgressBar(total=1.0, completed=share, width=width, style=EMPTY, complete_style=color)
+
+
+EMPTY = "grey50"
+"""Style of what is not there yet, on any background."""
 
 
 def _mean(values: Iterable[float]) -> float:

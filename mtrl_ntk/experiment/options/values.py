@@ -43,6 +43,11 @@ def shown(value: object) -> str:
     return "empty" if value is None else _SHORT.repr(value)
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things, in words."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 class _Short(reprlib.Repr):
     """Python refuses to write out an integer of thousands of digits."""
 

@@ -64,11 +64,15 @@ class Anchors:
     rows: tuple[Anchor, ...]
     """The numbers."""
 
-    def of(self, methods: Sequence[Method]) -> list[tuple[Anchor, Method | None]]:
-        """Those of the methods, each with its method; all of them if there is no such."""
+    def best_of(self, methods: Sequence[Method]) -> tuple[Anchor, Method | None]:
+        """The highest of the methods, with its method; the highest of all if there is no such."""
         pairs = [(row, next(filter(row.is_of, methods), None)) for row in self.rows]
-        shared = [pair for pair in pairs if pair[1] is not None]
-        return shared or pairs
+        return max(pairs, key=lambda pair: (pair[1] is not None, pair[0].value))
+
+
+def anchor_keys() -> tuple[str, ...]:
+    """What ``--anchors`` takes."""
+    return (*_read(), ALL)
 
 
 def find_anchors(keys: Sequence[str]) -> list[Anchors]:
@@ -77,12 +81,11 @@ def find_anchors(keys: Sequence[str]) -> list[Anchors]:
     Raises:
         UserError: If there is no such set.
     """
-    known = _read()
     for key in keys:
-        if key not in (*known, ALL):
-            possible = ", ".join((*known, ALL))
+        if key not in anchor_keys():
+            possible = ", ".join(anchor_keys())
             raise UserError(f"there are no anchors {key!r}; --anchors takes {possible}")
-    return [anchors for key, anchors in known.items() if {key, ALL} & set(keys)]
+    return [anchors for key, anchors in _read().items() if {key, ALL} & set(keys)]
 
 
 def are_of(tasks: Sequence[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mtrl_ntk.experiment.plots.run_plots import (
     LEGEND_ROWS,
     dress,
     legend,
+    use_percent,
 )
 from mtrl_ntk.experiment.reports.anchors import Anchors
 from mtrl_ntk.experiment.reports.data import Method
@@ -30,14 +32,15 @@ from mtrl_ntk.experiment.reports.summary import Summary
 _GREY = "#b0b0b0"
 _DARK_GREY = "#6e6e6e"
 _GRID = "#e6e6e6"
-_SUCCESS = LinearSegmentedColormap.from_list("success", ["white", COLORS[0]])
+_SUCCESS = LinearSegmentedColormap.from_list("success", ["#e6eef7", COLORS[0]])
 _AGGREGATES = {
     "success": ("mean", "Mean"),
     "iqm": ("iqm", "Interquartile mean"),
     "median": ("median", "Median of tasks"),
     "gap": ("gap", "Optimality gap (less is better)"),
 }
-_PUBLISHED: Mapping[str, Any] = {"linestyle": (0, (1.5, 2)), "linewidth": 1.4}
+_PUBLISHED = ((0, (1.5, 2)), (0, (5, 2.5)), (0, (5, 2, 1.5, 2)))
+"""Dashes of sets of published numbers, one after the other."""
 _HEADING_WIDTH = 34
 _LONGEST_LEVEL_NAME = 11
 
@@ -47,16 +50,16 @@ def curves_figure(
 ) -> Figure:
     """Mean success over training, with a band of one standard error over runs.
 
-    Published numbers are horizontal lines under a heading of their own in the legend: in the colour
-    of their method, or grey.
+    Of each set of published numbers one is a horizontal line, under a heading of its own in the
+    legend: in the colour of its method, or grey.
     """
     figure, axes = _one_panel()
     for method in methods:
         _draw_curve(axes, method, styles[method.name])
     handles = list(axes.lines)
-    for one in anchors:
-        handles += _draw_published(axes, one, methods, styles)
-    _use_percent(axes)
+    for one, dashes in zip(anchors, cycle(_PUBLISHED)):
+        handles += _draw_published(axes, one, methods, styles, dashes)
+    use_percent(axes)
     dress(axes, "Success rate in evaluation, mean of tasks")
     _add_legend(figure, handles)
     return figure
@@ -74,20 +77,28 @@ def _draw_curve(axes: Axes, method: Method, look: Style) -> None:
 
 
 def _draw_published(
-    axes: Axes, anchors: Anchors, methods: Sequence[Method], styles: Mapping[str, Style]
+    axes: Axes,
+    anchors: Anchors,
+    methods: Sequence[Method],
+    styles: Mapping[str, Style],
+    dashes: object,
 ) -> list[Line2D]:
-    """Draws a line for each number; returns them below a heading that says what they are."""
+    """Draws the line of a set; returns it below a heading that says what it is."""
     protocol = anchors.protocol
     heading = (
         f"Published under another protocol: {anchors.title} ({protocol['environment']}, horizon "
         f"{protocol['horizon']}, goals per task {protocol['goals_per_task']})"
     )
-    lines = [Line2D([], [], linestyle="none", label=textwrap.fill(heading, _HEADING_WIDTH))]
-    for anchor, method in sorted(anchors.of(methods), key=lambda pair: -pair[0].value):
-        color = styles[method.name]["color"] if method else _DARK_GREY
-        label = f"{anchor.name}  {anchor.value:.0%}"
-        lines.append(axes.axhline(anchor.value, color=color, label=label, **_PUBLISHED))
-    return lines
+    anchor, method = anchors.best_of(methods)
+    look: Any = {
+        "color": styles[method.name]["color"] if method else _DARK_GREY,
+        "linestyle": dashes,
+        "linewidth": 1.4,
+    }
+    return [
+        Line2D([], [], linestyle="none", label=textwrap.fill(heading, _HEADING_WIDTH)),
+        axes.axhline(anchor.value, label=f"{anchor.name}  {anchor.value:.0%}", **look),
+    ]
 
 
 def profiles_figure(methods: Sequence[Method], styles: Mapping[str, Style]) -> Figure:
@@ -97,8 +108,9 @@ def profiles_figure(methods: Sequence[Method], styles: Mapping[str, Style]) -> F
     for method in methods:
         shares = performance_profile(method.final, thresholds)
         axes.step(thresholds, shares, where="post", **styles[method.name], label=method.name)
-    _use_percent(axes)
+    use_percent(axes)
     dress(axes, "Share of runs and tasks above a success rate")
+    axes.set_xlim(0, 1)
     axes.set_xlabel("success rate in the last evaluation", color=INK)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     _add_legend(figure, axes.lines)
@@ -119,6 +131,7 @@ def aggregates_figure(
         dpi=DPI,
     )
     (grid,) = figure.subplots(1, len(metrics), sharey=True, squeeze=False)
+    figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
     for axes, metric in zip(grid, metrics, strict=True):
         field, title = _AGGREGATES[metric]
         for place, summary in enumerate(summaries):
@@ -127,16 +140,19 @@ def aggregates_figure(
             ends = [interval.low, interval.high]
             # Any other cap would show the interval wider than it is.
             axes.plot(ends, [place] * 2, color=color, linewidth=9, solid_capstyle="butt")
+            mark: Any = {"marker": "|", "color": INK, "markersize": 13, "markeredgewidth": 2}
             if np.isnan(interval.low):
-                axes.plot(interval.value, place, "o", color=color, markersize=8)
-            else:
-                axes.plot(interval.value, place, "|", color=INK, markersize=13, markeredgewidth=2)
+                mark = {"marker": "o", "color": color, "markersize": 8}
+            # Half of a mark at the end of the axis would be cut off.
+            axes.plot(interval.value, place, clip_on=False, **mark)
         axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
         axes.set_yticks(range(len(names)), names, color=INK)
         axes.grid(axis="x", color=_GRID, linewidth=0.8)
         axes.set_axisbelow(True)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.margins(x=0.1)
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, 0), min(high, 1))
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color(_GREY)
@@ -162,7 +178,8 @@ def tasks_figure(summaries: Sequence[Summary]) -> Figure:
     axes.pcolormesh(
         np.ma.masked_invalid(rates), cmap=_SUCCESS, vmin=0, vmax=1, edgecolor="white", linewidth=1.5
     )
-    axes.set_facecolor(_GRID)
+    # Hatched where a method has no such task, which is not a rate of zero.
+    axes.patch.set(facecolor="white", edgecolor=_GREY, linewidth=0, hatch="////")
     for row, task in enumerate(tasks):
         for column, summary in enumerate(summaries):
             _write_cell(axes, summary, task, (column + 0.5, row + 0.5))
@@ -206,12 +223,8 @@ def _one_panel() -> tuple[Figure, Axes]:
 
 def _add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     """Makes room beside the plot, whose width is the same whatever the legend holds."""
-    longest = max(len(line) for one in handles for line in str(one.get_label()).splitlines())
+    lines = [line for one in handles for line in str(one.get_label()).splitlines()]
     columns = -(-len(handles) // LEGEND_ROWS)
-    figure.set_size_inches(7.5 + columns * (0.9 + 0.075 * longest), 5.0)
+    width = 7.5 + columns * (0.9 + 0.075 * max(map(len, lines)))
+    figure.set_size_inches(width, max(5.0, 0.5 + 0.2 * min(len(lines), LEGEND_ROWS)))
     legend(figure, handles)
-
-
-def _use_percent(axes: Axes) -> None:
-    axes.set_ylim(-0.03, 1.03)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))

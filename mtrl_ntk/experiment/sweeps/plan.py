@@ -11,6 +11,7 @@ from mtrl_ntk.experiment.config import to_dict
 from mtrl_ntk.experiment.logs.progress import format_duration
 from mtrl_ntk.experiment.logs.streams import print_lines
 from mtrl_ntk.experiment.options.fields import updated
+from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.sweeps.runs import FolderState, JobsPlan, SweepRun, saved_step
 from mtrl_ntk.experiment.training.costs import rehearse
 from mtrl_ntk.experiment.training.disk_space import size_text
@@ -21,12 +22,13 @@ def sharing(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Folde
     shares = Counter(plan.share(run.config) for run in runs)
     needed = max(sum(share) for share in shares) * plan.jobs
     each = " or ".join(
-        f"{count(threads, 'thread')} and {count(workers, 'worker')}" for threads, workers in shares
+        f"{counted(threads, 'thread')} and {counted(workers, 'worker')}"
+        for threads, workers in shares
     )
     found = ", ".join(
         f"{number} {state}" for state, number in sorted(Counter(states.values()).items())
     )
-    all_of_them = f"{count(len(runs), 'run')} ({found})"
+    all_of_them = f"{counted(len(runs), 'run')} ({found})"
     text = f"{all_of_them}, {plan.jobs} at once on {_place(plan)}, each with {each}"
     if needed > plan.cores:
         text += f"\nthat is more than the {plan.cores} cores: the runs will slow each other down"
@@ -35,14 +37,9 @@ def sharing(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Folde
 
 def _place(plan: JobsPlan) -> str:
     if plan.backend != "local":
-        return f"{plan.backend} as it has room, {count(plan.cores // plan.jobs, 'core')} for each"
-    cores = count(plan.cores, "core")
-    return f"{count(len(plan.gpus), 'GPU')} and {cores}" if plan.gpus else cores
-
-
-def count(number: int, thing: str) -> str:
-    """A number of things, in words."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+        return f"{plan.backend} as it has room, {counted(plan.cores // plan.jobs, 'core')} for each"
+    cores = counted(plan.cores, "core")
+    return f"{counted(len(plan.gpus), 'GPU')} and {cores}" if plan.gpus else cores
 
 
 def show_plan(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, FolderState]) -> None:

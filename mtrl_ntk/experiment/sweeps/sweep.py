@@ -12,10 +12,11 @@ from pathlib import Path
 from mtrl_ntk.errors import Interrupted
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.logs.progress import format_duration
+from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.sweeps.backends.job import Backend, Ending, Job, open_log
 from mtrl_ntk.experiment.sweeps.backends.registry import make_backend
 from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions
-from mtrl_ntk.experiment.sweeps.plan import count, sharing, show_plan
+from mtrl_ntk.experiment.sweeps.plan import sharing, show_plan
 from mtrl_ntk.experiment.sweeps.pool import Pool
 from mtrl_ntk.experiment.sweeps.runs import (
     FolderState,
@@ -156,12 +157,12 @@ def _last_line(log: Path) -> str:
 
 def _stopped(rows: Sequence[SweepRow]) -> str:
     counts = Counter(row.job.state for row in rows)
-    return f"stopped with {counts['finished']} of {len(rows)} runs finished"
+    return f"stopped with {counts['finished']} of {counted(len(rows), 'run')} finished"
 
 
 def _report_failures(failed: Sequence[SweepRow], view: SweepView, again: str) -> list[str]:
     if failed:
-        view.say(f"\n{count(len(failed), 'run')} failed:")
+        view.say(f"\n{counted(len(failed), 'run')} failed:")
         for row in failed:
             view.say(f"  {row.job.name}: {_cause(row.job)}; its output: {row.job.log}")
         view.say(f"to try them again: {again}")

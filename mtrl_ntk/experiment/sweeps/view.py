@@ -10,13 +10,13 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from mtrl_ntk.experiment.files.layout import EVALUATION_CSV
 from mtrl_ntk.experiment.logs.csv_sink import success_rates
-from mtrl_ntk.experiment.logs.progress import MISSING, format_duration, standard_output
+from mtrl_ntk.experiment.logs.progress import MISSING, format_duration, share_bar, standard_output
+from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.sweeps.backends.job import Job, State
 from mtrl_ntk.experiment.sweeps.runs import SweepRun, last_logged_step
 
@@ -152,7 +152,7 @@ class SweepView:
         states = [row.job.state for row in self._rows]
         counts = [f"{states.count(state)} {state}" for state in _STYLES if state in states]
         share = sum(row.step / row.total for row in self._rows) / len(self._rows)
-        return f"{len(states)} runs: {', '.join(counts)}; {share:.0%} of all steps"
+        return f"{counted(len(states), 'run')}: {', '.join(counts)}; {share:.0%} of all steps"
 
     def _line(self, row: SweepRow) -> str:
         return f"{row.step:,} of {row.total:,} steps, success {_percent(row.success)}"
@@ -170,7 +170,7 @@ class SweepView:
             table.add_row(
                 Text(row.job.name),
                 Text(state, style=_STYLES[state]),
-                ProgressBar(total=1.0, completed=share, width=16, complete_style="cyan"),
+                share_bar(share, width=16, color="cyan"),
                 f"{share:.0%}",
                 _percent(row.success),
                 format_duration(row.job.seconds) if row.job.seconds else MISSING,

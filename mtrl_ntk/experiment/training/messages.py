@@ -9,6 +9,7 @@ from pathlib import Path
 from mtrl_ntk.experiment.checkpoints.resume import Start
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.logs.logger import RunLogger
+from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.training.saver import Saver
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
@@ -27,7 +28,7 @@ def announce(
 ) -> None:
     """Says what is trained, and where."""
     say(
-        f"{config.method} on {replay.num_tasks} tasks, seed {config.seed}, on "
+        f"{config.method} on {counted(replay.num_tasks, 'task')}, seed {config.seed}, on "
         f"{agent.device.type}; replay of {config.loop.replay_capacity} transitions per task in "
         f"{replay.nbytes / 1e6:.0f} MB; logs in {run_dir}"
     )

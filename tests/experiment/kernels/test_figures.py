@@ -37,6 +37,14 @@ def numbers_in(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
+def test_no_affinity_is_no_white_cell() -> None:
+    panel = HeatMap("a run", np.eye(3), ["a", "b", "c"])
+    figure = affinity_figure([[panel]])
+    (image,) = figure.axes[0].images
+    assert max(image.to_rgba(np.zeros((1, 1)))[0, 0, :3]) < 0.95
+    assert figure.axes[0].patch.get_hatch()  # the diagonal
+
+
 @pytest.mark.parametrize("num_tasks", [1, 2, 10, 50])
 @pytest.mark.parametrize("num_rows", [1, 2])
 def test_heat_maps_fit_few_and_many_tasks(num_tasks: int, num_rows: int) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.segment import Segment
 
-from mtrl_ntk.experiment.logs.progress import Progress, format_duration, print_result
+from mtrl_ntk.experiment.logs.progress import Progress, format_duration, print_result, share_bar
 from mtrl_ntk.experiment.types import EvaluationResult
 
 TASKS = ("reach-v3", "push-v3", "button-press-topdown-wall-v3")
@@ -100,6 +101,17 @@ def test_a_terminal_shows_the_bar_and_both_success_rates_per_task() -> None:
     assert "eval success 52%" in after
     assert re.search(r"^reach +75% +100% ", after, re.MULTILINE)
     assert re.search(r"^button-press-topdown-wall +- +6% ", after, re.MULTILINE)
+
+
+def test_the_empty_part_of_a_bar_is_neither_black_nor_white() -> None:
+    terminal = Console(force_terminal=True, color_system="truecolor", width=20)
+    for segment in share_bar(0.0, width=20, color="green").__rich_console__(
+        terminal, terminal.options
+    ):
+        assert isinstance(segment, Segment)
+        assert segment.style is not None
+        assert segment.style.color is not None
+        assert all(90 < part < 170 for part in segment.style.color.get_truecolor())
 
 
 def view(progress: Progress) -> str:

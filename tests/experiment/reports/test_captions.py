@@ -43,6 +43,13 @@ def test_a_benchmark_is_named_where_it_is_one(
         assert "Not comparable" not in caption
 
 
+def test_one_run_of_one_task_is_no_plural(tmp_path: Path) -> None:
+    for caption in captions(tmp_path, TASKS[:1]):
+        assert "Results on 1 task across 1 random seed, last evaluation." in caption
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "1 complete run, 1 common task." in page
+
+
 @pytest.mark.parametrize(
     ("others", "words"), [(TASKS, "sets of 3 and 10 tasks"), (MT10[1:] + TASKS[2:3], "sets of")]
 )
