@@ -21,6 +21,7 @@ from mtrl_ntk.experiment.files.csv_files import read_rows
 from mtrl_ntk.experiment.files.layout import CONFIG, EVALUATION_CSV, RUN_INFO, TRAINING_CSV
 from mtrl_ntk.experiment.kernels.diagnosis import PARTS
 from mtrl_ntk.experiment.logs.sink import MEAN_TASK
+from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.plots.run_plots import Curve, task_curves
 from mtrl_ntk.experiment.reports.statistics import Float64Array
 from mtrl_ntk.rl.sac import Part
@@ -51,6 +52,8 @@ class Run:
     vector_steps: Float64Array
     """``[evaluations]``"""
     env_steps: Float64Array
+    """``[evaluations]``"""
+    updates: Float64Array
     """``[evaluations]``"""
     seconds: Float64Array
     """Time since the start, ``[evaluations]``."""
@@ -192,8 +195,9 @@ def read_run(path: Path) -> Run:
         tasks=tasks,
         vector_steps=evaluations[0],
         env_steps=evaluations[1],
-        seconds=evaluations[2],
-        success=evaluations[3],
+        updates=evaluations[2],
+        seconds=evaluations[3],
+        success=evaluations[4],
         updates_per_second=updates_per_second,
         env_steps_per_second=env_steps_per_second,
         logged=logged,
@@ -213,8 +217,8 @@ def _read_info(path: Path) -> dict[str, Any]:
 
 def _evaluations(
     rows: Sequence[Mapping[str, str]], tasks: Sequence[str]
-) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array]:
-    """Vector steps, environment steps and seconds of the evaluations, and success rates by task.
+) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array, Float64Array]:
+    """The counters of the evaluations, and success rates by task.
 
     An evaluation whose rows were not all written is none.
     """
@@ -223,11 +227,11 @@ def _evaluations(
         if row["task"] != MEAN_TASK:
             rows_at[int(row["vector_steps"])][row["task"]] = row
     whole = [rows_at[step] for step in sorted(rows_at) if rows_at[step].keys() == set(tasks)]
-    names = ("vector_steps", "env_steps", "seconds")
+    names = ("vector_steps", "env_steps", "updates", "seconds")
     counters = np.array([[float(one[tasks[0]][name]) for name in names] for one in whole])
     success = np.array([[float(one[task]["success_rate"]) for task in tasks] for one in whole])
-    vector_steps, env_steps, seconds = counters.reshape(-1, len(names)).T
-    return vector_steps, env_steps, seconds, success.reshape(-1, len(tasks))
+    vector_steps, env_steps, updates, seconds = counters.reshape(-1, len(names)).T
+    return vector_steps, env_steps, updates, seconds, success.reshape(-1, len(tasks))
 
 
 def _rates(rows: Sequence[Mapping[str, str]]) -> tuple[float, float]:
@@ -306,7 +310,7 @@ def base_name(run: Run) -> str:
 
 def _setting(name: str, value: object) -> str:
     if isinstance(value, list):
-        return f"{len(value)} tasks"
+        return counted(len(value), "task")
     return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.options.fields import suggestion
+from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.reports import anchors as published
 from mtrl_ntk.experiment.reports.anchors import Anchors, find_anchors
 from mtrl_ntk.experiment.reports.data import (
@@ -22,7 +23,14 @@ from mtrl_ntk.experiment.reports.data import (
 )
 from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.reports.statistics import Bootstrap
-from mtrl_ntk.experiment.reports.summary import Comparison, Summary, compare, summarize
+from mtrl_ntk.experiment.reports.summary import (
+    Budget,
+    Comparison,
+    Summary,
+    budget,
+    compare,
+    summarize,
+)
 
 _FEW_RUNS = 5
 
@@ -37,6 +45,8 @@ class Findings:
     """One per method, the best first."""
     comparison: Comparison
     """Of the methods, in that order."""
+    until: Budget
+    """What areas under learning curves are over."""
     anchors: list[Anchors]
     """Published numbers beside them."""
     warnings: list[str]
@@ -75,18 +85,18 @@ def find(folders: Sequence[Path], options: ReportOptions) -> Findings:
     complete = [run for run in runs if run.is_complete]
     if not complete:
         raise UserError(
-            f"none of the {len(runs)} runs is complete; train_mt10 --resume DIR goes on with one"
+            f"of {counted(len(runs), 'run')} none is complete; train_mt10 --resume DIR goes on"
         )
     # Incomplete runs are in no table of results, so that they cannot make one wrong.
     methods = group_runs(complete)
     different = differences([run.protocol for run in complete], complete)
     warnings = _objections([*different.values()], methods, anchors, options)
-    bootstrap = Bootstrap(options.resample, options.resamples)
-    summaries = [summarize(method, options.last, bootstrap) for method in methods]
+    bootstrap, until = Bootstrap(options.resample, options.resamples), budget(methods)
+    summaries = [summarize(method, options.last, bootstrap, until) for method in methods]
     summaries.sort(key=lambda one: -one.success.value)
     comparison = compare([one.method for one in summaries], bootstrap)
     warnings += [*_remarks(runs, summaries), *left_out]
-    return Findings(runs, summaries, comparison, anchors, warnings, [*different], options)
+    return Findings(runs, summaries, comparison, until, anchors, warnings, [*different], options)
 
 
 def _chosen(runs: list[Run], names: Sequence[str]) -> list[Run]:
@@ -137,7 +147,7 @@ def _remarks(runs: Sequence[Run], summaries: Sequence[Summary]) -> list[str]:
         for line in differences([run.versions for run in runs], runs).values()
     ]
     if incomplete:
-        count = f"{len(incomplete)} of the {len(runs)} runs"
+        count = f"{len(incomplete)} of {counted(len(runs), 'run')}"
         remarks.append(f"Incomplete and left out of all numbers: {count}.")
     if single:
         remarks.append(f"One run only, so without error or interval: {'; '.join(single)}.")

@@ -15,6 +15,7 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.files.csv_files import Row
 from mtrl_ntk.experiment.logs.progress import standard_output
+from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.plots.run_plots import save_both
 from mtrl_ntk.experiment.reports import plots, rows, tables
 from mtrl_ntk.experiment.reports.findings import Findings, find
@@ -104,7 +105,7 @@ def _csv_files(findings: Findings) -> dict[str, Iterable[Row]]:
     summaries, comparison, methods = findings.summaries, findings.comparison, findings.methods
     return {
         "methods.csv": rows.method_rows(summaries, comparison),
-        "runs.csv": rows.run_rows(findings.runs, methods),
+        "runs.csv": rows.run_rows(findings.runs, methods, findings.until),
         "scores.csv": rows.score_rows(methods),
         "tasks.csv": rows.task_rows(summaries),
         "curves.csv": rows.curve_rows(methods),
@@ -116,8 +117,10 @@ def _csv_files(findings: Findings) -> dict[str, Iterable[Row]]:
 def _caption(findings: Findings) -> str:
     """That of the paper's Table 4, with what these runs are."""
     runs = sorted({len(method.runs) for method in findings.methods})
-    seeds = str(runs[0]) if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
-    caption = f"Results on {_tasks_of(findings)} across {seeds} random seeds, last evaluation."
+    seeds = counted(runs[-1], "random seed")
+    if len(runs) > 1:
+        seeds = f"{runs[0]} to {seeds}"
+    caption = f"Results on {_tasks_of(findings)} across {seeds}, last evaluation."
     if findings.unlike:
         caption += f" Not comparable: the runs differ in {', '.join(findings.unlike)}."
     return caption
@@ -132,7 +135,7 @@ def _tasks_of(findings: Findings) -> str:
     (tasks,) = sets
     benchmarks = findings.complete[0].config.env.suite.benchmarks
     names = [name for name, known in benchmarks.items() if tasks == frozenset(known)]
-    return f"the {names[0]} benchmark" if names else f"{len(tasks)} tasks"
+    return f"the {names[0]} benchmark" if names else counted(len(tasks), "task")
 
 
 def _printed(table: Table) -> RichTable:

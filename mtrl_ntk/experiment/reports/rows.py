@@ -10,7 +10,7 @@ import numpy as np
 
 from mtrl_ntk.experiment.files.csv_files import Row, write_rows
 from mtrl_ntk.experiment.reports.data import Method, Run
-from mtrl_ntk.experiment.reports.summary import Comparison, Summary
+from mtrl_ntk.experiment.reports.summary import Areas, Budget, Comparison, Summary, areas
 from mtrl_ntk.experiment.reports.traces import TRACED, traced
 
 
@@ -22,7 +22,8 @@ def method_rows(summaries: Sequence[Summary], comparison: Comparison) -> Iterato
             "success": one.success,
             "last": one.last,
             "mean_of_max": one.mean_of_max,
-            "area": one.area,
+            "area_updates": one.area_updates,
+            "area_seconds": one.area_seconds,
         }
         intervals = {"mean": one.mean, "iqm": one.iqm, "median": one.median, "gap": one.gap}
         for name, (value, error) in estimates.items():
@@ -39,11 +40,12 @@ def method_rows(summaries: Sequence[Summary], comparison: Comparison) -> Iterato
         yield row | {"hours": one.hours}
 
 
-def run_rows(runs: Sequence[Run], methods: Sequence[Method]) -> Iterator[Row]:
-    """Every run, complete or not, with its last evaluation."""
+def run_rows(runs: Sequence[Run], methods: Sequence[Method], until: Budget) -> Iterator[Row]:
+    """Every run, complete or not, with its last evaluation; areas are over the budget."""
     names = {run.path: method.name for method in methods for run in method.runs}
     for run in runs:
         curve = run.success.mean(1)
+        area = areas(run, until) if run.is_complete else Areas(math.nan, math.nan)
         yield {
             "run": str(run.path),
             "method": names.get(run.path, run.config.method),
@@ -53,6 +55,10 @@ def run_rows(runs: Sequence[Run], methods: Sequence[Method]) -> Iterator[Row]:
             "total_steps": run.config.loop.total_steps,
             "success": curve[-1] if len(curve) else math.nan,
             "maximum": curve.max() if len(curve) else math.nan,
+            "area_updates": area.updates,
+            "area_seconds": area.seconds,
+            "budget_updates": until.updates,
+            "budget_seconds": until.seconds,
             "updates_per_second": run.updates_per_second,
             "hours": run.seconds[-1] / 3600 if len(curve) else math.nan,
         }

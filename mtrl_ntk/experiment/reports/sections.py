@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.reports import tables
 from mtrl_ntk.experiment.reports.anchors import Anchors
 from mtrl_ntk.experiment.reports.findings import Findings
@@ -17,7 +18,8 @@ def document(findings: Findings) -> Document:
     tasks = findings.comparison.tasks
     return Document(
         title=findings.options.title,
-        summary=f"{len(findings.complete)} complete runs, {len(tasks)} common tasks. "
+        summary=f"{counted(len(findings.complete), 'complete run')}, "
+        f"{counted(len(tasks), 'common task')}. "
         f"Methods: {names}.",
         warnings=findings.warnings,
         sections=[
@@ -94,7 +96,7 @@ def _published(findings: Findings, anchors: Anchors) -> Section:
 
 
 def _learning(findings: Findings) -> Iterator[Section]:
-    lines = " Dotted: published numbers of another protocol."
+    lines = " Level: of each published table the best number, of these methods if it has any."
     yield Section(
         "Learning curves",
         "Mean over tasks and runs; the band is one standard error over runs. The legend shows the "
@@ -103,10 +105,11 @@ def _learning(findings: Findings) -> Iterator[Section]:
     )
     yield Section(
         "Speed of learning",
-        "Area: mean height of the curve from the first evaluation to the last. Steps: environment "
-        "steps until the first evaluation at a success rate, median over runs (of an even number, "
-        "the later of the middle two); in parentheses how many runs got there.",
-        table=tables.speed_table(findings.summaries),
+        "Area: mean success over the updates, and over the seconds, that every run here has had; "
+        "before the first evaluation the curve rises from zero. Steps: environment steps until the "
+        "first evaluation at a success rate, median over runs (of an even number, the later of the "
+        "middle two); in parentheses how many runs got there.",
+        table=tables.speed_table(findings.summaries, findings.until),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import integrate, stats
 
 Float64Array = npt.NDArray[np.float64]
 Statistic = Callable[..., Float64Array]
@@ -107,12 +107,21 @@ def performance_profile(scores: Float64Array, thresholds: Float64Array) -> Float
     return np.asarray((scores[..., None] > thresholds).mean((-3, -2)))
 
 
-def area_under_curve(steps: Float64Array, values: Float64Array) -> Float64Array:
-    """Mean height of curves ``[..., evaluations]`` from the first evaluation to the last."""
-    if len(steps) == 1:
-        return np.asarray(values[..., 0])
-    heights = (values[..., 1:] + values[..., :-1]) / 2
-    return np.asarray((heights * np.diff(steps)).sum(-1) / (steps[-1] - steps[0]))
+def area_under_curve(points: Float64Array, heights: Float64Array, end: float) -> float:
+    """Mean height of a curve from zero, where it begins without height, to an end.
+
+    Args:
+        points: Where the curve was measured, ``[evaluations]``, in their order.
+        heights: How high it was, ``[evaluations]``.
+        end: Not beyond the last of the points; NaN is returned for zero.
+    """
+    if end <= 0:
+        return math.nan
+    points, heights = np.append(0, points), np.append(0, heights)
+    before = points < end
+    last = np.interp(end, points, heights)
+    area = integrate.trapezoid(np.append(heights[before], last), np.append(points[before], end))
+    return float(area / end)
 
 
 def steps_to(steps: Float64Array, values: Float64Array, threshold: float) -> Float64Array:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 
-from mtrl_ntk.experiment.reports.data import Method
+from mtrl_ntk.experiment.reports.data import Method, Run
 from mtrl_ntk.experiment.reports.statistics import (
     Bootstrap,
     Estimate,
@@ -40,6 +41,44 @@ class StepsTo:
     """Runs that did."""
 
 
+class Budget(NamedTuple):
+    """What all runs have had by their last evaluation, so that areas can be compared."""
+
+    updates: float
+    """Updates of the run with the fewest."""
+    seconds: float
+    """Seconds of the quickest run."""
+
+
+class Areas(NamedTuple):
+    """Mean success of a run over a :class:`Budget`: the area under its curve, divided by that.
+
+    Before the first evaluation the curve rises from zero.
+    """
+
+    updates: float
+    """Over updates."""
+    seconds: float
+    """Over seconds."""
+
+
+def budget(methods: Iterable[Method]) -> Budget:
+    """What all runs of methods have had."""
+    runs = [run for method in methods for run in method.runs]
+    return Budget(
+        float(min(run.updates[-1] for run in runs)), float(min(run.seconds[-1] for run in runs))
+    )
+
+
+def areas(run: Run, until: Budget) -> Areas:
+    """Areas under the success curve of a run."""
+    curve = run.success.mean(1)
+    return Areas(
+        area_under_curve(run.updates, curve, until.updates),
+        area_under_curve(run.seconds, curve, until.seconds),
+    )
+
+
 @dataclass(frozen=True)
 class Summary:
     """What a method scored; every number is over its complete runs."""
@@ -62,8 +101,10 @@ class Summary:
     """Maximum over training of the mean curve."""
     mean_of_max: Estimate
     """Mean of each run's own maximum."""
-    area: Estimate
-    """Mean height of the learning curve."""
+    area_updates: Estimate
+    """Mean success over the updates that all runs have had."""
+    area_seconds: Estimate
+    """Mean success over the seconds that all runs have had."""
     steps_to: dict[float, StepsTo]
     """By success rate."""
     by_task: dict[str, Estimate]
@@ -94,15 +135,17 @@ class Comparison:
     """Probability that the method of the row beats that of the column; empty for a single one."""
 
 
-def summarize(method: Method, last: int, bootstrap: Bootstrap) -> Summary:
+def summarize(method: Method, last: int, bootstrap: Bootstrap, until: Budget) -> Summary:
     """Finds the numbers of a method.
 
     Args:
         method: Its runs, all complete.
         last: Evaluations that the mean of the last ones is over.
         bootstrap: How intervals are found.
+        until: What areas under curves are over.
     """
     final, (steps, curves) = method.final, method.curves
+    area_updates, area_seconds = np.transpose([areas(run, until) for run in method.runs])
     return Summary(
         method=method,
         success=mean_and_error(final.mean(1)),
@@ -113,7 +156,8 @@ def summarize(method: Method, last: int, bootstrap: Bootstrap) -> Summary:
         last=mean_and_error(curves[:, -last:].mean(1)),
         max_of_mean=float(curves.mean(0).max()),
         mean_of_max=mean_and_error(curves.max(1)),
-        area=mean_and_error(area_under_curve(steps, curves)),
+        area_updates=mean_and_error(area_updates),
+        area_seconds=mean_and_error(area_seconds),
         steps_to={threshold: _steps_to(steps, curves, threshold) for threshold in THRESHOLDS},
         by_task={
             task: mean_and_error(rates) for task, rates in zip(method.tasks, final.T, strict=True)

@@ -9,7 +9,7 @@ from mtrl_ntk.experiment.reports.anchors import Anchors
 from mtrl_ntk.experiment.reports.data import Run
 from mtrl_ntk.experiment.reports.pages import Table
 from mtrl_ntk.experiment.reports.statistics import Estimate, Interval
-from mtrl_ntk.experiment.reports.summary import THRESHOLDS, Comparison, Summary
+from mtrl_ntk.experiment.reports.summary import THRESHOLDS, Budget, Comparison, Summary
 
 MISSING = "–"
 
@@ -107,13 +107,19 @@ def selection_table(summaries: Sequence[Summary], last: int) -> Table:
     return Table(columns, rows)
 
 
-def speed_table(summaries: Sequence[Summary]) -> Table:
-    """Area under the learning curve, and steps to success rates."""
-    columns = ["method", "area under curve", *(f"steps to {rate}" for rate in THRESHOLDS)]
+def speed_table(summaries: Sequence[Summary], until: Budget) -> Table:
+    """Areas under the learning curve, and steps to success rates."""
+    columns = [
+        "method",
+        f"area over {until.updates:,.0f} updates",
+        f"area over {until.seconds:,.0f} s",
+        *(f"steps to {rate}" for rate in THRESHOLDS),
+    ]
     rows = []
     for one in summaries:
         cells = [_steps(one, threshold) for threshold in THRESHOLDS]
-        rows.append([one.method.name, estimate(one.area), *cells])
+        areas = estimate(one.area_updates), estimate(one.area_seconds)
+        rows.append([one.method.name, *areas, *cells])
     return Table(columns, rows)
 
 

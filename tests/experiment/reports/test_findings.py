@@ -104,7 +104,7 @@ def test_tasks_without_success_of_the_single_task_runs_are_left_out(tmp_path: Pa
 
 
 def test_without_a_complete_run_there_is_no_report(runs: Path) -> None:
-    with pytest.raises(UserError, match="none of the 1 runs is complete; train_mt10 --resume"):
+    with pytest.raises(UserError, match="of 1 run none is complete; train_mt10 --resume"):
         found(runs / "stopped")
 
 

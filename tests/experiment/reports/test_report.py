@@ -81,7 +81,7 @@ def test_an_incomplete_run_is_listed_and_in_no_number(out: Path) -> None:
     assert by_method(out / "methods.csv")["equal"]["runs"] == "3"
     assert {row["seed"] for row in rows(out / "scores.csv")} == {"1", "2", "3"}
     markdown = (out / "report.md").read_text()
-    assert "left out of all numbers: 1 of the 13 runs." in markdown
+    assert "left out of all numbers: 1 of 13 runs." in markdown
     assert re.search(r"stopped \| 500 of 1,000 \| 1\.00 \|", markdown)
 
 

@@ -90,6 +90,14 @@ def numbers_of(report: Path, name: str) -> dict[str, float]:
     return {key: float(value) for key, value in row.items() if key != "method" and value}
 
 
+UPDATES, SECONDS = (0, 150, 400, 650, 900), (0, 12.5, 25, 37.5, 50)
+
+
+def area(curve: Success, points: tuple[float, ...]) -> float:
+    """Mean height of a curve that begins at zero."""
+    return float(integrate.trapezoid([0, *curve], points) / points[-1])
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_aggregates(report: Path, success: dict[str, Success], name: str) -> None:
     curves, final = success[name].mean(2), success[name][:, -1]
@@ -107,7 +115,9 @@ def test_aggregates(report: Path, success: dict[str, Success], name: str) -> Non
         "max_of_mean": curves.mean(0).max(),
         "mean_of_max": maxima.mean(),
         "mean_of_max_error": stats.sem(maxima),
-        "area": np.mean([integrate.trapezoid(curve, dx=1 / 3) for curve in curves]),
+        "area_updates": np.mean([area(curve, UPDATES) for curve in curves]),
+        "area_updates_error": stats.sem([area(curve, UPDATES) for curve in curves]),
+        "area_seconds": np.mean([area(curve, SECONDS) for curve in curves]),
         "updates_per_second": 20,
         "env_steps_per_second": 60,
         "hours": TOTAL / 20 / 3600,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as arrays
-from scipy import integrate, stats
+from scipy import stats
 
 from mtrl_ntk.experiment.reports.statistics import (
     Bootstrap,
@@ -158,13 +158,29 @@ def test_profiles_count_what_is_above() -> None:
     assert performance_profile(values, thresholds).tolist() == pytest.approx(expected)
 
 
-def test_the_area_is_the_mean_height_whatever_the_spacing() -> None:
-    steps = np.array([10.0, 20.0, 50.0, 60.0])
-    curves = scores(3, 4)
-    expected = integrate.trapezoid(curves, steps, axis=1) / 50
-    assert area_under_curve(steps, curves).tolist() == pytest.approx(expected.tolist())
-    assert area_under_curve(steps, np.full((1, 4), 0.3)).tolist() == pytest.approx([0.3])
-    assert area_under_curve(steps[:1], curves[:, :1]).tolist() == curves[:, 0].tolist()
+POINTS = np.array([10.0, 20.0, 50.0, 60.0])
+
+
+@pytest.mark.parametrize("end", [4.0, 10.0, 20.0, 34.5, 60.0])
+def test_the_area_is_the_mean_height_up_to_its_end(end: float) -> None:
+    heights = scores(1, 4)[0]
+    fine = np.linspace(0, end, 100_001)
+    expected = np.interp(fine, [0, *POINTS], [0, *heights]).mean()
+    assert area_under_curve(POINTS, heights, end) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_area_depends_on_nothing_behind_its_end_or_between_its_points() -> None:
+    heights = scores(1, 4)[0]
+    area = area_under_curve(POINTS, heights, 20.0)
+    assert area_under_curve(POINTS[:2], heights[:2], 20.0) == area
+    assert area_under_curve(1000 * POINTS, heights, 20_000.0) == pytest.approx(area)
+    middle, half = np.insert(POINTS, 1, 15.0), np.insert(heights, 1, heights[:2].mean())
+    assert area_under_curve(middle, half, 20.0) == pytest.approx(area)
+
+
+def test_a_curve_that_was_measured_at_zero_begins_there() -> None:
+    assert area_under_curve(np.array([0.0, 10.0]), np.array([0.5, 0.5]), 10.0) == 0.5
+    assert math.isnan(area_under_curve(np.array([0.0]), np.array([0.5]), 0.0))
 
 
 def test_steps_are_those_of_the_first_evaluation_that_is_good_enough() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mtrl_ntk.experiment.reports.data import Method, group_runs, read_run
 from mtrl_ntk.experiment.reports.statistics import Bootstrap
-from mtrl_ntk.experiment.reports.summary import compare, summarize
+from mtrl_ntk.experiment.reports.summary import areas, budget, compare, summarize
 
 BOOTSTRAP = Bootstrap("tasks", 20)
 
@@ -49,8 +50,18 @@ def test_changes_are_relative_to_single_task_runs(methods: dict[str, Method]) ->
 def test_the_order_of_the_runs_does_not_matter(methods: dict[str, Method]) -> None:
     method = methods["pcgrad"]
     reverse = Method(method.name, method.runs[::-1])
-    one, two = (summarize(each, 2, BOOTSTRAP) for each in (method, reverse))
+    one, two = (summarize(each, 2, BOOTSTRAP, budget([each])) for each in (method, reverse))
     assert one.success.value == pytest.approx(two.success.value)
     assert one.max_of_mean == pytest.approx(two.max_of_mean)
     assert one.steps_to == two.steps_to
     assert one.gap.value == pytest.approx(1 - one.success.value)
+
+
+def test_areas_are_over_what_all_runs_have_had(methods: dict[str, Method]) -> None:
+    run = methods["equal"].runs[0]
+    slow = replace(run, seconds=2 * run.seconds)
+    until = budget([Method("slow", (slow,)), methods["pcgrad"]])
+    assert until == (900, 50)
+    assert areas(slow, until).updates == areas(run, until).updates
+    # Half of the curve, which begins at zero and rises.
+    assert areas(slow, until).seconds < areas(run, until).seconds
