@@ -12,7 +12,7 @@ from torch._dynamo.testing import CompileCounter
 from torch.testing import assert_close
 
 from mtrl_ntk.balancing import BalancedStep, Balancer, Tape
-from mtrl_ntk.balancing.methods import METHODS, fairgrad, go4align, nash_mtl
+from mtrl_ntk.balancing.methods import METHODS, fairgrad, nash_mtl
 from mtrl_ntk.balancing.solvers import interior_point
 from tests.balancing.problems import Problem, make_problem
 
@@ -60,7 +60,7 @@ class Balanced:
 @pytest.fixture
 def few_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two iterations of each solver: more are the same operations, which take long to trace."""
-    for module in (fairgrad, go4align, interior_point, nash_mtl):
+    for module in (fairgrad, interior_point, nash_mtl):
         monkeypatch.setattr(module, "_ITERATIONS", 2)
 
 

@@ -11,8 +11,6 @@ from torch import Tensor
 from mtrl_ntk.balancing.weighting import LossWeighting, floored
 from mtrl_ntk.settings import Settings, number
 
-_ITERATIONS = 20  # in one dimension and with few tasks, Lloyd's iteration stands still long before
-
 
 @dataclass(frozen=True)
 class GO4AlignConfig(Settings):
@@ -39,12 +37,12 @@ class GO4Align(LossWeighting):
     the sum of weight times loss is minimised. Equal shares and losses give weights of one, which is
     mean scale already.
 
-    The k-means starts from quantiles and runs a fixed number of iterations, so that it is the same
-    for any order of the tasks; the code starts at random. With fewer tasks than groups each task is
-    a group. The shares depend on all losses ever seen: tasks with larger losses end with no share
-    after long training, as the exponent counts in units of the loss. Unlike the code's they stop at
-    a floor. The number of groups is chosen per data set in the paper, which has no reinforcement
-    learning; our default is a guess.
+    The groups are the best ones, for any order of the tasks; the code's k-means starts at random
+    and ends where it gets to. With fewer tasks than groups each task is a group. The shares depend
+    on all losses ever seen: tasks with larger losses end with no share after long training, as the
+    exponent counts in units of the loss. Unlike the code's they stop at a floor. The number of
+    groups is chosen per data set in the paper, which has no reinforcement learning; our default is
+    a guess.
     """
 
     config_class = GO4AlignConfig
@@ -70,26 +68,52 @@ class GO4Align(LossWeighting):
 
 
 def group_means(values: Tensor, num_groups: int) -> Tensor:
-    """Mean of the group of each value, by k-means in one dimension.
+    """Mean of the group of each value, by the grouping of the least squared distances.
+
+    In one dimension groups are intervals, and the best ones of the first values are the best of
+    fewer followed by one more group: Wang and Song, *Ckmeans.1d.dp*, The R Journal 2011.
 
     Args:
-        values: ``[n]``.
-        num_groups: Largest number of groups; a group can end up empty.
+        values: ``[n]``, at least zero.
+        num_groups: Number of groups; with fewer values each is a group.
 
     Returns:
         ``[n]``.
     """
-    size = len(values)
-    num_groups = min(num_groups, size)
-    ordered = values.sort().values
-    middles = [(2 * group + 1) * size // (2 * num_groups) for group in range(num_groups)]
-    centres = torch.stack([ordered[middle] for middle in middles])
-    groups = torch.arange(num_groups, device=values.device)
-    nearest = groups.new_zeros(size)
-    for _ in range(_ITERATIONS):
-        nearest = (values[:, None] - centres).abs().argmin(1)
-        members = (nearest[:, None] == groups).to(values.dtype)
-        counts = members.sum(0)
-        means = values @ members / counts.clamp(min=1.0)
-        centres = torch.where(counts > 0, means, centres)
-    return centres.gather(0, nearest)
+    ordered, order = values.sort()
+    means, costs = _intervals(ordered)
+    best, starts = costs[0], []
+    for _ in range(min(num_groups, len(values)) - 1):
+        # A group from `start` to `end` follows the best groups of what ends before it.
+        best, start = (best.roll(1)[:, None] + costs)[1:].min(0)
+        starts.append(start + 1)
+    places = torch.arange(len(values), device=values.device)
+    end, grouped = places[-1:], torch.zeros_like(values)
+    for start in reversed(starts):
+        first = start.gather(0, end)
+        inside = (places >= first) & (places <= end)
+        grouped = torch.where(inside, _entry(means, first, end), grouped)
+        end = first - 1
+    grouped = torch.where(places <= end, _entry(means, places[:1], end), grouped)
+    return torch.empty_like(values).scatter_(0, order, grouped)
+
+
+def _intervals(ordered: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and sum of squared distances to it, of each interval, ``[first, last]``.
+
+    A last value adds its squared distance to the mean of those before it times their share, so
+    that no large numbers are subtracted. What ends before it starts costs infinitely much.
+    """
+    within = torch.ones(len(ordered), len(ordered), device=ordered.device).triu() > 0
+    counts = within.cumsum(1)
+    means = (ordered * within).cumsum(1) / counts.clamp(min=1)
+    before = counts.roll(1, 1) / counts.clamp(min=1)
+    added = before * (ordered - means.roll(1, 1)).square()
+    first = counts == 1
+    costs = added.masked_fill(first | ~within, 0.0).cumsum(1)
+    return means, costs.masked_fill(~within, torch.inf)
+
+
+def _entry(matrix: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """An entry ``[1]`` at places on the device."""
+    return matrix.index_select(0, row).index_select(1, column)[0]

@@ -1,11 +1,13 @@
-"""GO4Align and its k-means."""
+"""GO4Align and its groups."""
 
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from mtrl_ntk.balancing.methods.go4align import GO4Align, GO4AlignConfig, group_means
@@ -57,29 +59,53 @@ def test_vanished_losses_give_finite_weights() -> None:
     assert method(torch.tensor([0.0, 1.0, 1e12])).isfinite().all()
 
 
-def test_k_means_finds_separate_clusters() -> None:
-    centres = torch.tensor([0.0, 10.0, 30.0]).repeat_interleave(torch.tensor([2, 5, 3]))
-    values = (centres + torch.rand(10)).double()[torch.randperm(10)]
-    label = (values > 5).long() + (values > 20).long()
-    expected = torch.stack([values[label == group].mean() for group in range(3)])[label]
-    assert_close(group_means(values, 3), expected)
+def total(values: Tensor, means: Tensor) -> Tensor:
+    """Sum of squared distances to the groups' means."""
+    return (values - means).square().sum()
 
 
-def test_k_means_does_not_see_the_order() -> None:
-    values = torch.randn(50, dtype=torch.float64)
+def best_means(values: Tensor, num_groups: int) -> Tensor:
+    """The means of the best grouping, by trying all intervals of the ordered values."""
+    ordered, order = values.sort()
+    found = [
+        torch.cat([part.mean().expand(len(part)) for part in torch.tensor_split(ordered, cuts)])
+        for cuts in combinations(range(1, len(values)), num_groups - 1)
+    ]
+    return min(found, key=lambda means: float(total(ordered, means)))[order.argsort()]
+
+
+@pytest.mark.parametrize("num_groups", [1, 2, 3, 4])
+@pytest.mark.parametrize("num_tasks", [4, 5, 10, 16])
+def test_groups_are_the_best_of_all(num_tasks: int, num_groups: int) -> None:
+    for spread in (0.1, 1.0, 3.0):
+        for _ in range(5):
+            values = (spread * torch.randn(num_tasks, dtype=torch.float64)).exp()
+            expected = best_means(values, num_groups)
+            assert_close(group_means(values, num_groups), expected, rtol=1e-12, atol=0)
+
+
+def test_a_start_at_quantiles_would_end_in_a_worse_grouping() -> None:
+    values = float64(0.256, 30.2, 52.0, 2.97, 1.41)
+    small = (0.256 + 1.41 + 2.97) / 3
+    assert_close(group_means(values, 3), float64(small, 30.2, 52.0, small, small))
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e10])
+def test_groups_keep_the_digits_of_small_values_beside_large_ones(scale: float) -> None:
+    values = float64(1.0, 1.5, 2.0, 10.0, 10.5, 1e9)
+    assert_close(group_means(scale * values, 3), scale * best_means(values, 3), rtol=1e-12, atol=0)
+
+
+def test_groups_do_not_see_the_order_of_the_tasks() -> None:
+    values = torch.rand(50, dtype=torch.float64)
     order = torch.randperm(50)
-    assert_close(group_means(values[order], 4), group_means(values, 4)[order])
+    assert torch.equal(group_means(values[order], 4), group_means(values, 4)[order])
 
 
-def test_k_means_stands_still_after_its_iterations() -> None:
-    for _ in range(20):
-        values = torch.randn(50, dtype=torch.float64).exp()
-        means = group_means(values, 4)
-        centres = means.unique()
-        nearest = centres[(values[:, None] - centres).abs().argmin(1)]
-        assert_close(means, nearest)
-        for centre in centres:
-            assert_close(values[means == centre].mean(), centre)
+def test_equal_values_are_of_one_group() -> None:
+    values = float64(2.0, 1.0, 2.0, 1.0, 1.0, 5.0)
+    assert_close(group_means(values, 3), values)
+    assert_close(group_means(values, 5), values)
 
 
 @pytest.mark.parametrize("num_tasks", [1, 2, 3])
