@@ -1,8 +1,10 @@
 """Convex problems over combinations of gradients, solved by an interior-point method.
 
-Most Gramians are solved to 1e-9 by ten iterations, and by twenty those that Newton's method finds
-hard: gradients of which a convex combination vanishes. If such gradients also differ in length by
-1e8 and more, some of the minima against a pull are still on their way, which the residual tells.
+Most Gramians are solved to 1e-9 by ten iterations, and by twenty those of ten tasks that Newton's
+method finds hard: gradients of which a convex combination vanishes. Of more tasks some need thirty,
+where a combination nearly vanishes and the norms differ by a thousand. If gradients of which one
+vanishes differ in length by 1e8 and more, some of the minima against a pull are still on their way,
+which the residual tells.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from torch import Tensor
 from mtrl_ntk.balancing.solvers.scaling import UnitGramian, unit_gramian
 
 _ITERATIONS = 20
+_ITERATIONS_OF_MANY = 32
+_FEW_TASKS = 10
 _FURTHEST = 0.99  # of the way to where the first entry would become zero
 _COMPLEMENTARITY = 1e-13  # product of a variable and its slack that counts as zero
 _RIDGE = 1e-12  # what rounding in float64 may do to a cosine
@@ -28,7 +32,9 @@ class HullMinimum(NamedTuple):
     """The point, scaled to norm one, is the sum of the gradients times these numbers of at least
     zero; divided by their sum they are the point's convex weights. Float64 ``[tasks]``."""
     residual: Tensor
-    """Largest violation of the optimality conditions, for unit gradients; a scalar."""
+    """Excess of the objective over its minimum as a share of the point's norm, by an estimate from
+    the optimality conditions; a scalar. For MGDA it is how far the step's squared length is from
+    the least, relative to itself."""
 
 
 class DualConeProjections(NamedTuple):
@@ -37,7 +43,8 @@ class DualConeProjections(NamedTuple):
     combinations: Tensor
     """Row i times the gradients is task i's projection, float64 ``[tasks, tasks]``."""
     residual: Tensor
-    """Largest violation of the optimality conditions, for unit gradients; a scalar."""
+    """Excess of the largest squared distance of a unit gradient to its projection, by an estimate
+    from the optimality conditions; a scalar."""
 
 
 def regularised(gramian: Tensor) -> Tensor:
@@ -118,13 +125,13 @@ def _minimum(matrix: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
         linear: p of each problem, ``[..., n]``.
 
     Returns:
-        x, ``[..., n]``, and the largest entry of the lesser of x and the objective's gradient.
+        x, ``[..., n]``, and the largest excess of the objective.
     """
     variables = _start(linear)
-    for _ in range(_ITERATIONS):
+    for _ in range(_num_iterations(matrix)):
         variables = _step(matrix, variables[0] @ matrix + linear, variables)
     point = variables[0]
-    return point, _violation(point, point @ matrix + linear)
+    return point, _excess(point, point @ matrix + linear)
 
 
 def _ratio_minimum(matrix: Tensor, linear: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,7 +153,7 @@ def _ratio_minimum(matrix: Tensor, linear: Tensor, normal: Tensor) -> tuple[Tens
         normal: a, at least zero and one at most, ``[n]``.
 
     Returns:
-        x of norm one, ``[n]``, and the largest entry of the lesser of x and the gradient.
+        x of norm one, ``[n]``, and the excess of the ratio's numerator.
     """
     point, slack = _start(linear)
     product = point @ matrix
@@ -155,7 +162,7 @@ def _ratio_minimum(matrix: Tensor, linear: Tensor, normal: Tensor) -> tuple[Tens
     # Where the best vertex makes a large slack, a small variable is the one that goes with it.
     larger_slack = torch.maximum(slack, product + linear - lowest * normal)
     variables = torch.stack((point * slack / larger_slack, larger_slack))
-    for _ in range(_ITERATIONS):
+    for _ in range(_num_iterations(matrix)):
         point, slack = variables
         product = point @ matrix
         ratio = torch.minimum(lowest, _ratio(product, linear, normal, point))
@@ -166,7 +173,11 @@ def _ratio_minimum(matrix: Tensor, linear: Tensor, normal: Tensor) -> tuple[Tens
     point = point / _norm(point @ matrix, point)
     product = point @ matrix
     ratio = _ratio(product, linear, normal, point)
-    return point, _violation(point, product + linear - ratio * normal)
+    return point, _excess(point, product + linear - ratio * normal)
+
+
+def _num_iterations(matrix: Tensor) -> int:
+    return _ITERATIONS if len(matrix) <= _FEW_TASKS else _ITERATIONS_OF_MANY
 
 
 def _norm(product: Tensor, point: Tensor) -> Tensor:
@@ -227,7 +238,12 @@ def _length(variables: Tensor, step: Tensor) -> Tensor:
     return -1 / fastest.clamp(max=-1.0)
 
 
-def _violation(point: Tensor, gradient: Tensor) -> Tensor:
-    """By how much the lesser of x and the gradient, zero at the minimum, differs from zero."""
-    scale = point.amax(-1, keepdim=True).clamp(min=1.0)
-    return (torch.minimum(point, gradient) / scale).abs().amax()
+def _excess(point: Tensor, gradient: Tensor) -> Tensor:
+    """By how much a convex objective may exceed its minimum over points of at least zero.
+
+    Its tangent bounds it: by what the point's entries gain on the way to zero, and by what those of
+    the minimiser gain along negative slopes. The sum of the minimiser's entries is taken to be that
+    of the point's.
+    """
+    steepest = (-gradient).amax(-1).clamp(min=0.0)
+    return ((point * gradient).abs().sum(-1) + point.sum(-1) * steepest).amax()
