@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _NEGLIGIBLE = torch.finfo(torch.float64).eps  # as a share of the matrix' Frobenius norm
+_SMALL = 10
 
 
 class Eigen(NamedTuple):
@@ -44,7 +45,8 @@ def symmetric_eigen(matrix: Tensor) -> Eigen:
     that after a sweep of ``n - 1`` rounds every pair has met: the parallel ordering of Brent and
     Luk (1985). A round is one orthogonal matrix and three products. Convergence is quadratic in the
     end; the number of sweeps is fixed at what Gramians of float32 gradients, whose zero eigenvalues
-    are the slowest to come apart, needed to leave below 1e-9 outside of the diagonal.
+    are the slowest to come apart, needed to leave below 1e-9 outside of the diagonal; of more than
+    ten rows, at what graded spectra need, whose smallest eigenvalues come last.
 
     Products below the machine precision are left alone. Without this, the rotations within a
     cluster of equal eigenvalues, those of zero say, turn by the large angles that rounding errors
@@ -65,7 +67,8 @@ def symmetric_eigen(matrix: Tensor) -> Eigen:
     work = work / scale
     vectors = torch.eye(size, device=work.device, dtype=work.dtype)
     constants = _round(vectors)
-    sweeps = 4 + math.ceil(math.log2(size))
+    doublings = math.ceil(math.log2(size))
+    sweeps = 4 + doublings if size <= _SMALL else 3 * doublings
     for _ in range(sweeps * (size - 1)):
         rotation = _rotation(work, constants)
         work = rotation.mT @ work @ rotation

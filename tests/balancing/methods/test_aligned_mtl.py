@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from torchjd import aggregation
 
 from mtrl_ntk.balancing.methods.aligned_mtl import AlignedMTL, AlignedMTLConfig
+from mtrl_ntk.balancing.solvers import eigen
 from tests.balancing.methods.inputs import float64
 from tests.balancing.solvers.gramians import hard_gramian
 
@@ -88,11 +89,43 @@ def test_without_any_gradient_weights_are_one(scale: Scale) -> None:
     assert_close(method(3, scale)(torch.zeros(3, 3)), torch.ones(3))
 
 
-def test_the_residual_is_that_of_the_eigenvalues() -> None:
+def test_the_residual_of_well_conditioned_gradients_is_rounding() -> None:
     aligned = method(6)
     aligned(hard_gramian("wide", 6))
     assert aligned.residual is not None
     assert 0 <= aligned.residual < 1e-12
+
+
+@pytest.mark.parametrize("num_tasks", [10, 16, 30, 50])
+@pytest.mark.parametrize("spectrum", ["graded", "random", "one small"])
+def test_singular_values_down_to_a_millionth_are_aligned(num_tasks: int, spectrum: str) -> None:
+    left = torch.linalg.qr(torch.randn(num_tasks, num_tasks, dtype=torch.float64)).Q
+    right = torch.linalg.qr(torch.randn(2 * num_tasks, num_tasks, dtype=torch.float64)).Q
+    singular = torch.logspace(0, -6, num_tasks, dtype=torch.float64)
+    if spectrum == "random":
+        singular = 10 ** (-6 * torch.rand(num_tasks, dtype=torch.float64))
+    elif spectrum == "one small":
+        singular[:-1] = 1.0
+    rows = left * singular @ right.mT
+    aligned = method(num_tasks)
+    step = aligned(rows @ rows.mT) @ rows
+    expected = (left @ right.mT).sum(0) * singular.min()
+    # A Gramian in float64 knows squared singular values of 1e-12 to four digits.
+    assert (step - expected).norm() < 1e-3 * expected.norm()
+    assert aligned.residual is not None
+    assert aligned.residual < 1e-2
+
+
+def test_the_residual_shows_a_decomposition_that_is_not_finished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(eigen, "_SMALL", 50)  # as many sweeps as ten tasks get
+    rows = torch.linalg.qr(torch.randn(50, 50, dtype=torch.float64)).Q
+    rows = rows * torch.logspace(0, -6, 50, dtype=torch.float64)
+    aligned = method(50)
+    aligned(rows @ rows.mT)
+    assert aligned.residual is not None
+    assert aligned.residual > 0.1
 
 
 def test_impossible_hyperparameters_are_refused() -> None:
