@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtrl_ntk.balancing.solvers.newton import solve_fair
+from mtrl_ntk.balancing.solvers.newton import fair_residual, solve_fair
 from mtrl_ntk.balancing.solvers.scaling import as_weights
 from mtrl_ntk.balancing.weighting import GramianWeighting
 from mtrl_ntk.settings import Settings, number
@@ -65,12 +65,17 @@ class NashMTL(GramianWeighting):
 
     def forward(self, gramian: Tensor) -> Tensor:
         """Weights ``[tasks]`` from the Gramian ``[tasks, tasks]``."""
-        values, self.residual = solve_fair(gramian, 1.0, self.config.gramian_ridge, _ITERATIONS)
-        return self._reused(as_weights(self.num_tasks * values, gramian), gramian)
-
-    def _reused(self, weights: Tensor, gramian: Tensor) -> Tensor:
-        """The new weights at every so many calls, else those kept from the last such call."""
+        ridge = self.config.gramian_ridge
+        values, residual = solve_fair(gramian, 1.0, ridge, _ITERATIONS)
         solved = self.calls % self.config.nash_solve_every == 0
+        weights = self._reused(as_weights(self.num_tasks * values, gramian), gramian, solved)
+        of_reused = fair_residual(gramian, weights / self.num_tasks, 1.0, ridge)
+        # Rounded to the Gramian's type, new weights would show no more than its digits.
+        self.residual = torch.where(solved, residual, of_reused)
+        return weights
+
+    def _reused(self, weights: Tensor, gramian: Tensor, solved: Tensor) -> Tensor:
+        """The new weights if they were solved for, else those kept from the last such call."""
         chosen = torch.where(solved, weights, self.solution.to(weights.dtype))
         # The solution for a task without a gradient is as large as the floor allows.
         kept = solved & (gramian.diagonal() > 0)

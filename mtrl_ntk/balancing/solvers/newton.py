@@ -10,6 +10,7 @@ from torch import Tensor
 from mtrl_ntk.balancing.solvers.scaling import unit_gramian
 
 _NORM_FLOOR = 1e-5
+_NO_FLOOR = 1e-150  # its square is not zero
 _FURTHEST = 0.95  # share of the way to where the first entry would become zero
 
 
@@ -19,7 +20,7 @@ class FairSolution(NamedTuple):
     values: Tensor
     """The positive vector a, float64 ``[tasks]``."""
     residual: Tensor
-    """Largest relative error of the equations, a scalar."""
+    """Largest relative error of the equations, as :func:`fair_residual` has it."""
 
 
 def solve_fair(gramian: Tensor, power: float, ridge: float, iterations: int) -> FairSolution:
@@ -74,9 +75,28 @@ def solve_fair(gramian: Tensor, power: float, ridge: float, iterations: int) -> 
         gains = problem.gains(point, direction, allowed)
         # Indexing with a tensor without axes would wait for the device.
         point = point + allowed.index_select(0, gains.argmax()[None]) * direction
-    return FairSolution(
-        point / norms * root_mean_square ** (-2 / (1 + power)), problem.residual(point)
-    )
+    values = point / norms * root_mean_square ** (-2 / (1 + power))
+    return FairSolution(values, fair_residual(gramian, values, power, ridge))
+
+
+def fair_residual(gramian: Tensor, values: Tensor, power: float, ridge: float) -> Tensor:
+    """Largest relative error of ``G a = a ** -power`` with the ridge, a scalar.
+
+    There is no floor in it: for a gradient below the solver's it is about one. A task without a
+    gradient has no equation.
+
+    Args:
+        gramian: Inner products of the tasks' gradients, ``[tasks, tasks]``.
+        values: The vector a of positive numbers, ``[tasks]``, of this Gramian or another.
+        power: The power p.
+        ridge: Share of each squared norm that is added to it.
+    """
+    cosines, norms, root_mean_square = unit_gramian(gramian, _NO_FLOOR)
+    # With a = z / n and all norms in units of their root mean square, as it is solved.
+    point = values.double() * norms * root_mean_square ** (2 / (1 + power))
+    pull = cosines @ point + ridge * point
+    errors = (pull * point**power * norms ** (1 - power) - 1).abs()
+    return errors.masked_fill(gramian.diagonal() <= 0, 0.0).max()
 
 
 def _step_lengths(like: Tensor) -> Tensor:
@@ -107,10 +127,6 @@ class _Problem(NamedTuple):
     def push(self, point: Tensor) -> Tensor:
         """The gradient of the sum."""
         return self.right * point**-self.power
-
-    def residual(self, point: Tensor) -> Tensor:
-        """Largest relative difference of pull and push, a scalar."""
-        return (self.pull(point) / self.push(point) - 1).abs().max()
 
     def direction(self, point: Tensor) -> Tensor:
         """Newton's step; zero where the Hessian is not positive definite to rounding."""

@@ -72,6 +72,18 @@ def test_weights_are_reused_between_solutions() -> None:
     assert not torch.allclose(weights[0], weights[3])
 
 
+def test_the_residual_of_reused_weights_is_theirs() -> None:
+    method = NashMTL(2, NashMTLConfig(nash_solve_every=2, gramian_ridge=1e-12)).double()
+    method(torch.diag(float64(4.0, 1.0)))
+    assert method.residual is not None
+    assert method.residual < 1e-9
+    # G a^2 with a of (1/2, 1).
+    method(torch.diag(float64(4.0, 9.0)))
+    assert_close(method.residual, float64(8.0)[0])
+    method(torch.diag(float64(4.0, 9.0)))
+    assert method.residual < 1e-9
+
+
 def test_a_task_without_a_gradient_is_not_solved_for_later_steps() -> None:
     method = NashMTL(2, NashMTLConfig(nash_solve_every=2)).double()
     method(torch.diag(float64(4.0, 1.0)))
