@@ -34,9 +34,10 @@ class SLAW(LossWeighting):
 
     The deviation follows the recursion :math:`s^2 \leftarrow \beta (s^2 + (1 - \beta)(L - a)^2)`,
     which is the same number without the difference of two squares, and is taken by ``hypot`` so
-    that no square underflows. The averages start at the first loss; until a task has shown a second
-    one, the others' mean deviation stands in for its own. Deviations are floored relative to their
-    mean, in the authors' code at 1e-5. A task whose gradient is not finite keeps its averages.
+    that no square underflows. As in the authors' code, the averages of a task's first
+    :math:`1/(1 - \beta)` losses are their means. Until a task has shown a second one, the others'
+    mean deviation stands in for its own. Deviations are floored relative to their mean, in the
+    authors' code at 1e-5. A task whose gradient is not finite keeps its averages.
     """
 
     config_class = SLAWConfig
@@ -70,11 +71,14 @@ class SLAW(LossWeighting):
         return (self.num_tasks * inverses / inverses.sum()).to(task_losses.dtype)
 
     def _update(self, task_losses: Tensor, finite: Tensor) -> None:
-        decay = self.config.slaw_decay
-        started = self.counts > 0
-        differences = torch.where(started, task_losses - self.means, 0.0)
-        means = torch.where(started, self.means + (1 - decay) * differences, task_losses)
-        deviations = decay**0.5 * torch.hypot(self.deviations, (1 - decay) ** 0.5 * differences)
+        newest = 1 - self.config.slaw_decay
+        counts = self.counts + 1
+        share = torch.where(counts <= round(1 / newest), 1 / counts.double(), newest)
+        differences = task_losses - self.means
+        means = self.means + share.to(self.means.dtype) * differences
+        fresh = share.sqrt().to(self.means.dtype) * differences
+        kept = (1 - share).sqrt().to(self.means.dtype)
+        deviations = kept * torch.hypot(self.deviations, fresh)
         self.means.copy_(torch.where(finite, means, self.means))
         self.deviations.copy_(torch.where(finite, deviations, self.deviations))
         self.counts.add_(finite)

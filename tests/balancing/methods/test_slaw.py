@@ -20,18 +20,21 @@ def feed(method: SLAW, steps: Tensor) -> Tensor:
 
 
 def published(steps: Tensor, decay: float) -> Tensor:
-    """The weights from moving averages of losses and squares that start at the first loss."""
-    mean, square = steps[0], steps[0].square()
-    for losses in steps[1:]:
-        mean = decay * mean + (1 - decay) * losses
-        square = decay * square + (1 - decay) * losses.square()
+    """The weights of the authors' code: means of losses and squares, then moving averages."""
+    warmup = round(1 / (1 - decay))
+    mean, square = torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    for step, losses in enumerate(steps, 1):
+        kept = (step - 1) / step if step <= warmup else decay
+        mean = kept * mean + (1 - kept) * losses
+        square = kept * square + (1 - kept) * losses.square()
     inverses = 1 / (square - mean.square()).sqrt()
     return len(mean) * inverses / inverses.sum()
 
 
-@pytest.mark.parametrize("decay", [0.5, 0.99])
-def test_it_is_the_paper_with_averages_from_the_first_loss(decay: float) -> None:
-    steps = torch.randn(30, 4, dtype=torch.float64) * float64(0.1, 1.0, 10.0, 100.0)
+@pytest.mark.parametrize("decay", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("num_steps", [2, 9, 30, 150])
+def test_it_is_the_published_code(decay: float, num_steps: int) -> None:
+    steps = torch.randn(num_steps, 4, dtype=torch.float64) * float64(0.1, 1.0, 10.0, 100.0)
     weights = feed(SLAW(4, SLAWConfig(slaw_decay=decay)).double(), steps)
     assert_close(weights, published(steps, decay))
 
@@ -63,7 +66,7 @@ def test_float32_keeps_its_digits(scale: float, offset: float) -> None:
     # An offset of 1e5 leaves the losses themselves two digits, their squares none.
     steps = offset + scale * torch.randn(30, 3) * torch.tensor([1.0, 3.0, 9.0])
     exact = feed(SLAW(3).double(), steps.double())
-    assert_close(feed(SLAW(3), steps), exact.float(), rtol=1e-3, atol=0.0)
+    assert_close(feed(SLAW(3), steps), exact.float(), rtol=3e-3, atol=0.0)
 
 
 def test_a_broken_task_keeps_its_averages() -> None:
