@@ -34,6 +34,21 @@ def test_correlated_rows_in_single_precision() -> None:
     assert_close(largest_eigenvalues(kernels).double(), exact(kernels), rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize(("size", "share"), [(2, 3e-4), (8, 1e-3), (32, 2e-3)])
+def test_eigenvalues_just_below_the_largest_cost_no_more_than_is_said(
+    size: int, share: float
+) -> None:
+    basis = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64)).Q
+    errors = []
+    for below in torch.logspace(-5, -1, 81).tolist():
+        spectrum = torch.full((size,), 1 - below, dtype=torch.float64)
+        spectrum[0] = 1.0
+        errors.append(1 - float(largest_eigenvalues(basis * spectrum @ basis.mT)))
+        assert below < 0.02 or abs(errors[-1]) < 1e-9
+    assert min(errors) > -1e-12
+    assert 0.8 * share < max(errors) < share
+
+
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_repeated_eigenvalue(size: int) -> None:
     assert_close(largest_eigenvalues(3 * torch.eye(size)), torch.tensor(3.0))
