@@ -3,7 +3,7 @@
 Torch only: nothing here knows about reinforcement learning.
 """
 
-from mtrl_ntk.balancing.balancer import BalancedStep, Balancer
+from mtrl_ntk.balancing.balancer import Balancer
 from mtrl_ntk.balancing.jacobian import (
     Jacobian,
     Request,
@@ -12,6 +12,8 @@ from mtrl_ntk.balancing.jacobian import (
     sequential_jacobian,
 )
 from mtrl_ntk.balancing.tape import Tape, apply_layer
+from mtrl_ntk.balancing.task_balancer import TaskBalancer
+from mtrl_ntk.balancing.weighing import BalancedStep
 from mtrl_ntk.balancing.weighting import Weighting
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "Jacobian",
     "Request",
     "Tape",
+    "TaskBalancer",
     "Weighting",
     "Workspace",
     "apply_layer",

@@ -1,20 +1,24 @@
-"""One balanced optimisation step of a network that several tasks share."""
+"""One balanced optimisation step of a network whose layers are applied through a tape."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from mtrl_ntk.balancing.check import check_gradients
 from mtrl_ntk.balancing.factors import parameters_of
 from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.jacobian import Jacobian, Request, Workspace, factored_jacobian
-from mtrl_ntk.balancing.kernels import largest_eigenvalues
 from mtrl_ntk.balancing.layers import split_parameters
+from mtrl_ntk.balancing.loss_graph import at_least_float32
+from mtrl_ntk.balancing.losses import minibatch_losses
 from mtrl_ntk.balancing.tape import Tape
-from mtrl_ntk.balancing.weighting import Statistics, Weighting
+from mtrl_ntk.balancing.weighing import BalancedStep, eigenvalues_of, minimum_cosine, weigh
+from mtrl_ntk.balancing.weighting import Weighting
 
 Differentiate = Callable[[Tape, Tensor, Request, Workspace, Tensor | None], Jacobian]
 """Makes a Jacobian, as :func:`factored_jacobian` does."""
@@ -27,30 +31,12 @@ class Optimizer(Protocol):
         """Moves the parameters."""
 
 
-class BalancedStep(NamedTuple):
-    """What happened in one balanced step; ``[tasks]`` each, but the last two are scalars."""
-
-    losses: Tensor
-    """Mean loss of each task."""
-    weights: Tensor
-    """Weight that each task's loss was given."""
-    eigenvalues: Tensor
-    """Largest eigenvalue of each task's tangent kernel."""
-    skipped: Tensor
-    """One where the task took no part as something of it was not finite, else zero.
-
-    If no task takes part, or the combined gradient overflows, the step changes nothing.
-    """
-    gradient_norm: Tensor
-    """Norm of the combined gradient before clipping."""
-    minimum_cosine: Tensor | None
-    """Smallest cosine between two tasks' gradients, if it was asked for."""
-    residual: Tensor | None
-    """How far the weights are from the equations that define them, if the method solves any."""
-
-
 class Balancer:
     """Turns per-sample losses into one weighted step of a network's optimiser.
+
+    This is :class:`~mtrl_ntk.balancing.TaskBalancer` for networks that apply their layers through a
+    tape, with clipping and the optimiser's step in it. A step *sets* the gradients of the network's
+    trainable parameters; what was there before does not count.
 
     The tasks' gradients in the shared parameters are weighted. Parameters of the tasks' own follow
     their task's unweighted share in the mean loss. A network that shares nothing is as many
@@ -59,9 +45,10 @@ class Balancer:
     Args:
         network: The network, whose forward pass calls its layers in the order of its parameters.
         weighting: The balancing method.
-        optimizer: Optimiser of exactly the network's parameters.
+        optimizer: Optimiser of the network's parameters.
         max_grad_norm: Norm to which the combined gradient is clipped; 0 turns clipping off.
         differentiate: How gradients are taken; tests and benchmarks pass a reference.
+        check: Compare the first step's gradients with those of plain autograd.
     """
 
     def __init__(
@@ -71,23 +58,29 @@ class Balancer:
         optimizer: Optimizer,
         max_grad_norm: float = 0.0,
         differentiate: Differentiate = factored_jacobian,
+        *,
+        check: bool = True,
     ) -> None:
+        self.network = network
         self.weighting = weighting
         self.optimizer = optimizer
         self._found_inf: Tensor | None = getattr(optimizer, "found_inf", None)
         self.max_grad_norm = max_grad_norm
         self.differentiate = differentiate
         self.shared, self.task_specific = split_parameters(network)
+        if not self.shared and weighting.balances:
+            raise ValueError(
+                "the network shares nothing between tasks, so there is no balancing it"
+            )
+        _check_optimizer(optimizer, [*self.shared, *self.task_specific])
+        self._checks_next = check
         self._workspace = Workspace()
-        self._gradient = _gradient_vector(self.shared, like=next(network.parameters()))
-        for parameter in self.task_specific:
-            parameter.grad = torch.zeros_like(parameter)
+        self._memory = _GradientMemory(self.shared, self.task_specific)
 
     @property
     def nbytes(self) -> int:
         """Memory of the gradients, those of each task included once there was a step; in bytes."""
-        own = sum(parameter.nbytes for parameter in self.task_specific)
-        return self._workspace.nbytes + self._gradient.nbytes + own
+        return self._workspace.nbytes + self._memory.nbytes
 
     def step(
         self,
@@ -112,29 +105,37 @@ class Balancer:
             diagnose: Also compute the gradients' cosines.
 
         Raises:
-            ValueError: If the tape does not hold exactly the network's parameters, in their order.
+            ValueError: If the tape does not hold exactly the network's trainable parameters, in
+                their order; if the losses are not those of the method's tasks; if a method that
+                observes the step has nothing to see; or if the first step's gradients are not
+                those of autograd.
         """
-        self._check(tape)
         weighting = self.weighting
-        jacobian = self.differentiate(
-            tape, sample_losses, weighting.request, self._workspace, outputs
-        )
-        losses = sample_losses.detach().mean(1)
+        if sample_losses.ndim != 2 or len(sample_losses) != weighting.num_tasks:
+            raise ValueError(
+                f"losses of shape {list(sample_losses.shape)} are not [tasks, rows] of the "
+                f"{weighting.num_tasks} tasks that the method was made for"
+            )
+        if weighting.observes_step and reevaluate is None:
+            raise ValueError(
+                f"{type(weighting).__name__} learns from the losses after each step: pass "
+                "reevaluate, which computes them again"
+            )
+        if not torch.compiler.is_compiling():
+            self._memory.attach()
+        self._check(tape)
+        jacobian = self._jacobian(tape, sample_losses, outputs)
+        losses = sample_losses.detach().to(at_least_float32(sample_losses)).mean(1)
         with torch.no_grad():
-            kernels = weighting.kernels(jacobian)
-            if noise is None:
-                noise = torch.randn(weighting.noise_shape, dtype=losses.dtype, device=losses.device)
-            statistics = Statistics(jacobian, losses, kernels, noise)
-            weights = weighting.weigh(statistics)
-            skipped = ~(jacobian.finite & is_finite(weights))
-            weights = weights.masked_fill(skipped, 0.0)
-            gradient_norm = self._write_gradients(jacobian, weights)
-            skipped = skipped | self._leave_out_what_is_lost(gradient_norm, skipped)
-            eigenvalues = weighting.eigenvalues
-            if eigenvalues is None:
-                eigenvalues = largest_eigenvalues(kernels)
-        self.optimizer.step()
-        if weighting.observes_step and reevaluate is not None:
+            weights, skipped, gradient, kernels = weigh(weighting, jacobian, losses, noise)
+            gradient_norm = self._write_gradients(jacobian, gradient)
+            is_lost = self._leave_out_what_is_lost(gradient_norm, skipped)
+            skipped = skipped | is_lost
+            eigenvalues = eigenvalues_of(weighting, kernels)
+        # Others than those with ``found_inf`` would move by their momentum.
+        if self._found_inf is not None or torch.compiler.is_compiling() or not is_lost:
+            self.optimizer.step()
+        if reevaluate is not None and weighting.observes_step:
             with torch.no_grad():
                 weighting.observe(reevaluate().mean(1))
         return BalancedStep(
@@ -143,13 +144,22 @@ class Balancer:
             eigenvalues=eigenvalues,
             skipped=skipped.to(losses.dtype),
             gradient_norm=gradient_norm,
-            minimum_cosine=_minimum_cosine(jacobian) if diagnose else None,
+            minimum_cosine=minimum_cosine(jacobian) if diagnose else None,
             residual=weighting.residual,
         )
 
+    def check_next_step(self) -> None:
+        """Lets the next step's gradients be compared with those of plain autograd."""
+        self._checks_next = True
+
     def _check(self, tape: Tape) -> None:
         recorded = parameters_of(tape.factors)
-        parameters = [*self.shared, *self.task_specific]
+        parameters = [p for p in (*self.shared, *self.task_specific) if p.requires_grad]
+        if len({id(parameter) for parameter in parameters}) < len(parameters):
+            raise ValueError(
+                "layers of the network have a parameter in common, which a tape cannot record; "
+                "TaskBalancer balances any network"
+            )
         if len(recorded) != len(parameters) or any(
             one is not other for one, other in zip(recorded, parameters, strict=True)
         ):
@@ -159,13 +169,22 @@ class Balancer:
                 "tape, once, in the order of the network's parameters"
             )
 
-    def _write_gradients(self, jacobian: Jacobian, weights: Tensor) -> Tensor:
+    def _jacobian(self, tape: Tape, sample_losses: Tensor, outputs: Tensor | None) -> Jacobian:
+        checks = self._checks_next and not torch.compiler.is_compiling()
+        request = replace(self.weighting.request, keep_graph=checks)
+        jacobian = self.differentiate(tape, sample_losses, request, self._workspace, outputs)
+        if checks:
+            parts = minibatch_losses(sample_losses, len(sample_losses), request.num_minibatches)
+            shared, own = parameters_of(tape.shared), parameters_of(tape.task_specific)
+            self._checks_next = not check_gradients(self.network, parts, jacobian, shared, own)
+        return jacobian
+
+    def _write_gradients(self, jacobian: Jacobian, shared: Tensor) -> Tensor:
         """Fills the parameters' gradients, clipped, and returns their norm before clipping."""
-        shared = self.weighting.combine(jacobian, weights)
         norm: Tensor = torch.linalg.vector_norm(shared)
         if self.task_specific:
             norm = self._write_own_gradients(jacobian.own_gradients(), norm)
-        torch.mul(shared, self._clip_coefficient(norm), out=self._gradient)
+        self._memory.write(shared, self._clip_coefficient(norm))
         return norm
 
     def _write_own_gradients(self, own: Tensor, shared_norm: Tensor) -> Tensor:
@@ -175,11 +194,7 @@ class Balancer:
         own_norms = own_share * torch.linalg.vector_norm(own, dim=1)
         norm = torch.hypot(shared_norm, torch.linalg.vector_norm(own_norms))
         factors = own_share * self._clip_coefficient(norm if self.shared else own_norms)
-        sizes = [parameter[0].numel() for parameter in self.task_specific]
-        for parameter, gradient in zip(self.task_specific, own.split(sizes, 1), strict=True):
-            assert parameter.grad is not None
-            by_task = factors.view(-1, *[1] * (parameter.ndim - 1))
-            torch.mul(gradient.view_as(parameter), by_task, out=parameter.grad)
+        self._memory.write_own(own, factors)
         return norm
 
     def _leave_out_what_is_lost(self, norm: Tensor, skipped: Tensor) -> Tensor:
@@ -189,10 +204,7 @@ class Balancer:
         """
         # Second moments are squares of gradients.
         is_lost = skipped.all() | ~is_finite(norm.square())
-        self._gradient.masked_fill_(is_lost, 0.0)
-        for parameter in self.task_specific:
-            assert parameter.grad is not None
-            parameter.grad.masked_fill_(is_lost, 0.0)
+        self._memory.clear_if(is_lost)
         if self._found_inf is not None:
             self._found_inf.copy_(is_lost)
         return is_lost
@@ -204,19 +216,87 @@ class Balancer:
         return torch.ones_like(norm)
 
 
-def _gradient_vector(parameters: Sequence[nn.Parameter], like: Tensor) -> Tensor:
-    """One vector that holds all gradients, so that they are combined and clipped as one."""
-    sizes = [parameter.numel() for parameter in parameters]
-    vector = like.new_zeros(sum(sizes))
-    for parameter, gradient in zip(parameters, vector.split(sizes), strict=True):
-        parameter.grad = gradient.view_as(parameter)
-    return vector
+class _GradientMemory:
+    """The gradients of a network, those of what is shared as one vector to be clipped as one.
+
+    Parameters get it as their ``.grad`` before each step, as others may take it away: an optimiser
+    that sets gradients to None, another balancer, or a change of the network's type.
+    """
+
+    def __init__(
+        self, shared: Sequence[nn.Parameter], task_specific: Sequence[nn.Parameter]
+    ) -> None:
+        self._shared, self._task_specific = shared, task_specific
+        self._lay_out()
+        self.attach()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all gradients, in bytes."""
+        return self._vector.nbytes + sum(gradient.nbytes for _, gradient in self._own)
+
+    def attach(self) -> None:
+        """Lets the trainable parameters have this memory as their gradients, and no others."""
+        if self._layout != self._present_layout():
+            self._lay_out()
+        for parameter, gradient in (*self._views, *self._own):
+            if parameter.grad is not gradient:
+                parameter.grad = gradient
+        for parameter in self._frozen:
+            parameter.grad = None
+
+    def write(self, gradient: Tensor, factor: Tensor) -> None:
+        """Writes the shared parameters' gradient, ``[entries]``, times a factor."""
+        torch.mul(gradient, factor, out=self._vector)
+        for view, part in self._in_other_precision:
+            view.copy_(part)
+
+    def write_own(self, gradients: Tensor, factors: Tensor) -> None:
+        """Writes the tasks' own gradients, ``[tasks, entries]``, times one factor or one each."""
+        sizes = [parameter[0].numel() for parameter, _ in self._own]
+        for (parameter, memory), part in zip(self._own, gradients.split(sizes, 1), strict=True):
+            by_task = factors.view(-1, *[1] * (parameter.ndim - 1))
+            torch.mul(part.view_as(parameter), by_task, out=memory)
+
+    def clear_if(self, condition: Tensor) -> None:
+        """Makes all gradients zero if a condition on the device holds."""
+        self._vector.masked_fill_(condition, 0.0)
+        for view, _ in self._in_other_precision:
+            view.masked_fill_(condition, 0.0)
+        for _, gradient in self._own:
+            gradient.masked_fill_(condition, 0.0)
+
+    def _present_layout(self) -> list[tuple[bool, torch.dtype, torch.device]]:
+        parameters = (*self._shared, *self._task_specific)
+        return [(p.requires_grad, p.dtype, p.device) for p in parameters]
+
+    def _lay_out(self) -> None:
+        self._layout = self._present_layout()
+        shared = [parameter for parameter in self._shared if parameter.requires_grad]
+        own = [parameter for parameter in self._task_specific if parameter.requires_grad]
+        self._frozen = [p for p in (*self._shared, *self._task_specific) if not p.requires_grad]
+        like = (*shared, *own, *self._frozen)[0]
+        sizes = [parameter.numel() for parameter in shared]
+        self._vector = like.new_zeros(sum(sizes), dtype=at_least_float32(*(shared or own)))
+        parts = [p.view_as(s) for s, p in zip(shared, self._vector.split(sizes), strict=True)]
+        self._views = [
+            (parameter, part if part.dtype == parameter.dtype else torch.zeros_like(parameter))
+            for parameter, part in zip(shared, parts, strict=True)
+        ]
+        self._in_other_precision = [
+            (view, part)
+            for (_, view), part in zip(self._views, parts, strict=True)
+            if view is not part
+        ]
+        self._own = [(parameter, torch.zeros_like(parameter)) for parameter in own]
 
 
-def _minimum_cosine(jacobian: Jacobian) -> Tensor:
-    """Smallest cosine between two tasks' gradients; zero gradients are orthogonal to all."""
-    gramian = jacobian.gramian()
-    norms = gramian.diagonal().sqrt()
-    scale = norms[:, None] * norms
-    cosines = (gramian / scale).masked_fill(scale <= 0, 0.0)
-    return cosines.fill_diagonal_(1.0).min()
+def _check_optimizer(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError(
+            "LBFGS evaluates losses within its step: call TaskBalancer.backward in its closure"
+        )
+    if isinstance(optimizer, torch.optim.Optimizer):
+        moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if moved.isdisjoint(id(parameter) for parameter in parameters):
+            raise ValueError("the optimiser has none of the network's parameters")

@@ -27,12 +27,14 @@ class Factor(ABC):
 
     Args:
         layer: The layer.
-        recorded: What :meth:`apply` recorded, of this layer only.
+        recorded: What :meth:`apply` recorded, of this layer only; axes between the rows and the
+            features count as more rows.
         outputs: What the layer returned, or the ensemble that it belongs to.
         member: Which of an ensemble's layers it is; None for a layer by itself.
 
     Attributes:
-        parameters: The layer's parameters, in the order of the blocks that :meth:`write` fills.
+        parameters: The layer's trainable parameters, in the order of the blocks that :meth:`write`
+            fills.
         outputs: ``[tasks, batch, features]``; of an ensemble ``[members, tasks, batch, features]``.
         member: As given.
     """
@@ -44,7 +46,8 @@ class Factor(ABC):
         outputs: Tensor,
         member: int | None = None,
     ) -> None:
-        self.parameters = _weight_and_bias(layer)
+        self.layer: Any = layer
+        self.parameters = trainable(layer)
         self.outputs = outputs
         self.member = member
 
@@ -60,9 +63,14 @@ class Factor(ABC):
 
     def own(self, output_gradients: Tensor) -> Tensor:
         """This layer's share of gradients with respect to :attr:`outputs`, if there are any."""
-        if self.member is None or output_gradients is None:
+        if output_gradients is None:
             return output_gradients
-        return output_gradients[self.member]
+        own = output_gradients if self.member is None else output_gradients[self.member]
+        return self._as_rows(own)
+
+    def _as_rows(self, values: Tensor) -> Tensor:
+        """``[tasks, batch, features]``, whatever axes there are in between."""
+        return values if values.ndim == 3 else values.flatten(1, -2)
 
     @abstractmethod
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
@@ -106,8 +114,8 @@ class LinearFactor(KernelFactor):
         self, layer: nn.Module, recorded: Tensor, outputs: Tensor, member: int | None = None
     ) -> None:
         super().__init__(layer, recorded, outputs, member)
-        self.weight = self.parameters[0]
-        self.inputs = recorded
+        self.weight: Tensor = self.layer.weight
+        self.inputs = self._as_rows(recorded)
         self._kept_input_products: Tensor | None = None
 
     @staticmethod
@@ -119,12 +127,13 @@ class LinearFactor(KernelFactor):
 
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
         """See :meth:`Factor.write`."""
-        weight, *bias = blocks
-        inputs = split(self.inputs, len(weight))
-        gradients = split(output_gradients, len(weight))
-        _multiply(gradients.mT, inputs, into=weight.unflatten(1, self.weight.shape[-2:]))
-        if bias:
-            _sum_rows(gradients, into=bias[0])
+        gradients = split(output_gradients, len(blocks[0]))
+        for parameter, block in zip(self.parameters, blocks, strict=True):
+            if parameter is self.weight:
+                inputs = split(self.inputs, len(block))
+                _multiply(gradients.mT, inputs, into=block.unflatten(1, self.weight.shape[-2:]))
+            else:
+                _sum_rows(gradients, into=block)
 
     def row_kernels(self, output_gradients: Tensor, other_gradients: Tensor) -> Tensor:
         """See :meth:`KernelFactor.row_kernels`.
@@ -138,7 +147,9 @@ class LinearFactor(KernelFactor):
         """Inner products of the inputs, with one added for the bias, ``[tasks, batch, batch]``."""
         if self._kept_input_products is None:
             products = torch.bmm(self.inputs, self.inputs.mT).to(self.weight.dtype)
-            has_bias = len(self.parameters) > 1
+            if not self.weight.requires_grad:
+                products.zero_()
+            has_bias = self.parameters[-1] is not self.weight
             self._kept_input_products = products.add_(1.0) if has_bias else products
         return self._kept_input_products
 
@@ -172,29 +183,43 @@ class LayerNormFactor(KernelFactor):
         self, layer: nn.Module, recorded: Tensor, outputs: Tensor, member: int | None = None
     ) -> None:
         super().__init__(layer, recorded, outputs, member)
-        self.normalized = recorded
+        self.normalized = self._as_rows(recorded)
 
     @staticmethod
     def apply(
         layer: nn.LayerNorm | TaskLayerNorm | LayerNormEnsemble, inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See :meth:`Factor.apply`; records what gains are applied to."""
-        # A gain per task is [tasks, features], one for all is [features].
-        gain, bias = layer.weight.unsqueeze(-2), layer.bias.unsqueeze(-2)
+        gain, bias = layer.weight, layer.bias
+        if not isinstance(layer, nn.LayerNorm):
+            # A gain per task is [tasks, features].
+            gain, bias = gain.unsqueeze(-2), bias.unsqueeze(-2)
         inputs = inputs.to(gain.dtype)
         normalized = functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
+        if bias is None:
+            return normalized.detach(), normalized * gain
         return normalized.detach(), torch.addcmul(bias, normalized, gain)
+
+    def _as_rows(self, values: Tensor) -> Tensor:
+        """See :meth:`Factor._as_rows`; all normalised axes are features."""
+        return super()._as_rows(values.flatten(-len(self.layer.normalized_shape)))
 
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
         """See :meth:`Factor.write`."""
-        gain, bias = blocks
-        _sum_rows(split(output_gradients * self.normalized, len(gain)), into=gain)
-        _sum_rows(split(output_gradients, len(bias)), into=bias)
+        for parameter, block in zip(self.parameters, blocks, strict=True):
+            is_gain = parameter is self.layer.weight
+            gradients = output_gradients * self.normalized if is_gain else output_gradients
+            _sum_rows(split(gradients, len(block)), into=block)
 
     def row_kernels(self, output_gradients: Tensor, other_gradients: Tensor) -> Tensor:
         """See :meth:`KernelFactor.row_kernels`."""
         gains = output_gradients * self.normalized, other_gradients * self.normalized
-        return torch.baddbmm(torch.bmm(gains[0], gains[1].mT), output_gradients, other_gradients.mT)
+        if len(self.parameters) > 1:
+            products = torch.bmm(gains[0], gains[1].mT)
+            return torch.baddbmm(products, output_gradients, other_gradients.mT)
+        if self.parameters[0] is self.layer.weight:
+            return torch.bmm(gains[0], gains[1].mT)
+        return torch.bmm(output_gradients, other_gradients.mT)
 
     def forget_what_is_not_finite(self) -> None:
         """See :meth:`KernelFactor.forget_what_is_not_finite`."""
@@ -236,29 +261,48 @@ def split(rows: Tensor, num_parts: int) -> Tensor:
     return rows.reshape(num_parts, -1, rows.shape[2])
 
 
-def _weight_and_bias(layer: Any) -> tuple[nn.Parameter, ...]:  # noqa: ANN401
-    """What ``layer.parameters()`` finds after a walk that takes longer than a small product."""
-    bias: nn.Parameter | None = getattr(layer, "bias", None)
-    return (layer.weight,) if bias is None else (layer.weight, bias)
+def trainable(layer: Any) -> tuple[nn.Parameter, ...]:  # noqa: ANN401
+    """A layer's trainable weight and bias, without the walk of ``layer.parameters()``."""
+    found: tuple[nn.Parameter | None, ...] = (layer.weight, getattr(layer, "bias", None))
+    return tuple(each for each in found if each is not None and each.requires_grad)
+
+
+_KINDS: dict[Any, type[Factor]] = {
+    nn.Linear.forward: LinearFactor,
+    TaskLinear.forward: LinearFactor,
+    nn.LayerNorm.forward: LayerNormFactor,
+    TaskLayerNorm.forward: LayerNormFactor,
+    TaskEmbedding.forward: EmbeddingFactor,
+}
+"""Kinds of factors by what their layers compute, as a subclass may compute something else."""
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether a layer computes what its class does, of a weight and a bias that are parameters."""
+    return (
+        "weight" in layer._parameters
+        and layer._parameters.keys() <= {"weight", "bias"}
+        and not layer._forward_hooks
+        and not layer._forward_pre_hooks
+        and "forward" not in vars(layer)
+    )
 
 
 def kind_of(layer: nn.Module) -> type[Factor] | None:
-    """The kind of factor that a layer leaves behind; None for a layer without parameters.
+    """The kind of factor that a layer leaves behind; None for a layer with nothing to train.
 
     Raises:
         TypeError: If the gradients of this kind of layer are not known.
     """
-    if isinstance(layer, nn.Linear | TaskLinear):
-        return LinearFactor
-    if isinstance(layer, nn.LayerNorm | TaskLayerNorm) and layer.bias is not None:
-        return LayerNormFactor
-    if isinstance(layer, TaskEmbedding):
-        return EmbeddingFactor
-    if next(layer.parameters(), None) is None:
+    kind = _KINDS.get(type(layer).forward)
+    if kind is not None and is_plain(layer):
+        return kind if trainable(layer) else None
+    if not any(parameter.requires_grad for parameter in layer.parameters()):
         return None
+    changed = " with hooks or other parameters" if kind else ""
     raise TypeError(
-        f"a tape cannot record {layer}: it knows nn.Linear, nn.LayerNorm with bias, and the "
-        "layers of mtrl_ntk.balancing.layers"
+        f"a tape cannot record {layer}{changed}: it knows nn.Linear, nn.LayerNorm, and the layers "
+        "of mtrl_ntk.balancing.layers, as they are; TaskBalancer balances any network"
     )
 
 

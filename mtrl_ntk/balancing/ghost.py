@@ -44,10 +44,14 @@ class Ghost(NamedTuple):
         """Weighted sum over all rows of the batch, ``[columns]``.
 
         Args:
-            coefficients: Factor on each task's rows, ``[tasks]``; zero for broken tasks.
+            coefficients: Factor on the rows of each task, ``[tasks]``, or of each of its
+                mini-batches, ``[tasks, mini-batches]``; zero for broken tasks.
         """
         gradients = self.output_gradients
-        weighted = gradients * coefficients[:, None, None]
+        if coefficients.ndim > 1:
+            size = gradients.shape[1] // coefficients.shape[1]
+            coefficients = coefficients.repeat_interleave(size, 1)
+        weighted = gradients * coefficients.view(len(gradients), -1, 1)
         # Zero times NaN is NaN.
         weighted = weighted.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
         combined = self._new_empty(1)

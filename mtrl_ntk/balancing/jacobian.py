@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,9 @@ from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.forget import forget_tasks
 from mtrl_ntk.balancing.ghost import Ghost
 from mtrl_ntk.balancing.kernels import inner_products, output_kernels
+from mtrl_ntk.balancing.loss_graph import at_least_float32
+from mtrl_ntk.balancing.losses import minibatch_losses
+from mtrl_ntk.balancing.representation import Representation, row_products
 from mtrl_ntk.balancing.tape import Tape
 
 KernelSource = Literal["loss", "output", "representation"]
@@ -36,11 +39,15 @@ class Request:
         num_minibatches: Rows per task.
         needs_rows: Whether it asks for more than the tasks' kernels.
         kernel_source: The kernels it asks for besides those of the losses.
+        needs_kernels: Whether it asks for kernels, and not for the combined gradient alone.
+        keep_graph: Whether autograd's graph is needed afterwards.
     """
 
     num_minibatches: int = 1
     needs_rows: bool = True
     kernel_source: KernelSource = "loss"
+    needs_kernels: bool = True
+    keep_graph: bool = False
 
 
 _PLAIN = Request()
@@ -57,10 +64,15 @@ class Workspace:
         self._rows: Tensor | None = None
 
     def rows(self, like: Tensor, *shape: int) -> Tensor:
-        """Memory of a shape, with the type and device of a tensor; the same for the same shape."""
-        if self._rows is None or self._rows.shape != shape:
-            self._rows = like.new_empty(shape)
-        return self._rows
+        """Memory of a shape, with the type and device of a tensor; the same as long as they are."""
+        kept = self._rows
+        if kept is None or (kept.shape, kept.dtype, kept.device) != (
+            shape,
+            like.dtype,
+            like.device,
+        ):
+            self._rows = kept = like.new_empty(shape)
+        return kept
 
     @property
     def nbytes(self) -> int:
@@ -83,8 +95,8 @@ class Jacobian:
         own_gradients: Gradient of each task's task-specific parameters, ``[tasks, entries]``; taken
             over and made finite in place.
         output_kernels: Kernels of the outputs, if they were asked for.
-        representation_gradients: Gradient of the mini-batch losses with respect to the features
-            that the tasks' own layers read, ``[tasks, batch, features]``, if it was asked for.
+        representation: Gradients in the features that the tasks' own layers read, if they were
+            asked for.
 
     Attributes:
         num_tasks: Number of tasks.
@@ -99,20 +111,21 @@ class Jacobian:
         *,
         own_gradients: Tensor | None = None,
         output_kernels: Tensor | None = None,
-        representation_gradients: Tensor | None = None,
+        representation: Representation | None = None,
     ) -> None:
         self.num_tasks, self.num_minibatches, num_columns = rows.shape
         self._columns = [num_columns] if columns is None else list(columns)
         self._ghosts = [column for column in self._columns if isinstance(column, Ghost)]
-        kernels = _kernels(rows)
+        kernels = row_products(rows)
         for ghost in self._ghosts:
             kernels = kernels + ghost.kernels(self.num_minibatches)
         self.finite = is_finite(kernels.flatten(1)).all(1)
         if own_gradients is None:
             own_gradients = rows.new_empty(self.num_tasks, 0)
-        for extra in (output_kernels, representation_gradients):
-            if extra is not None:
-                self.finite = self.finite & is_finite(extra.flatten(1)).all(1)
+        if output_kernels is not None:
+            self.finite = self.finite & is_finite(output_kernels.flatten(1)).all(1)
+        if representation is not None:
+            self.finite = self.finite & representation.finite
         if own_gradients.numel():
             # As the kernels are of the shared ones: their norms have to be finite.
             self.finite = self.finite & is_finite(own_gradients.square().sum(1))
@@ -128,7 +141,7 @@ class Jacobian:
             own_gradients.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0).mul_(self.finite[:, None])
         self._own_gradients = own_gradients
         self._output_kernels = output_kernels
-        self._representation_gradients = representation_gradients
+        self._representation = representation
 
     def rows(self) -> Tensor:
         """The Jacobian as a matrix per task, ``[tasks, mini-batches, parameters]``; not a copy."""
@@ -183,14 +196,10 @@ class Jacobian:
         Raises:
             ValueError: If they were not asked for, or the network has no layers of the tasks' own.
         """
-        gradients = self._representation_gradients
-        if gradients is None:
+        if self._representation is None:
             raise ValueError("the representation's gradients were not asked for")
-        gradients = gradients.masked_fill(self._broken[:, None, None], 0.0)
-        parts = gradients.unflatten(1, (self.num_minibatches, -1))
-        if across_rows:
-            return _kernels(parts.sum(2))
-        return torch.diag_embed(parts.square().sum((2, 3)))
+        kernels = self._representation.kernels(across_rows=across_rows)
+        return kernels.masked_fill(self._broken[:, None, None], 0.0)
 
     def own_gradients(self) -> Tensor:
         """Gradient of each task's loss in its own parameters, ``[tasks, entries]``."""
@@ -217,7 +226,15 @@ class Jacobian:
             All shared parameters' gradients in one vector, in the order of the columns.
         """
         coefficients = weights / (self.num_tasks * self.num_minibatches)
-        combined = coefficients.repeat_interleave(self.num_minibatches) @ self._rows.flatten(0, 1)
+        return self.combine_rows(coefficients[:, None].expand(-1, self.num_minibatches))
+
+    def combine_rows(self, coefficients: Tensor) -> Tensor:
+        """Weighted sum of all rows, ``[parameters]``.
+
+        Args:
+            coefficients: ``[tasks, mini-batches]``.
+        """
+        combined = coefficients.flatten() @ self._rows.flatten(0, 1)
         if not self._ghosts:
             return combined
         written = iter(combined.split([c for c in self._columns if isinstance(c, int)]))
@@ -227,36 +244,6 @@ class Jacobian:
                 for column in self._columns
             ]
         )
-
-
-def _kernels(rows: Tensor) -> Tensor:
-    """Inner products of the rows of each task, ``[tasks, n, n]`` of ``[tasks, n, columns]``."""
-    if rows.shape[1] == 1:
-        squared_norms: Tensor = torch.linalg.vector_norm(rows, dim=2).square()
-        return squared_norms[:, :, None]
-    kernels: Tensor = rows @ rows.mT
-    return kernels
-
-
-def minibatch_losses(sample_losses: Tensor, num_minibatches: int) -> Tensor:
-    """Mean loss of every mini-batch.
-
-    Args:
-        sample_losses: Loss of every row, ``[tasks, batch]``.
-        num_minibatches: Equal parts into which each task's rows are split, in order.
-
-    Returns:
-        ``[tasks, num_minibatches]``.
-
-    Raises:
-        ValueError: If the batch cannot be split evenly.
-    """
-    batch_size = sample_losses.shape[1]
-    if batch_size % num_minibatches:
-        raise ValueError(
-            f"{batch_size} rows per task cannot be split into {num_minibatches} equal mini-batches"
-        )
-    return sample_losses.view(-1, num_minibatches, batch_size // num_minibatches).mean(2)
 
 
 def factored_jacobian(
@@ -290,8 +277,8 @@ def factored_jacobian(
     kernels = None
     if request.kernel_source == "output" and outputs is not None:
         kernels = output_kernels(tape.shared, outputs)
-    losses = minibatch_losses(sample_losses, num_minibatches)
-    gradients = output_gradients(losses.sum(), tape.factors)
+    losses = minibatch_losses(sample_losses, len(sample_losses), num_minibatches)
+    gradients = output_gradients(losses.sum(), tape.factors, retain_graph=request.keep_graph)
     shared = list(zip(tape.shared, gradients, strict=False))
     own = list(zip(tape.task_specific, gradients[len(shared) :], strict=True))
     columns = [
@@ -302,16 +289,17 @@ def factored_jacobian(
         pair for pair, column in zip(shared, columns, strict=True) if isinstance(column, int)
     ]
     num_columns = sum(num_entries(factor) for factor, _ in written)
-    rows = (workspace or Workspace()).rows(sample_losses, len(losses), num_minibatches, num_columns)
+    like = sample_losses.new_empty(0, dtype=at_least_float32(sample_losses))
+    rows = (workspace or Workspace()).rows(like, len(losses), num_minibatches, num_columns)
     _write(written, rows.flatten(0, 1))
-    own_gradients = sample_losses.new_empty(len(losses), _num_own_entries(tape))
+    own_gradients = like.new_empty(len(losses), _num_own_entries(tape))
     _write(own, own_gradients, len(losses))
     return Jacobian(
         rows,
         columns,
         own_gradients=own_gradients.div_(num_minibatches) if num_minibatches > 1 else own_gradients,
         output_kernels=kernels,
-        representation_gradients=_representation_gradients(own, request),
+        representation=_representation(own, request),
     )
 
 
@@ -345,16 +333,17 @@ def _write(pairs: Sequence[tuple[Factor, Tensor]], rows: Tensor, num_copies: int
         factor.write(gradient, [next(blocks) for _ in factor.parameters])
 
 
-def _representation_gradients(
+def _representation(
     pairs: Sequence[tuple[Factor, Tensor]], request: Request
-) -> Tensor | None:
-    """Gradients with respect to what the tasks' own layers read, ``[tasks, batch, features]``."""
+) -> Representation | None:
+    """Gradients in what the tasks' own layers read."""
     if request.kernel_source != "representation":
         return None
     heads = [(f, gradient) for f, gradient in pairs if isinstance(f, LinearFactor)]
     if not heads:
         raise ValueError("the network has no layers of the tasks' own that read a representation")
-    return torch.cat([factor.input_gradients(gradient) for factor, gradient in heads], dim=2)
+    gradients = torch.cat([factor.input_gradients(gradient) for factor, gradient in heads], dim=2)
+    return Representation(gradients.unflatten(1, (request.num_minibatches, -1)))
 
 
 def sequential_jacobian(
@@ -373,11 +362,12 @@ def sequential_jacobian(
         workspace: As for :func:`factored_jacobian`.
         outputs: Not used: kernels of the losses are all that it knows.
     """
-    losses = minibatch_losses(sample_losses, request.num_minibatches)
+    losses = minibatch_losses(sample_losses, len(sample_losses), request.num_minibatches)
     shared, own = parameters_of(tape.shared), parameters_of(tape.task_specific)
     shape = (*losses.shape, sum(parameter.numel() for parameter in shared))
-    rows = (workspace or Workspace()).rows(sample_losses, *shape)
-    own_gradients = sample_losses.new_zeros(len(losses), _num_own_entries(tape))
+    like = sample_losses.new_empty(0, dtype=at_least_float32(sample_losses))
+    rows = (workspace or Workspace()).rows(like, *shape)
+    own_gradients = like.new_zeros(len(losses), _num_own_entries(tape))
     for task, task_losses in enumerate(losses):
         for row, loss in zip(rows[task], task_losses, strict=True):
             gradients = torch.autograd.grad(loss, [*shared, *own], retain_graph=True)
@@ -387,3 +377,40 @@ def sequential_jacobian(
             if own_parts:
                 own_gradients[task] += torch.cat(own_parts) / len(task_losses)
     return Jacobian(rows, own_gradients=own_gradients)
+
+
+class MeanGradient(Jacobian):
+    """What is left of a Jacobian where only the combined gradient is ever taken, in one pass.
+
+    Its kernels are NaN: they are not known.
+
+    Args:
+        losses: Losses of the mini-batches, ``[tasks, mini-batches]``; tasks with others than finite
+            ones take no part.
+        combine: Gradient of a weighted sum of them, given ``[tasks, mini-batches]`` coefficients.
+        representation: As for :class:`Jacobian`.
+    """
+
+    def __init__(
+        self,
+        losses: Tensor,
+        combine: Callable[[Tensor], Tensor],
+        representation: Representation | None = None,
+    ) -> None:
+        losses = losses.detach()
+        super().__init__(losses.new_empty(*losses.shape, 0), representation=representation)
+        self.finite = self.finite & is_finite(losses).all(1)
+        self._broken = ~self.finite
+        self._combine = combine
+
+    def rows(self) -> Tensor:
+        """Raises an error: there are none."""
+        raise ValueError("this method asked for no gradients of the tasks, so there are none")
+
+    def kernels(self) -> Tensor:
+        """NaN, ``[tasks, 1, 1]``."""
+        return torch.full_like(self._kernels[:, :1, :1], torch.nan)
+
+    def combine_rows(self, coefficients: Tensor) -> Tensor:
+        """See the base class."""
+        return self._combine(coefficients)

@@ -58,6 +58,8 @@ class Weighting(nn.Module, ABC):
         positive_losses: The method needs losses above zero, which an actor's are not: it balances
             critics only, and the actor's tasks count equally.
         kernel_source: Of what the kernels are made that the method gets.
+        needs_kernels: Whether it asks for the tasks' gradients in any form, and not for their
+            losses alone.
         needs_rows: Whether the method asks more than kernels of the Jacobian.
         num_minibatches: Rows per task that the method wants in the Jacobian.
         noise_shape: Shape of the random numbers that the method wants.
@@ -71,6 +73,7 @@ class Weighting(nn.Module, ABC):
     balances: ClassVar[bool] = True
     needs_representation: ClassVar[bool] = False
     positive_losses: ClassVar[bool] = False
+    needs_kernels: ClassVar[bool] = True
     needs_rows: ClassVar[bool] = False
     observes_step: ClassVar[bool] = False
     kernel_source: KernelSource = "loss"
@@ -94,7 +97,9 @@ class Weighting(nn.Module, ABC):
     @property
     def request(self) -> Request:
         """What the method will ask of the Jacobian."""
-        return Request(self.num_minibatches, self.needs_rows, self.kernel_source)
+        return Request(
+            self.num_minibatches, self.needs_rows, self.kernel_source, self.needs_kernels
+        )
 
     def kernels(self, jacobian: Jacobian) -> Tensor:
         """The kernels ``[tasks, n, n]`` of the method's source, whose eigenvalues are logged."""
@@ -115,9 +120,20 @@ class Weighting(nn.Module, ABC):
     def observe(self, task_losses: Tensor) -> None:
         """Receives the losses ``[tasks]`` of the same batch after the step."""
 
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Forgets all that was learnt from steps."""
+        fresh = type(self)(self.num_tasks, self.config, self.num_parameters)
+        for own, new in zip(self.modules(), fresh.modules(), strict=True):
+            for name, buffer in new.named_buffers(recurse=False):
+                setattr(own, name, buffer.to(getattr(own, name)))
+        self.residual = self.eigenvalues = None
+
 
 class LossWeighting(Weighting):
     """Weights from the losses alone: ``forward(task_losses [tasks]) -> [tasks]``."""
+
+    needs_kernels = False
 
     def weigh(self, statistics: Statistics) -> Tensor:
         """See :meth:`Weighting.weigh`."""

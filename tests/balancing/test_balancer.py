@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -206,6 +209,161 @@ def test_a_layer_used_twice_is_an_error() -> None:
     outputs = tape(layer, tape(layer, torch.randn(2, 4, 3)))
     with pytest.raises(ValueError, match="2 parameters in 4 places"):
         balancer.step(tape, outputs.square().sum(2))
+
+
+def followed(problem: Problem, balancer: Balancer, steps: int = 3) -> list[Tensor]:
+    """The parameters after some steps."""
+    for _ in range(steps):
+        step(problem, balancer)
+    return [parameter.detach().clone() for parameter in problem.parameters]
+
+
+def drop_gradients(_: Problem, balancer: Balancer) -> None:
+    """What ``optimizer.zero_grad()`` does."""
+    assert isinstance(balancer.optimizer, torch.optim.Optimizer)
+    balancer.optimizer.zero_grad()
+
+
+def add_other_gradients(problem: Problem, balancer: Balancer) -> None:
+    """A backward pass of something else, into gradients that were dropped."""
+    drop_gradients(problem, balancer)
+    problem.sample_losses().sum().backward()
+
+
+def balance_twice(problem: Problem, _: Balancer) -> None:
+    """Another balancer of the same network."""
+    make_balancer(problem)
+
+
+@pytest.mark.parametrize("meddle", [drop_gradients, add_other_gradients, balance_twice])
+@pytest.mark.parametrize("own", ["nothing", "head"])
+def test_gradients_are_this_steps_whatever_became_of_them(
+    meddle: Callable[[Problem, Balancer], None], own: str
+) -> None:
+    problem = make_problem(own=own)
+    expected = followed(twin := deepcopy(problem), make_balancer(twin, "ntkmtl"))
+    balancer = make_balancer(problem, "ntkmtl")
+    for _ in range(3):
+        meddle(problem, balancer)
+        found = followed(problem, balancer, 1)
+    assert_close(found, expected)
+
+
+def test_networks_may_change_their_precision() -> None:
+    problem = make_problem(dtype=torch.float32)
+    balancer = make_balancer(problem)
+    problem.network.double()
+    double = make_problem()
+    problem.inputs, problem.targets, problem.scales = double.inputs, double.targets, double.scales
+    expected = followed(twin := deepcopy(problem), make_balancer(twin))
+    assert_close(followed(problem, balancer), expected)
+
+
+@pytest.mark.parametrize("method", ["ntkmtl", "pcgrad"])
+@pytest.mark.parametrize("frozen", ["0.weight", "0.bias", "1.weight", "2.bias", "2.weight"])
+@pytest.mark.parametrize("num_minibatches", [1, 2])
+def test_frozen_parameters_stay_and_do_not_count(
+    method: str, frozen: str, num_minibatches: int
+) -> None:
+    problem = make_problem(layer_norm=True)
+    balancer = make_balancer(problem, method)
+    balancer.weighting.num_minibatches = num_minibatches
+    step(problem, balancer)
+    parameter = dict(problem.network.layers.named_parameters())[frozen]
+    parameter.requires_grad_(False)
+    before = parameter.clone()
+    rows = problem_rows(problem, num_minibatches)
+    result = step(problem, balancer)
+    assert torch.equal(parameter, before)
+    assert_close(
+        result.eigenvalues, torch.linalg.eigvalsh(rows @ rows.mT)[:, -1], rtol=1e-3, atol=0
+    )
+
+
+def problem_rows(problem: Problem, num_minibatches: int) -> Tensor:
+    """Gradients of the mini-batches in what is trained, ``[tasks, n, entries]``."""
+    trained = [parameter for parameter in problem.parameters if parameter.requires_grad]
+    losses = problem.sample_losses().unflatten(1, (num_minibatches, -1)).mean(2)
+    rows = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, trained, retain_graph=True)])
+        for loss in losses.flatten()
+    ]
+    matrices: Tensor = torch.stack(rows).unflatten(0, losses.shape)
+    return matrices
+
+
+@pytest.mark.parametrize("axes", [(4, 7), (2, 3, 5)])
+@pytest.mark.parametrize("path", ["ntkmtl", "pcgrad"])
+def test_rows_may_have_more_axes(axes: tuple[int, ...], path: str) -> None:
+    layers = nn.Sequential(nn.Linear(axes[-1], 6), nn.LayerNorm((*axes[-2:-1], 6)), nn.Linear(6, 2))
+    layers.double()
+    inputs = torch.randn(3, 4, *axes, dtype=torch.float64)
+    weighting = METHODS[path](3)
+    weighting.num_minibatches = 2
+    balancer = Balancer(layers, weighting, torch.optim.SGD(layers.parameters(), lr=1.0))
+    tape = Tape()
+    outputs = tape(layers[2], tape(layers[1], tape(layers[0], inputs)).tanh())
+    losses = torch.tensor([0.1, 1.0, 10.0])[:, None] * outputs.square().flatten(2).sum(2)
+    before = deepcopy(layers)
+    result = balancer.step(tape, losses)
+    outputs = before[2](before[1](before[0](inputs)).tanh())
+    losses = torch.tensor([0.1, 1.0, 10.0])[:, None] * outputs.square().flatten(2).sum(2)
+    expected = torch.autograd.grad(
+        (result.weights * losses.mean(1)).mean(), list(before.parameters())
+    )
+    for now, then, change in zip(layers.parameters(), before.parameters(), expected, strict=True):
+        assert_close(then - now, change)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [torch.optim.Adam, partial(torch.optim.Adam, fused=True), torch.optim.AdamW, torch.optim.Rprop],
+)
+def test_steps_that_are_none_move_no_optimiser(
+    optimizer: Callable[..., torch.optim.Optimizer], problem: Problem
+) -> None:
+    moving = optimizer(problem.parameters, lr=1e-2)
+    balancer = Balancer(problem.network, METHODS["ntkmtl"](4), moving)
+    followed(problem, balancer)
+    before = deepcopy(problem.parameters)
+    problem.targets.fill_(torch.nan)
+    assert step(problem, balancer).skipped.all()
+    assert all(map(torch.equal, before, problem.parameters))
+
+
+def test_misuse_is_named(problem: Problem) -> None:
+    balancer = make_balancer(problem)
+    for losses in (torch.zeros(4), torch.zeros(6, 4), torch.zeros(4, 6, 2)):
+        with pytest.raises(ValueError, match=r"not \[tasks, rows\] of the 4 tasks"):
+            balancer.step(Tape(), losses)
+    with pytest.raises(ValueError, match="FAMO learns from the losses after each step"):
+        make_balancer(problem, "famo").step(tape := Tape(), problem.sample_losses(tape))
+    lbfgs: Any = torch.optim.LBFGS(problem.parameters)
+    with pytest.raises(ValueError, match=r"TaskBalancer\.backward in its closure"):
+        Balancer(problem.network, METHODS["equal"](4), lbfgs)
+    with pytest.raises(ValueError, match="none of the network's parameters"):
+        Balancer(problem.network, METHODS["equal"](4), torch.optim.SGD([torch.zeros(1)]))
+    with pytest.raises(ValueError, match="shares nothing between tasks"):
+        make_balancer(make_problem(own="all"), "ntkmtl")
+
+
+def test_tied_weights_are_an_error(problem: Problem) -> None:
+    layers = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5)).double()
+    layers[1].weight = layers[0].weight
+    balancer = Balancer(layers, METHODS["equal"](4), torch.optim.SGD(layers.parameters()))
+    tape = Tape()
+    losses = tape(layers[1], tape(layers[0], problem.inputs)).square().sum(2)
+    with pytest.raises(ValueError, match="a parameter in common"):
+        balancer.step(tape, losses)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_statistics_are_never_below_float32(dtype: torch.dtype) -> None:
+    problem = make_problem(dtype=dtype)
+    problem.scales = torch.ones(4, dtype=dtype)
+    result = step(problem, make_balancer(problem, "ntkmtl"))
+    assert result.eigenvalues.dtype == result.losses.dtype == torch.float32
+    assert all(p.dtype == dtype and p.isfinite().all() for p in problem.parameters)
 
 
 @pytest.mark.slow

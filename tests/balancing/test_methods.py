@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from mtrl_ntk.balancing import Jacobian, Weighting
 from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.balancing.representation import Representation
 from mtrl_ntk.balancing.weighting import Statistics
 from mtrl_ntk.errors import ConfigError
 from tests.balancing.problems import Problem, make_problem, statistics
@@ -150,7 +151,7 @@ HARD = ["zero row", "zeros", "duplicates", "opposites", "rank one", "scales", "v
 def made_up(weighting: Weighting, rows: Tensor, losses: Tensor) -> Statistics:
     """What a method sees of given gradients and losses."""
     spread = rows[:, None].repeat(1, weighting.num_minibatches, 1)
-    jacobian = Jacobian(spread, representation_gradients=spread.clone())
+    jacobian = Jacobian(spread, representation=Representation(spread.clone()[:, :, None]))
     noise = torch.randn(weighting.noise_shape, dtype=rows.dtype)
     return Statistics(jacobian, losses, weighting.kernels(jacobian), noise)
 

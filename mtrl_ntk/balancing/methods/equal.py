@@ -12,6 +12,7 @@ class Equal(Weighting):
     """Gives every task the weight one: unitary scalarisation, the paper's MTL SAC."""
 
     balances = False
+    needs_kernels = False
 
     def weigh(self, statistics: Statistics) -> Tensor:
         """See :meth:`Weighting.weigh`."""

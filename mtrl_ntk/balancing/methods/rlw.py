@@ -34,6 +34,7 @@ class RLW(Weighting):
 
     config_class = RLWConfig
     config: RLWConfig
+    needs_kernels = False
 
     def __init__(
         self, num_tasks: int, config: RLWConfig | None = None, num_parameters: int = 0

@@ -1,0 +1,192 @@
+"""Jacobians of any losses by autograd alone, as much of them as a method asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtrl_ntk.balancing.check import spread_signs
+from mtrl_ntk.balancing.distributed import average
+from mtrl_ntk.balancing.jacobian import Jacobian, MeanGradient, Request, Workspace
+from mtrl_ntk.balancing.loss_graph import (
+    Columns,
+    LossGraph,
+    at_least_float32,
+    combine,
+    one_hot,
+    write_rows,
+)
+from mtrl_ntk.balancing.representation import (
+    Latest,
+    Rows,
+    gradient_in,
+    representation_of,
+)
+
+
+class AutogradJacobians:
+    """Differentiates losses as far as a method asks: not at all, in a representation, or in full.
+
+    Args:
+        rows_at_once: Losses that one backward pass differentiates; None for what is cheaper.
+        representation: Module whose outputs are the shared representation.
+    """
+
+    def __init__(self, rows_at_once: int | None, representation: nn.Module | None) -> None:
+        self._rows_at_once = rows_at_once
+        self._named = None if representation is None else Latest(representation)
+        self._layout: tuple[Rows, int] | None = None
+        self._workspace = Workspace()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that is kept, in bytes."""
+        return self._workspace.nbytes
+
+    def make(
+        self,
+        graph: LossGraph,
+        columns: Columns,
+        request: Request,
+        representation: Tensor | None = None,
+        *,
+        check: bool = False,
+    ) -> Jacobian:
+        """Makes the Jacobian of the losses with respect to parameters.
+
+        Args:
+            graph: Of the losses.
+            columns: The parameters.
+            request: What will be asked.
+            representation: The shared representation, if no module was named.
+            check: See anew how the losses depend on the representation.
+
+        Raises:
+            ValueError: If there is no representation and one is needed, or if the losses depend on
+                the parameters beside it.
+        """
+        kept = None
+        tensors = self._named.take() if self._named and representation is None else [representation]
+        if request.kernel_source == "output":
+            raise ValueError("kernels of the outputs need a recording of the network's layers")
+        if request.kernel_source == "representation":
+            kept = _Through(graph, columns, tensors, self._layout_of(graph, tensors, check=check))
+            if check:
+                kept.check()
+        if request.needs_rows or (kept is None and request.needs_kernels):
+            known = None if kept is None else kept.representation
+            return Jacobian(self._rows(graph, columns), representation=known)
+        if kept is not None:
+            return MeanGradient(average(graph.values.clone()), kept.combine, kept.representation)
+        return MeanGradient(
+            average(graph.values.clone()),
+            lambda coefficients: average(combine(graph, columns, coefficients)),
+        )
+
+    def _rows(self, graph: LossGraph, columns: Columns) -> Tensor:
+        if self._rows_at_once is None:
+            self._rows_at_once = graph.cheaper_rows_at_once(columns.parameters)
+        like = graph.values.new_empty(0, dtype=columns.dtype)
+        rows = self._workspace.rows(like, *graph.values.shape, columns.num_entries)
+        write_rows(graph, columns, rows, self._rows_at_once)
+        return average(rows)
+
+    def _layout_of(
+        self, graph: LossGraph, tensors: Sequence[Tensor | None], *, check: bool
+    ) -> tuple[Rows, int]:
+        if not tensors or any(each is None or not each.requires_grad for each in tensors):
+            raise ValueError(
+                "the method asks for gradients in a shared representation: name the module that "
+                "makes it, TaskBalancer(..., representation=network.trunk), or pass the tensor, "
+                "backward(losses, representation=z); it has to be trained"
+            )
+        if self._layout is None or check:
+            self._layout = layout_of(graph, [each for each in tensors if each is not None])
+        return self._layout
+
+
+class _Through:
+    """Gradients in a representation, from which one pass leads on to the parameters."""
+
+    def __init__(
+        self,
+        graph: LossGraph,
+        columns: Columns,
+        tensors: Sequence[Tensor | None],
+        layout: tuple[Rows, int],
+    ) -> None:
+        self._graph, self._columns = graph, columns
+        self._tensors = [each for each in tensors if each is not None]
+        self._axes = layout[1]
+        self.representation = representation_of(graph, self._tensors, *layout)
+
+    def combine(self, coefficients: Tensor) -> Tensor:
+        """Gradient of a weighted sum of the losses in the parameters, ``[entries]``."""
+        combined = self.representation.combine(coefficients)
+        sizes = [each.shape[: self._axes].numel() for each in self._tensors]
+        gradients = [
+            part.view_as(each).to(each.dtype)[None]
+            for each, part in zip(self._tensors, combined.split(sizes), strict=True)
+        ]
+        found = self._graph.backward(self._tensors, gradients, self._columns.parameters)
+        return average(self._columns.vector(found))
+
+    def check(self) -> None:
+        """Raises an error if the losses depend on the parameters beside the representation."""
+        if not bool(self.representation.finite.all()):
+            return
+        coefficients = spread_signs(self._graph.values)
+        through = self.combine(coefficients)
+        whole = average(combine(self._graph, self._columns, coefficients))
+        if not _are_close(through, whole):
+            raise ValueError(
+                "the losses depend on the shared parameters beside the representation that was "
+                "named, or on shared ones behind it: name another, or those as own"
+            )
+
+
+def layout_of(graph: LossGraph, tensors: Sequence[Tensor]) -> tuple[Rows, int]:
+    """Which rows of a representation the losses depend on, and how many of its axes count rows.
+
+    Losses of rows may depend on the same row of the representation only, so that one pass per task,
+    or one for all, gives the gradients of all mini-batches. Whether they do is tried on them.
+    """
+    num_tasks, (first, *_) = len(graph.values), tensors
+    if first.ndim > 2 and first.shape[:2] == (num_tasks, graph.num_rows):
+        candidates: list[tuple[Rows, int]] = [("of_task_and_minibatch", 2), ("all", 2)]
+    elif first.shape[0] == graph.num_rows:
+        candidates = [("of_minibatch", 1), ("all", 1)]
+    else:
+        return "all", 2 if _rows_are_of_tasks(graph, first) else 1
+    return candidates[0 if _agrees(graph, tensors, candidates[0]) else 1]
+
+
+def _agrees(graph: LossGraph, tensors: Sequence[Tensor], layout: tuple[Rows, int]) -> bool:
+    """Whether gradients in a representation are those of autograd, if taken in a certain way."""
+    if len(tensors) > 1:
+        return False
+    coefficients = spread_signs(graph.values)
+    found = representation_of(graph, tensors, *layout).combine(coefficients)
+    return _are_close(found, gradient_in(graph, tensors, coefficients[None], layout[1]))
+
+
+def _rows_are_of_tasks(graph: LossGraph, tensor: Tensor) -> bool:
+    """Whether the first axis of a representation is that of the tasks."""
+    num_tasks, num_minibatches = graph.values.shape
+    if tensor.ndim < 3 or len(tensor) != num_tasks:
+        return False
+    for task, one in enumerate(one_hot(range(num_tasks), graph.values[:, :1])):
+        sums = one.expand(-1, num_minibatches)[None]
+        others = gradient_in(graph, [tensor], sums, 1).index_fill(
+            0, torch.tensor([task], device=tensor.device), 0.0
+        )
+        if others.any():
+            return False
+    return True
+
+
+def _are_close(found: Tensor, expected: Tensor) -> bool:
+    tolerance = 4 * torch.finfo(at_least_float32(expected)).eps ** 0.5
+    return bool((found - expected).norm() <= tolerance * expected.norm())

@@ -1,0 +1,113 @@
+"""Compares gradients that were put together from factors with those of plain autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtrl_ntk.balancing.jacobian import Jacobian
+
+_SMALL_SHARE = 1e-2
+"""Share of the whole gradient below which a layer's errors count as those of so large a layer."""
+
+
+def check_gradients(
+    network: nn.Module,
+    losses: Tensor,
+    jacobian: Jacobian,
+    shared: Sequence[Tensor],
+    own: Sequence[Tensor] = (),
+) -> bool:
+    """Compares random combinations of a Jacobian's rows with autograd's gradients of the same.
+
+    It takes one backward pass for what is shared and one for what is not, whatever the number of
+    tasks: a wrong row shows in almost every combination. It waits for the device.
+
+    Args:
+        network: Knows the parameters' names.
+        losses: Losses of the mini-batches, ``[tasks, mini-batches]``; their graph is kept.
+        jacobian: What is checked.
+        shared: The parameters of its columns.
+        own: The parameters of its own gradients.
+
+    Returns:
+        Whether there was anything to compare: not if a task has gradients that are not finite.
+
+    Raises:
+        ValueError: If gradients differ by more than rounding, with the layers' names.
+    """
+    if not bool(jacobian.finite.all()):
+        return False
+    with torch.no_grad():
+        lengths = jacobian.kernels().diagonal(dim1=1, dim2=2).sqrt()
+        longest = lengths.max()
+        lengths = torch.where(longest > 0, lengths.clamp(min=1e-6 * longest), 1.0)
+        factors = spread_signs(lengths) / lengths
+        parts = jacobian.combine_rows(factors).split([p.numel() for p in shared])
+        found = [part.view_as(p) for p, part in zip(shared, parts, strict=True)]
+        by_task = factors.mean(1)
+        sizes = [p[0].numel() for p in own]
+        found += [
+            part.view_as(p) * by_task.view(-1, *[1] * (p.ndim - 1))
+            for p, part in zip(own, jacobian.own_gradients().split(sizes, 1), strict=True)
+        ]
+    expected = _reference(losses, shared, factors)
+    expected += _reference(losses, own, (by_task[:, None] / losses.shape[1]).expand_as(losses))
+    complain_of_differences(network, [*shared, *own], found, expected)
+    return True
+
+
+def spread_signs(like: Tensor) -> Tensor:
+    """Numbers of unlike size and sign in the shape of others, always the same."""
+    count = torch.arange(like.numel(), device=like.device, dtype=like.dtype)
+    signs = 1.0 - 2.0 * (count % 3 % 2)
+    return (signs * (0.5 + count / like.numel())).view_as(like)
+
+
+def _reference(losses: Tensor, parameters: Sequence[Tensor], factors: Tensor) -> list[Tensor]:
+    """Autograd's gradients of a weighted sum of the losses."""
+    if not parameters:
+        return []
+    gradients: Sequence[Tensor | None] = torch.autograd.grad(
+        losses, parameters, factors.to(losses.dtype), retain_graph=True, allow_unused=True
+    )
+    return [
+        torch.zeros_like(parameter) if gradient is None else gradient
+        for parameter, gradient in zip(parameters, gradients, strict=True)
+    ]
+
+
+def complain_of_differences(
+    network: nn.Module,
+    parameters: Sequence[Tensor],
+    found: Iterable[Tensor],
+    expected: Sequence[Tensor],
+) -> None:
+    """Raises an error that names the parameters whose gradients are not the expected ones.
+
+    Raises:
+        ValueError: If any differ by more than rounding.
+    """
+    total = torch.stack([each.detach().double().norm() for each in expected]).norm()
+    wrong = []
+    for parameter, one, other in zip(parameters, found, expected, strict=True):
+        scale = other.double().norm() + _SMALL_SHARE * total
+        error = ((one.double() - other.double()).norm() / scale).item()
+        if not error <= 4 * torch.finfo(parameter.dtype).eps ** 0.5:
+            wrong.append(f"{_name_of(parameter, network)} (off by {error:.2g} of its size)")
+    if wrong:
+        raise ValueError(
+            f"the recorded layers do not give autograd's gradients of {', '.join(wrong)}. Each may "
+            "act once, through the recorded call alone, and each task's loss may depend on that "
+            "task's rows alone. Leave such layers to autograd: TaskBalancer without a recording"
+        )
+
+
+def _name_of(parameter: Tensor, network: nn.Module) -> str:
+    """The names by which a network knows a parameter: all of them, if it is a tied one."""
+    names = [
+        name for name, each in network.named_parameters(remove_duplicate=False) if each is parameter
+    ]
+    return " = ".join(names) or f"a parameter of shape {list(parameter.shape)}"

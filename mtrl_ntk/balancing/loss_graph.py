@@ -1,0 +1,258 @@
+"""Gradients of the tasks' losses in any parameters, by autograd alone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from mtrl_ntk.balancing.distributed import is_true_anywhere
+from mtrl_ntk.balancing.graph import nodes
+from mtrl_ntk.balancing.losses import TaskLosses, minibatch_losses
+from mtrl_ntk.balancing.parameters import hooks_resting
+
+ROWS_AT_ONCE = 16
+"""Losses that a batched backward pass differentiates: that many times its memory, less Python."""
+_DEARER_BATCHED = ("Convolution", "ScaledDotProduct", "Checkpoint")
+"""Operations whose batched gradients take longer than the same one by one."""
+
+
+class LossGraph:
+    """The graph from parameters to the losses of mini-batches, and backward passes through it.
+
+    Where the tasks' losses are a sequence, or were stacked from one, each task has a root of its
+    own: a pass for one task then leaves the other tasks' heads alone, and so do numbers of theirs
+    that are not finite.
+
+    Args:
+        losses: As :func:`minibatch_losses` takes them.
+        num_tasks: Number of tasks.
+        num_minibatches: Parts into which each task's rows are split.
+        scale: What the losses are multiplied by while they are differentiated, against underflow.
+
+    Attributes:
+        values: Losses of the mini-batches without their graph, ``[tasks, mini-batches]``.
+        tensors: The losses as tensors with their graph.
+        num_rows: Rows of every task, if losses were given row by row, and as many for each task.
+    """
+
+    def __init__(
+        self,
+        losses: TaskLosses,
+        num_tasks: int,
+        num_minibatches: int,
+        scale: Tensor | None = None,
+    ) -> None:
+        self.values = minibatch_losses(losses, num_tasks, num_minibatches).detach()
+        self.tensors = [losses] if isinstance(losses, Tensor) else list(losses)
+        axis = 1 if isinstance(losses, Tensor) else 0
+        sizes = {loss.shape[axis:].numel() for loss in self.tensors if loss.ndim > axis}
+        self.num_rows = sizes.pop() if len(sizes) == 1 else 0
+        self._roots = _roots(losses)
+        self._scale = scale
+
+    def rows(
+        self, coefficients: Tensor, tensors: Sequence[Tensor], *, batched: bool = False
+    ) -> list[Tensor | None]:
+        """Gradients of weighted sums of the losses in tensors on the way to them.
+
+        Tasks whose coefficients are zero are left out of the pass, as zero times NaN is NaN. To
+        look at coefficients on a device means to wait for it.
+
+        Args:
+            coefficients: ``[sums, tasks, mini-batches]``.
+            tensors: The tensors.
+            batched: Differentiate all sums in one pass by ``vmap``; otherwise there can be one.
+
+        Returns:
+            ``[sums, *shape]`` for each tensor; None where no loss reaches it.
+        """
+        counting = coefficients.any(2).any(0).tolist()
+        roots = [root for root in self._roots if any(counting[root.tasks])]
+        if not roots:
+            return [None] * len(tensors)
+        coefficients = coefficients.to(self.values)
+        gradients = [root.gradients(coefficients[:, root.tasks]) for root in roots]
+        return self.backward([root.of for root in roots], gradients, tensors, batched=batched)
+
+    def backward(
+        self,
+        outputs: Sequence[Any],
+        gradients: Sequence[Tensor],
+        inputs: Sequence[Tensor],
+        *,
+        batched: bool = False,
+    ) -> list[Tensor | None]:
+        """Gradients in inputs, ``[sums, *shape]``, given those in outputs ``[sums, *shape]``.
+
+        Outputs are tensors or edges of the graph.
+        """
+        scaled = [g if self._scale is None else g * self._scale.to(g.dtype) for g in gradients]
+        with hooks_resting(inputs):
+            found: Sequence[Tensor | None] = torch.autograd.grad(
+                outputs,
+                inputs,
+                scaled if batched else [gradient[0] for gradient in scaled],
+                retain_graph=True,
+                allow_unused=True,
+                is_grads_batched=batched,
+            )
+        return [
+            None if g is None else self._in_true_scale(g if batched else g[None]) for g in found
+        ]
+
+    def _in_true_scale(self, gradient: Tensor) -> Tensor:
+        # As precise as statistics are: what was scaled may have no place in a smaller type.
+        if self._scale is None:
+            return gradient
+        return gradient.to(at_least_float32(gradient)) / self._scale
+
+    def cheaper_rows_at_once(self, parameters: Sequence[Tensor]) -> int:
+        """How many losses a pass should take: 1 where convolutions or attention are, otherwise 16.
+
+        Operations without a rule for batched gradients, or with a slow one, want 1 as well.
+        """
+        names = {type(node).__name__ for node in nodes(self.tensors)}
+        if any(word in name for name in names for word in _DEARER_BATCHED):
+            return 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                self.rows(one_hot(range(1), self.values), parameters, batched=True)
+            except (RuntimeError, UserWarning):
+                return 1
+        return ROWS_AT_ONCE
+
+
+class Columns:
+    """Parameters whose gradients lie side by side in the rows of a matrix.
+
+    Args:
+        parameters: The parameters.
+
+    Attributes:
+        parameters: As given.
+        num_entries: Entries of all of them.
+        used: Which of them a gradient was found for.
+        dtype: Precision of statistics: the parameters', but float32 at least.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self.parameters = list(parameters)
+        self._sizes = [parameter.numel() for parameter in parameters]
+        self.num_entries = sum(self._sizes)
+        self.used = [False] * len(self.parameters)
+        self.dtype = at_least_float32(*parameters)
+
+    def vector(self, gradients: Sequence[Tensor | None]) -> Tensor:
+        """Gradients ``[1, *shape]`` as one vector ``[entries]``."""
+        device = self.parameters[0].device
+        row = torch.empty(1, self.num_entries, dtype=self.dtype, device=device)
+        return self.fill(row, gradients)[0]
+
+    def fill(self, rows: Tensor, gradients: Sequence[Tensor | None]) -> Tensor:
+        """Writes gradients ``[rows, *shape]`` into ``[rows, entries]``, zeros where one is None."""
+        blocks = rows.split(self._sizes, dim=1)
+        for index, (block, gradient) in enumerate(zip(blocks, gradients, strict=True)):
+            if gradient is None:
+                block.zero_()
+            else:
+                self.used[index] = True
+                block.copy_(gradient.reshape(block.shape))
+        return rows
+
+    def split(self, combined: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The parameters that were used anywhere, each with its part of ``[entries]``."""
+        used = is_true_anywhere(self.used, combined.device)
+        parts = zip(self.parameters, combined.split(self._sizes), used, strict=True)
+        return [
+            (parameter, part.view_as(parameter)) for parameter, part, was_used in parts if was_used
+        ]
+
+
+def write_rows(graph: LossGraph, columns: Columns, rows: Tensor, rows_at_once: int) -> None:
+    """Fills ``[tasks, mini-batches, entries]`` with the gradient of every loss.
+
+    In a batched pass a gradient that is not finite spoils those of other tasks, as zero times NaN
+    is NaN; then all are taken again, one by one.
+
+    Args:
+        graph: Of the losses.
+        columns: The parameters.
+        rows: What to fill.
+        rows_at_once: Losses that one backward pass differentiates.
+    """
+    flat = rows.flatten(0, 1)
+    for start in range(0, len(flat), rows_at_once):
+        part = range(start, min(start + rows_at_once, len(flat)))
+        sums = one_hot(part, graph.values)
+        gradients = graph.rows(sums, columns.parameters, batched=rows_at_once > 1)
+        columns.fill(flat[start : part.stop], gradients)
+    if rows_at_once > 1 and not flat.norm().isfinite():
+        write_rows(graph, columns, rows, 1)
+
+
+def combine(graph: LossGraph, columns: Columns, coefficients: Tensor) -> Tensor:
+    """Gradient of a weighted sum of the losses, by one backward pass, ``[entries]``.
+
+    Args:
+        graph: Of the losses.
+        columns: The parameters.
+        coefficients: ``[tasks, mini-batches]``.
+    """
+    return columns.vector(graph.rows(coefficients[None], columns.parameters))
+
+
+def one_hot(indices: range, values: Tensor) -> Tensor:
+    """Coefficients that choose one loss each, of those in ``[tasks, mini-batches]`` in order.
+
+    On the CPU, where to look at them is not to wait.
+    """
+    chosen = torch.zeros(len(indices), values.numel(), dtype=values.dtype)
+    chosen[range(len(indices)), list(indices)] = 1.0
+    return chosen.view(-1, *values.shape)
+
+
+class _Root(NamedTuple):
+    """Where the backward pass of some tasks' losses begins."""
+
+    of: Tensor | GradientEdge
+    tasks: slice
+    shape: torch.Size
+    """Shape of what it is."""
+
+    def gradients(self, coefficients: Tensor) -> Tensor:
+        """What it is given for ``[sums, tasks, mini-batches]`` coefficients, ``[sums, *shape]``."""
+        num_sums, num_tasks, num_minibatches = coefficients.shape
+        num_rows = self.shape.numel() // num_tasks // num_minibatches
+        by_row = (coefficients / num_rows).repeat_interleave(num_rows, 2)
+        return by_row.reshape(num_sums, *self.shape)
+
+
+def _roots(losses: TaskLosses) -> list[_Root]:
+    if not isinstance(losses, Tensor):
+        return [
+            _Root(loss, slice(task, task + 1), loss.shape)
+            for task, loss in enumerate(losses)
+            if loss.requires_grad
+        ]
+    node = losses.grad_fn
+    if node is None or node.name() != "StackBackward0" or node._saved_dim != 0:  # type: ignore[attr-defined]
+        return [_Root(losses, slice(0, len(losses)), losses.shape)]
+    return [
+        _Root(GradientEdge(function, place), slice(task, task + 1), losses.shape[1:])
+        for task, (function, place) in enumerate(node.next_functions)
+        if function is not None
+    ]
+
+
+def at_least_float32(*tensors: Tensor) -> torch.dtype:
+    """The precision that holds all of some tensors' numbers, and no less than float32."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype

@@ -1,0 +1,58 @@
+"""Which tensors a user means by modules and parameters, and how gradients get to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+Parameters = nn.Module | Tensor | Iterable["nn.Module | Tensor"]
+"""Modules, parameters, or several of either."""
+
+
+def tensors_of(parameters: Parameters) -> list[Tensor]:
+    """The tensors of modules and parameters, each once, in their order.
+
+    Raises:
+        ValueError: If one is no leaf, so that it can have no gradient of its own.
+    """
+    parts = [parameters] if isinstance(parameters, nn.Module | Tensor) else parameters
+    found: dict[int, Tensor] = {}
+    for part in parts:
+        tensors = [part] if isinstance(part, Tensor) else part.parameters()
+        found.update((id(tensor), tensor) for tensor in tensors)
+    for tensor in found.values():
+        if not tensor.is_leaf:
+            raise ValueError(
+                f"a tensor of shape {list(tensor.shape)} is computed from others: name the "
+                "parameters that it is computed from"
+            )
+    return list(found.values())
+
+
+def deliver(gradients: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Adds gradients to the ``.grad`` of leaves, as their part of a backward pass would.
+
+    Autograd does it itself, so that whatever waits for gradients is called: hooks, and what
+    synchronises processes.
+    """
+    pairs = [(leaf, gradient.to(leaf.dtype)) for leaf, gradient in gradients]
+    if pairs:
+        leaves, parts = zip(*pairs, strict=True)
+        torch.autograd.backward(leaves, parts)
+
+
+@contextmanager
+def hooks_resting(leaves: Sequence[Tensor]) -> Iterator[None]:
+    """Keeps the hooks of leaves from being called, which are meant for the gradient, not rows."""
+    hooks = [leaf._backward_hooks for leaf in leaves if leaf._backward_hooks]
+    kept = [dict(each) for each in hooks]
+    for each in hooks:
+        each.clear()
+    try:
+        yield
+    finally:
+        for each, contents in zip(hooks, kept, strict=True):
+            each.update(contents)

@@ -1,0 +1,151 @@
+"""Gradients of the losses in a shared representation, and the kernels made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mtrl_ntk.balancing.distributed import average, average_of_squares, is_true_everywhere
+from mtrl_ntk.balancing.finite import is_finite
+from mtrl_ntk.balancing.forget import forget_tasks
+from mtrl_ntk.balancing.loss_graph import LossGraph, at_least_float32, one_hot
+
+Rows = Literal["all", "of_minibatch", "of_task_and_minibatch"]
+"""Rows of a representation that a mini-batch loss depends on: any; those at the mini-batch's place,
+the same for all tasks; or those at its place among the rows of its task."""
+
+
+class Representation:
+    """How the mini-batch losses depend on the features that the tasks' own layers read.
+
+    Args:
+        gradients: ``[tasks, mini-batches, rows, features]``, of the rows that each depends on;
+            taken over, and a broken task's are zeroed.
+        rows: Which these are.
+        across_processes: Whether other processes have rows of the same mini-batches.
+
+    Attributes:
+        finite: Which tasks have finite gradients, bool ``[tasks]``.
+    """
+
+    def __init__(
+        self,
+        gradients: Tensor,
+        rows: Rows = "of_task_and_minibatch",
+        *,
+        across_processes: bool = False,
+    ) -> None:
+        finite = is_finite(gradients.flatten(1)).all(1)
+        self.finite = is_true_everywhere(finite) if across_processes else finite
+        forget_tasks(gradients, ~self.finite)
+        self._gradients, self._rows, self._across_processes = gradients, rows, across_processes
+
+    def kernels(self, *, across_rows: bool) -> Tensor:
+        """Kernels ``[tasks, mini-batches, mini-batches]``, of zeros for tasks that are not finite.
+
+        Args:
+            across_rows: Sum the features' gradients over a mini-batch's rows first.
+        """
+        gradients = self._gradients
+        if across_rows:
+            sums = gradients.sum(2)
+            return row_products(average(sums) if self._across_processes else sums)
+        if self._rows == "all":
+            kernels = row_products(gradients.flatten(2))
+        else:
+            kernels = torch.diag_embed(gradients.square().sum((2, 3)))
+        return average_of_squares(kernels) if self._across_processes else kernels
+
+    def combine(self, coefficients: Tensor) -> Tensor:
+        """Gradient in the representation of a weighted sum of the losses, ``[rows, features]``.
+
+        Args:
+            coefficients: ``[tasks, mini-batches]``.
+        """
+        gradients, coefficients = self._gradients, coefficients.to(self._gradients.dtype)
+        if self._rows == "all":
+            combined = coefficients.flatten() @ gradients.flatten(2).flatten(0, 1)
+            return combined.view(gradients.shape[2:])
+        if self._rows == "of_minibatch":
+            return torch.einsum("tn,tnrf->nrf", coefficients, gradients).flatten(0, 1)
+        return (coefficients[:, :, None, None] * gradients).flatten(0, 2)
+
+
+class Latest:
+    """The outputs of a module since they were taken last, as far as gradients may be taken in them.
+
+    Args:
+        module: The module.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._outputs: list[Tensor] = []
+        module.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, _: object, outputs: object) -> None:
+        if not isinstance(outputs, Tensor):
+            raise TypeError(
+                f"{type(module).__name__} returns no tensor: pass the representation to backward"
+            )
+        if outputs.requires_grad:
+            self._outputs.append(outputs)
+
+    def take(self) -> list[Tensor]:
+        """The outputs, which are forgotten."""
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+
+def representation_of(
+    graph: LossGraph, tensors: Sequence[Tensor], rows: Rows, axes: int
+) -> Representation:
+    """Differentiates the losses in a representation, each through the heads of its task alone.
+
+    Args:
+        graph: Of the losses.
+        tensors: The representation, ``[rows, ...]`` or ``[tasks, rows, ...]``; the rows of several
+            tensors count as those of one.
+        rows: Which rows the loss of a mini-batch depends on.
+        axes: Leading axes of the tensors that count rows.
+    """
+    num_tasks, num_minibatches = graph.values.shape
+    if rows == "all":
+        sums = one_hot(range(graph.values.numel()), graph.values)
+    elif rows == "of_minibatch":
+        sums = one_hot(range(num_tasks), graph.values[:, :1]).expand(-1, -1, num_minibatches)
+    else:
+        sums = torch.ones(1, num_tasks, num_minibatches)
+    gradients = torch.stack([gradient_in(graph, tensors, each, axes) for each in sums.split(1)])
+    shape = (num_tasks, num_minibatches, -1, gradients.shape[-1])
+    return Representation(gradients.reshape(shape), rows, across_processes=True)
+
+
+def gradient_in(
+    graph: LossGraph, tensors: Sequence[Tensor], coefficients: Tensor, axes: int
+) -> Tensor:
+    """Gradient of a weighted sum of losses in all rows of a representation, ``[rows, features]``.
+
+    Args:
+        graph: Of the losses.
+        tensors: The representation.
+        coefficients: ``[1, tasks, mini-batches]``.
+        axes: Leading axes of the tensors that count rows.
+    """
+    found = [
+        torch.zeros_like(tensor) if gradient is None else gradient[0]
+        for tensor, gradient in zip(tensors, graph.rows(coefficients, tensors), strict=True)
+    ]
+    rows = torch.cat([each.flatten(0, axes - 1).flatten(1) for each in found])
+    return rows.to(at_least_float32(rows))
+
+
+def row_products(rows: Tensor) -> Tensor:
+    """Inner products of the rows of each task, ``[tasks, n, n]`` of ``[tasks, n, columns]``."""
+    if rows.shape[1] == 1:
+        squared_norms: Tensor = torch.linalg.vector_norm(rows, dim=2).square()
+        return squared_norms[:, :, None]
+    kernels: Tensor = rows @ rows.mT
+    return kernels
