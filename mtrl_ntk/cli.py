@@ -128,6 +128,7 @@ def _report(argv: list[str], prog: str) -> None:
             "pictures of their tangent kernels"
         )
     if folders:
+        drop_broken_backend()
         from mtrl_ntk.experiment.reports.report import report_runs
 
         report_runs(folders, chosen)
@@ -149,6 +150,7 @@ examples:
   {prog} runs/mt3_quick                          # all runs in it, at any depth, into report
   {prog} runs/a runs/b --out results --last 10
   {prog} sweeps/mt10 --methods ntkmtl,equal --anchors table4
+  {prog} sweeps/mt10 --evaluate                   # also on goals that training never met
   {prog} runs --resample runs                    # intervals that keep the tasks of a run together
   {prog} --kernels runs/equal runs/ntkmtl --out plots"""
 

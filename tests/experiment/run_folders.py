@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrl_ntk.experiment.config import RunConfig, from_dict, save
-from mtrl_ntk.experiment.evaluation.episodes import protocol
+from mtrl_ntk.experiment.agents import Trained
+from mtrl_ntk.experiment.config import RunConfig, from_dict, read, save
+from mtrl_ntk.experiment.evaluation.episodes import Episodes, protocol
+from mtrl_ntk.experiment.evaluation.options import EvaluationOptions
+from mtrl_ntk.experiment.evaluation.plan import make_plan
+from mtrl_ntk.experiment.evaluation.results import RESULT_JSON, save_results
 from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.run_info import write_run_info
 from mtrl_ntk.experiment.types import Counters, EvaluationResult
@@ -50,6 +55,26 @@ def write_run_folder(
             result = EvaluationResult(tasks, values, 100 * values, episodes=50)
             logger.log_evaluation(_counters(config, step), result)
     return path
+
+
+def write_unseen(
+    run: Path,
+    rates: Sequence[float],
+    name: str = "20260101-120000",
+    **asked: Any,  # noqa: ANN401 - fields of many types
+) -> Path:
+    """An evaluation of the end of such a run, as ``evaluate_mt10`` leaves it; returns its file."""
+    config = read(run / "config.yaml")
+    tasks, steps = config.env.task_names, config.loop.total_steps
+    plan = make_plan(EvaluationOptions(run=run, **asked), config, tasks)
+    counters = {"counters": {"vector_steps": steps}}
+    trained = Trained(run / "checkpoint" / "step", config, tasks, cast(Any, None), counters)
+    successes = np.arange(plan.episodes) < np.round(plan.episodes * np.array(rates))[:, None]
+    lengths = np.ones(successes.shape, np.int64)
+    out = run / "evaluations" / name
+    out.mkdir(parents=True)
+    save_results(out, plan, trained, Episodes(successes, lengths.astype(np.float64), lengths))
+    return out / RESULT_JSON
 
 
 def _logged(config: RunConfig, step: int) -> dict[str, float]:

@@ -46,20 +46,34 @@ def evaluate_agent(options: EvaluationOptions) -> EvaluationResult:
     source = options.run or options.checkpoint
     assert source is not None, "options.check_together() was not called"
     trained = load_trained(source, options.device)
-    plan = make_plan(options, trained)
+    plan = make_plan(options, trained.config, trained.task_names)
     backend = _find_backend(options)
     with _folder(options.out, trained) as out:
         policy = policy_on(trained, plan.tasks, sampled=options.sampled, seed=plan.action_seed)
         console = standard_output()
         console.print(Text(_announcement(plan, trained)), soft_wrap=True)
-        episodes = _run(plan, policy, console)
-        result = _result(plan, episodes)
+        result = _evaluate(plan, trained, policy, out, console)
         print_result(result, console)
-        save_results(out, plan, trained, episodes)
         console.print(Text(f"results   {out}"), soft_wrap=True)
         if backend is not None:
             _record(options, plan, policy, backend, out, console)
         return result
+
+
+def evaluate_unseen(run: Path, console: Console) -> EvaluationResult:
+    """Evaluates the newest checkpoint of a run as :func:`evaluate_agent` does if asked for no more.
+
+    The numbers are kept in the run's folder; nothing is printed.
+
+    Raises:
+        UserError: If there is nothing that can be evaluated.
+    """
+    options = EvaluationOptions(run=run)
+    trained = load_trained(run, options.device)
+    plan = make_plan(options, trained.config, trained.task_names)
+    policy = policy_on(trained, plan.tasks, sampled=False, seed=plan.action_seed)
+    with _folder(None, trained) as out:
+        return _evaluate(plan, trained, policy, out, console)
 
 
 def _find_backend(options: EvaluationOptions) -> str | None:
@@ -145,7 +159,12 @@ def _run(plan: Plan, policy: PolicyFunction, console: Console) -> Episodes:
         )
 
 
-def _result(plan: Plan, episodes: Episodes) -> EvaluationResult:
+def _evaluate(
+    plan: Plan, trained: Trained, policy: PolicyFunction, out: Path, console: Console
+) -> EvaluationResult:
+    """Runs the episodes and keeps the numbers."""
+    episodes = _run(plan, policy, console)
+    save_results(out, plan, trained, episodes)
     return EvaluationResult(
         task_names=plan.tasks,
         success_rates=episodes.successes.mean(1),

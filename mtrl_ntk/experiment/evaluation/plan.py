@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.agents import Trained, places_of
+from mtrl_ntk.experiment.agents import places_of
+from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.evaluation.episodes import protocol
 from mtrl_ntk.experiment.evaluation.options import UNSEEN_SEED, EvaluationOptions
 from mtrl_ntk.experiment.options.sections import EvaluationConfig
@@ -33,15 +34,19 @@ class Plan:
     """What the numbers mean."""
 
 
-def make_plan(options: EvaluationOptions, trained: Trained) -> Plan:
+def make_plan(options: EvaluationOptions, config: RunConfig, trained: tuple[str, ...]) -> Plan:
     """Decides what the options mean for an agent.
+
+    Args:
+        options: What was asked for.
+        config: The agent's run.
+        trained: The tasks that it was trained on.
 
     Raises:
         UserError: If they ask for what it cannot be asked.
     """
-    config = trained.config
-    tasks = _tasks(options, trained)
-    places = places_of(tasks, trained.task_names)
+    tasks = _tasks(options, config, trained)
+    places = places_of(tasks, trained)
     env = replace(config.env, tasks=tasks, workers=options.workers)
     if options.goals == "unseen":
         # New goals for a policy of a single one, too.
@@ -62,7 +67,7 @@ def make_plan(options: EvaluationOptions, trained: Trained) -> Plan:
     }
     return Plan(
         tasks=tasks,
-        trained_as=tuple(trained.task_names[place] for place in places),
+        trained_as=tuple(trained[place] for place in places),
         env=env,
         episodes=episodes,
         goal_seed=goal_seed,
@@ -71,11 +76,12 @@ def make_plan(options: EvaluationOptions, trained: Trained) -> Plan:
     )
 
 
-def _tasks(options: EvaluationOptions, trained: Trained) -> tuple[str, ...]:
+def _tasks(
+    options: EvaluationOptions, config: RunConfig, trained: tuple[str, ...]
+) -> tuple[str, ...]:
     if options.benchmark is not None or options.tasks:
-        suite = trained.config.env.suite
-        return suite.task_names(options.benchmark, options.tasks or None)
-    return trained.task_names
+        return config.env.suite.task_names(options.benchmark, options.tasks or None)
+    return trained
 
 
 def _unseen_seed(asked: int | None, training_seed: int) -> int:
@@ -89,8 +95,8 @@ def _unseen_seed(asked: int | None, training_seed: int) -> int:
     return UNSEEN_SEED if training_seed != UNSEEN_SEED else UNSEEN_SEED + 1
 
 
-def _require_trained(tasks: Sequence[str], trained: Trained) -> None:
-    others = [task for task in tasks if task not in trained.task_names]
+def _require_trained(tasks: Sequence[str], trained: Sequence[str]) -> None:
+    others = [task for task in tasks if task not in trained]
     if others:
         raise ConfigError(
             f"goals is training, but training had no goals of {', '.join(others)}; "

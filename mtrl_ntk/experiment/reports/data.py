@@ -17,13 +17,23 @@ import numpy as np
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment import config as run_config
+from mtrl_ntk.experiment.evaluation.results import RESULT_CSV
 from mtrl_ntk.experiment.files.csv_files import read_rows
-from mtrl_ntk.experiment.files.layout import CONFIG, EVALUATION_CSV, RUN_INFO, TRAINING_CSV
+from mtrl_ntk.experiment.files.layout import (
+    CONFIG,
+    EVALUATION_CSV,
+    EVALUATIONS,
+    PLOTS,
+    RUN_INFO,
+    TRAINING_CSV,
+    VIDEOS,
+)
 from mtrl_ntk.experiment.kernels.diagnosis import PARTS
 from mtrl_ntk.experiment.logs.sink import MEAN_TASK
 from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.plots.run_plots import Curve, task_curves
 from mtrl_ntk.experiment.reports.statistics import Float64Array
+from mtrl_ntk.experiment.reports.unseen import Unseen, find_unseen
 from mtrl_ntk.rl.sac import Part
 
 SINGLE_TASK = "STL"
@@ -63,6 +73,8 @@ class Run:
     """Median over the log's intervals, so that evaluations do not count; NaN if unknown."""
     env_steps_per_second: float
     """Likewise."""
+    unseen: Unseen | None
+    """Success at the end on goals that training never met, if that was evaluated."""
     logged: Mapping[tuple[str, Part], Mapping[str, Curve]]
     """Task weights and largest NTK eigenvalues over training: by quantity, ``weights`` or ``ntk``,
     and part, then by task."""
@@ -76,6 +88,18 @@ class Run:
     def reached(self) -> int:
         """Vector steps at the last evaluation; zero if there is none."""
         return int(self.vector_steps[-1]) if len(self.vector_steps) else 0
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """What lies in its folder for people to look at, by what it is."""
+        possible = {
+            "settings": self.path / CONFIG,
+            **{path.stem: path for path in sorted((self.path / PLOTS).glob("*.png"))},
+            **{path.stem: path for path in sorted((self.path / VIDEOS).glob("*.mp4"))[-1:]},
+            "unseen goals": self.path if self.unseen is None else self.unseen.folder / RESULT_CSV,
+            "video": max(self.path.glob(f"{EVALUATIONS}/*/{VIDEOS}/mosaic.mp4"), default=self.path),
+        }
+        return {name: path for name, path in possible.items() if path.is_file()}
 
 
 @dataclass(frozen=True)
@@ -103,11 +127,23 @@ class Method:
         return np.stack([run.success[-1] for run in self.runs])
 
     @property
-    def curves(self) -> tuple[Float64Array, Float64Array]:
-        """Environment steps that all runs have evaluated, and mean success ``[runs, steps]``."""
+    def unseen(self) -> Float64Array | None:
+        """Success rates on goals that training never met, ``[runs, tasks]``, if all have some."""
+        found = [run.unseen.success for run in self.runs if run.unseen is not None]
+        return np.stack(found) if len(found) == len(self.runs) else None
+
+    @property
+    def task_curves(self) -> tuple[Float64Array, Float64Array]:
+        """Environment steps that all runs have evaluated, and success ``[runs, steps, tasks]``."""
         steps = reduce(np.intersect1d, [run.env_steps for run in self.runs])
-        curves = [run.success.mean(1)[np.isin(run.env_steps, steps)] for run in self.runs]
+        curves = [run.success[np.isin(run.env_steps, steps)] for run in self.runs]
         return steps, np.stack(curves)
+
+    @property
+    def curves(self) -> tuple[Float64Array, Float64Array]:
+        """The same steps, and mean success ``[runs, steps]``."""
+        steps, curves = self.task_curves
+        return steps, curves.mean(2)
 
 
 Say = Callable[[str], object]
@@ -200,6 +236,7 @@ def read_run(path: Path) -> Run:
         success=evaluations[4],
         updates_per_second=updates_per_second,
         env_steps_per_second=env_steps_per_second,
+        unseen=find_unseen(path, config),
         logged=logged,
     )
 
@@ -254,12 +291,13 @@ def differences(facts: Sequence[Mapping[str, object]], runs: Sequence[Run]) -> d
         for of_run, run in zip(facts, runs, strict=True):
             runs_with[str(of_run.get(key, "not stated"))].append(run)
         if len(runs_with) > 1:
-            values = [f"{_shortened(value)} in {_few(r)}" for value, r in runs_with.items()]
+            values = [f"{shortened(value)} in {_few(r)}" for value, r in runs_with.items()]
             lines[key] = f"{key} is {', but '.join(values)}"
     return lines
 
 
-def _shortened(value: str) -> str:
+def shortened(value: str) -> str:
+    """A value that fits a line."""
     return value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}..."
 
 
@@ -282,6 +320,14 @@ def group_runs(runs: Sequence[Run]) -> list[Method]:
         for name, group in zip(_names(base, same_name), same_name, strict=True):
             methods.append(Method(name, tuple(group)))
     return methods
+
+
+def differing_settings(methods: Sequence[Method]) -> dict[str, list[object]]:
+    """The settings in which methods differ, by name, each with its value of every method."""
+    settings = [_settings(method.runs[0]) for method in methods]
+    names = dict.fromkeys(name for one in settings for name in one)
+    values = {name: [one.get(name) for one in settings] for name in names}
+    return {name: of for name, of in values.items() if len({str(value) for value in of}) > 1}
 
 
 def repeated_seeds(methods: Sequence[Method]) -> list[str]:

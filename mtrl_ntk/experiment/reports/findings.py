@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mtrl_ntk.experiment.reports.anchors import Anchors, find_anchors
 from mtrl_ntk.experiment.reports.data import (
     Method,
     Run,
+    Say,
     base_name,
     differences,
     find_runs,
@@ -72,8 +73,17 @@ class Findings:
         return [run for run in self.runs if not run.is_complete]
 
 
-def find(folders: Sequence[Path], options: ReportOptions) -> Findings:
+def find(
+    folders: Sequence[Path],
+    options: ReportOptions,
+    evaluate: Callable[[Run, Say], Run] | None = None,
+) -> Findings:
     """Reads the runs in folders and finds their numbers.
+
+    Args:
+        folders: Folders of runs, or of folders of runs.
+        options: What to report.
+        evaluate: Completes a complete run; it is given what takes remarks.
 
     Raises:
         UserError: If there is no complete run, a file is damaged, or runs are not comparable.
@@ -88,6 +98,9 @@ def find(folders: Sequence[Path], options: ReportOptions) -> Findings:
             f"of {counted(len(runs), 'run')} none is complete; train_mt10 --resume DIR goes on"
         )
     # Incomplete runs are in no table of results, so that they cannot make one wrong.
+    if evaluate is not None:
+        runs = [evaluate(run, left_out.append) if run.is_complete else run for run in runs]
+        complete = [run for run in runs if run.is_complete]
     methods = group_runs(complete)
     different = differences([run.protocol for run in complete], complete)
     warnings = _objections([*different.values()], methods, anchors, options)
@@ -146,6 +159,12 @@ def _remarks(runs: Sequence[Run], summaries: Sequence[Summary]) -> list[str]:
         f"Made by different versions. {line}"
         for line in differences([run.versions for run in runs], runs).values()
     ]
+    waiting = [run for run in runs if run.is_complete and run.unseen is None]
+    if waiting and len(waiting) < len(runs) - len(incomplete):
+        remarks.append(
+            f"Not evaluated on unseen goals, which report_mt10 --evaluate does: "
+            f"{counted(len(waiting), 'run')}."
+        )
     if incomplete:
         count = f"{len(incomplete)} of {counted(len(runs), 'run')}"
         remarks.append(f"Incomplete and left out of all numbers: {count}.")

@@ -30,6 +30,9 @@ class ReportOptions(Settings):
     anchors: tuple[str, ...] = setting((), one_value=True)
     """Published MT10 numbers shown beside the runs, with their protocol: table4 (of the NTKMTL
     paper), metaworld_plus_v1, metaworld_plus_v2, or all."""
+    evaluate: bool = False
+    """First evaluate runs on goals that training never met, as evaluate_mt10 does, where that has
+    not been done; the report shows what has."""
     resample: Literal["tasks", "runs"] = "tasks"
     """What the bootstrap draws: runs of each task apart, as is usual, or whole runs."""
     resamples: int = number(5000, at_least=1, limit=100_000)

@@ -7,17 +7,30 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
+class Link(NamedTuple):
+    """Something to follow."""
+
+    text: str
+    """What stands there."""
+    target: str
+    """Its address, as seen from the document's folder."""
+
+
+Cell = str | tuple[Link, ...]
+
+
 @dataclass(frozen=True)
 class Table:
-    """Text in rows; the first column names them, the others hold numbers."""
+    """Text or links in rows; the first column names them, the others hold numbers."""
 
     columns: Sequence[str]
     """Headings."""
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Cell]]
     """Cells, as many in each row as there are headings."""
     is_numeric: bool = True
     """Whether the cells after the first are numbers, which stand at the right."""
@@ -101,8 +114,19 @@ def to_markdown(document: Document) -> str:
 def _markdown_table(table: Table) -> str:
     other = "---:" if table.is_numeric else "---"
     rule = ["---", *[other] * (len(table.columns) - 1)]
-    lines = [[cell.replace("|", "\\|") for cell in row] for row in (table.columns, *table.rows)]
+    lines = [[_markdown(cell) for cell in row] for row in (table.columns, *table.rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+
+
+def _markdown(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return cell.replace("|", "\\|")
+    return ", ".join(f"[{_markdown(link.text)}]({link.target})" for link in cell)
+
+
+def plain(cell: Cell) -> str:
+    """A cell without its links."""
+    return cell if isinstance(cell, str) else ", ".join(link.text for link in cell)
 
 
 def to_latex(table: Table, caption: str) -> str:
@@ -135,8 +159,8 @@ _LATEX = {
 }
 
 
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_latex, cells)) + r" \\"
+def _latex_row(cells: Sequence[Cell]) -> str:
+    return " & ".join(_latex(plain(cell)) for cell in cells) + r" \\"
 
 
 def _latex(text: str) -> str:

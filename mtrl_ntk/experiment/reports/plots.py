@@ -25,7 +25,7 @@ from mtrl_ntk.experiment.plots.run_plots import (
 )
 from mtrl_ntk.experiment.reports.anchors import Anchors
 from mtrl_ntk.experiment.reports.data import Method
-from mtrl_ntk.experiment.reports.statistics import performance_profile
+from mtrl_ntk.experiment.reports.statistics import Float64Array, performance_profile
 from mtrl_ntk.experiment.reports.styles import Style
 from mtrl_ntk.experiment.reports.summary import Summary
 
@@ -42,6 +42,7 @@ _AGGREGATES = {
 _PUBLISHED = ((0, (1.5, 2)), (0, (5, 2.5)), (0, (5, 2, 1.5, 2)))
 """Dashes of sets of published numbers, one after the other."""
 _HEADING_WIDTH = 34
+_PANELS_IN_A_ROW = 5
 _LONGEST_LEVEL_NAME = 11
 
 
@@ -65,15 +66,47 @@ def curves_figure(
     return figure
 
 
+def task_curves_figure(methods: Sequence[Method], styles: Mapping[str, Style]) -> Figure:
+    """Success over training as in :func:`curves_figure`, a panel for each task."""
+    tasks = list(dict.fromkeys(task for method in methods for task in method.tasks))
+    columns = min(len(tasks), _PANELS_IN_A_ROW)
+    rows = -(-len(tasks) // columns)
+    figure = Figure(layout="constrained", dpi=DPI)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    lines: dict[str, Line2D] = {}
+    for axes in grid.flat[len(tasks) :]:
+        axes.set_visible(False)
+    for task, axes in zip(tasks, grid.flat[: len(tasks)], strict=True):
+        for method in (method for method in methods if task in method.tasks):
+            steps, curves = method.task_curves
+            of_task = curves[:, :, method.tasks.index(task)]
+            lines[method.name] = _draw_lines(axes, steps, of_task, styles[method.name], method.name)
+        use_percent(axes)
+        dress(axes, task, fontsize=9.5)
+        axes.tick_params(labelbottom=tasks.index(task) + columns >= len(tasks))
+        axes.set_xlabel("")
+    figure.supxlabel("environment steps", fontsize=10, color=INK)
+    handles = [lines[method.name] for method in methods]
+    _add_legend(figure, handles, width=0.6 + 2.2 * columns, height=0.4 + 2.0 * rows)
+    return figure
+
+
 def _draw_curve(axes: Axes, method: Method, look: Style) -> None:
     steps, curves = method.curves
+    _draw_lines(axes, steps, curves, look, f"{method.name}  {curves.mean(0)[-1]:.0%}")
+
+
+def _draw_lines(
+    axes: Axes, steps: Float64Array, curves: Float64Array, look: Style, label: str
+) -> Line2D:
+    """Draws the mean of curves ``[runs, steps]`` and a band of one standard error."""
     middle = curves.mean(0)
-    label = f"{method.name}  {middle[-1]:.0%}"
-    axes.plot(steps, middle, **look, marker="o", markersize=3.5, label=label)
+    (line,) = axes.plot(steps, middle, **look, marker="o", markersize=3.5, label=label)
     if len(curves) > 1:
         error = curves.std(0, ddof=1) / np.sqrt(len(curves))
         low, high = np.clip([middle - error, middle + error], 0, 1)
         axes.fill_between(steps, low, high, color=look["color"], alpha=0.18, linewidth=0)
+    return line
 
 
 def _draw_published(
@@ -221,10 +254,12 @@ def _one_panel() -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+def _add_legend(
+    figure: Figure, handles: Sequence[Line2D], width: float = 7.5, height: float = 5.0
+) -> None:
     """Makes room beside the plot, whose width is the same whatever the legend holds."""
     lines = [line for one in handles for line in str(one.get_label()).splitlines()]
     columns = -(-len(handles) // LEGEND_ROWS)
-    width = 7.5 + columns * (0.9 + 0.075 * max(map(len, lines)))
-    figure.set_size_inches(width, max(5.0, 0.5 + 0.2 * min(len(lines), LEGEND_ROWS)))
+    width += columns * (0.9 + 0.075 * max(map(len, lines)))
+    figure.set_size_inches(width, max(height, 0.5 + 0.2 * min(len(lines), LEGEND_ROWS)))
     legend(figure, handles)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -18,12 +20,14 @@ from mtrl_ntk.experiment.logs.progress import standard_output
 from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.plots.run_plots import save_both
 from mtrl_ntk.experiment.reports import plots, rows, tables
+from mtrl_ntk.experiment.reports.data import Run, Say
 from mtrl_ntk.experiment.reports.findings import Findings, find
 from mtrl_ntk.experiment.reports.options import ReportOptions
-from mtrl_ntk.experiment.reports.pages import Document, Table, to_html, to_latex, to_markdown
+from mtrl_ntk.experiment.reports.pages import Document, Table, plain, to_html, to_latex, to_markdown
 from mtrl_ntk.experiment.reports.sections import document
 from mtrl_ntk.experiment.reports.styles import method_styles
 from mtrl_ntk.experiment.reports.traces import TRACED, traced, traces_figure
+from mtrl_ntk.experiment.reports.unseen import find_unseen
 
 DEFAULT_FOLDER = Path("report")
 PAGE = "index.html"
@@ -44,11 +48,12 @@ def report_runs(
         UserError: If there is no complete run, a file is damaged, or runs are not comparable.
     """
     console = console or standard_output()
-    findings = find(folders, options)
+    evaluate = partial(_evaluated, console) if options.evaluate else None
+    findings = find(folders, options, evaluate)
     folder = options.out or DEFAULT_FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(findings, document(findings), folder)
+        _write(findings, document(findings, folder), folder)
     except OSError as error:
         reason = f"{error.strerror}; choose another --out"
         raise UserError(f"cannot write to {folder}: {reason}") from error
@@ -56,6 +61,27 @@ def report_runs(
         console.print(Text(warning, style="yellow"), soft_wrap=True)
     console.print(_printed(_success_table(findings)))
     console.print(Text(str(folder / PAGE)), soft_wrap=True)
+
+
+def _evaluated(console: Console, run: Run, say: Say) -> Run:
+    """A run with its success on unseen goals, which is evaluated if that has not been done."""
+    if run.unseen is not None:
+        return run
+    # Only here: it brings the simulations with it.
+    from mtrl_ntk.experiment.evaluation.evaluate import evaluate_unseen
+
+    try:
+        result = evaluate_unseen(run.path, console)
+    except UserError as error:
+        say(f"Not evaluated on unseen goals: {run.path}: {error}")
+        return run
+    found = find_unseen(run.path, run.config)
+    if found is None:
+        say(f"Not evaluated on unseen goals: {run.path}, whose last checkpoint is missing.")
+    else:
+        rate = f"{result.mean_success_rate:.0%}"
+        console.print(Text(f"{run.path}: {rate} on unseen goals"), soft_wrap=True)
+    return replace(run, unseen=found)
 
 
 def _success_table(findings: Findings) -> Table:
@@ -90,6 +116,7 @@ def _figures(findings: Findings) -> dict[str, Figure]:
     styles = method_styles(methods)
     figures = {
         "curves": plots.curves_figure(methods, styles, findings.anchors),
+        "task_curves": plots.task_curves_figure(methods, styles),
         "tasks": plots.tasks_figure(summaries),
         "profiles": plots.profiles_figure(methods, styles),
     }
@@ -109,6 +136,7 @@ def _csv_files(findings: Findings) -> dict[str, Iterable[Row]]:
         "scores.csv": rows.score_rows(methods),
         "tasks.csv": rows.task_rows(summaries),
         "curves.csv": rows.curve_rows(methods),
+        "task_curves.csv": rows.task_curve_rows(methods),
         "traces.csv": rows.trace_rows(methods),
         "improvement.csv": rows.improvement_rows(summaries, comparison),
     }
@@ -144,5 +172,5 @@ def _printed(table: Table) -> RichTable:
     for place, column in enumerate(table.columns[:_PRINTED_COLUMNS]):
         printed.add_column(column, justify="right" if place else "left", no_wrap=place > 0)
     for row in table.rows:
-        printed.add_row(*map(Text, row[:_PRINTED_COLUMNS]))
+        printed.add_row(*(Text(plain(cell)) for cell in row[:_PRINTED_COLUMNS]))
     return printed

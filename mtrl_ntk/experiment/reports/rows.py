@@ -10,6 +10,7 @@ import numpy as np
 
 from mtrl_ntk.experiment.files.csv_files import Row, write_rows
 from mtrl_ntk.experiment.reports.data import Method, Run
+from mtrl_ntk.experiment.reports.statistics import Estimate, mean_and_error
 from mtrl_ntk.experiment.reports.summary import Areas, Budget, Comparison, Summary, areas
 from mtrl_ntk.experiment.reports.traces import TRACED, traced
 
@@ -20,12 +21,14 @@ def method_rows(summaries: Sequence[Summary], comparison: Comparison) -> Iterato
         row: Row = {"method": one.method.name, "runs": len(one.method.runs)}
         estimates = {
             "success": one.success,
+            "unseen": one.unseen,
             "last": one.last,
             "mean_of_max": one.mean_of_max,
             "area_updates": one.area_updates,
             "area_seconds": one.area_seconds,
         }
         intervals = {"mean": one.mean, "iqm": one.iqm, "median": one.median, "gap": one.gap}
+        intervals["unseen_iqm"] = one.unseen_iqm
         for name, (value, error) in estimates.items():
             row |= {name: value, f"{name}_error": error}
         for name, (value, low, high) in intervals.items():
@@ -55,6 +58,7 @@ def run_rows(runs: Sequence[Run], methods: Sequence[Method], until: Budget) -> I
             "total_steps": run.config.loop.total_steps,
             "success": curve[-1] if len(curve) else math.nan,
             "maximum": curve.max() if len(curve) else math.nan,
+            "unseen": math.nan if run.unseen is None else run.unseen.success.mean(),
             "area_updates": area.updates,
             "area_seconds": area.seconds,
             "budget_updates": until.updates,
@@ -68,9 +72,11 @@ def score_rows(methods: Sequence[Method]) -> Iterator[Row]:
     """The last success rate of each task of each complete run."""
     for method in methods:
         for run in method.runs:
-            for task, rate in zip(run.tasks, run.success[-1].tolist(), strict=True):
-                seed = run.config.seed
-                yield {"method": method.name, "seed": seed, "task": task, "success_rate": rate}
+            none = [math.nan] * len(run.tasks)
+            unseen = none if run.unseen is None else run.unseen.success.tolist()
+            for task, *rates in zip(run.tasks, run.success[-1].tolist(), unseen, strict=True):
+                names: Row = {"method": method.name, "seed": run.config.seed, "task": task}
+                yield names | dict(zip(("success_rate", "unseen"), rates, strict=True))
 
 
 def task_rows(summaries: Sequence[Summary]) -> Iterator[Row]:
@@ -79,8 +85,9 @@ def task_rows(summaries: Sequence[Summary]) -> Iterator[Row]:
         for task, (value, error) in one.by_task.items():
             row: Row = {"method": one.method.name, "task": task, "runs": len(one.method.runs)}
             interval = one.task_intervals[task]
-            row |= {"success": value, "error": error}
-            yield row | {"low": interval.low, "high": interval.high}
+            row |= {"success": value, "error": error, "low": interval.low, "high": interval.high}
+            unseen = one.unseen_by_task.get(task, Estimate(math.nan, math.nan))
+            yield row | {"unseen": unseen.value, "unseen_error": unseen.error}
 
 
 def trace_rows(methods: Sequence[Method]) -> Iterator[Row]:
@@ -107,6 +114,17 @@ def curve_rows(methods: Sequence[Method]) -> Iterator[Row]:
                 "success": curves[:, place].mean(),
                 "error": math.nan if error is None else error[place],
             }
+
+
+def task_curve_rows(methods: Sequence[Method]) -> Iterator[Row]:
+    """The learning curve of each method on each task."""
+    for method in methods:
+        steps, curves = method.task_curves
+        for place, task in enumerate(method.tasks):
+            for step, rates in zip(steps.tolist(), curves[:, :, place].T, strict=True):
+                value, error = mean_and_error(rates)
+                names: Row = {"method": method.name, "task": task, "env_steps": int(step)}
+                yield names | {"success": value, "error": error}
 
 
 def improvement_rows(summaries: Sequence[Summary], comparison: Comparison) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.reports import tables
@@ -12,8 +13,8 @@ from mtrl_ntk.experiment.reports.pages import Document, Picture, Section
 from mtrl_ntk.experiment.reports.traces import traced
 
 
-def document(findings: Findings) -> Document:
-    """The whole report."""
+def document(findings: Findings, folder: Path) -> Document:
+    """The whole report, as it lies in a folder."""
     names = ", ".join(method.name for method in findings.methods)
     tasks = findings.comparison.tasks
     return Document(
@@ -28,7 +29,7 @@ def document(findings: Findings) -> Document:
             *_tasks(findings),
             *_inside(findings),
             *(_published(findings, anchors) for anchors in findings.anchors),
-            *_runs(findings),
+            *_runs(findings, folder),
         ],
     )
 
@@ -44,6 +45,7 @@ def _scores(findings: Findings) -> Iterator[Section]:
         else [],
         tables.success_table(summaries, comparison, options.metrics),
     )
+    yield from _unseen(findings)
     yield Section(
         "The same runs by other rules of selection",
         "Published numbers mix these rules; the two maxima are biased upwards. Compare only "
@@ -65,12 +67,27 @@ def _scores(findings: Findings) -> Iterator[Section]:
     )
 
 
+def _unseen(findings: Findings) -> Iterator[Section]:
+    summaries = findings.summaries
+    if not any(one.has_unseen for one in summaries):
+        return
+    yield Section(
+        "Unseen goals",
+        "The agent of the last step, on goals that training never met, each once, as evaluate_mt10 "
+        "runs it by default; training goals are those of the last evaluation while training. "
+        "Mean and standard error over runs; below, by task.",
+        table=tables.unseen_table(summaries),
+        more=[tables.task_table({one.method.name: one.unseen_by_task for one in summaries})],
+    )
+
+
 def _metrics_note(findings: Findings) -> str:
-    options, comparison = findings.options, findings.comparison
+    summaries, comparison, options = findings.summaries, findings.comparison, findings.options
     drawn = "runs of each task apart" if options.resample == "tasks" else "whole runs"
     left_out = ", ".join(comparison.left_out)
     without = f", without {left_out}, on which those have no success" if left_out else ""
     meaning = {
+        "unseen": "On unseen goals: the same of goals that training never met.",
         "iqm": "IQM: mean of the middle half of all runs and tasks.",
         "median": "Median: over tasks, of the mean over runs.",
         "gap": "Optimality gap: mean distance from 1, less is better.",
@@ -78,7 +95,7 @@ def _metrics_note(findings: Findings) -> str:
         f"{without}.",
         "rank": "Mean rank: over tasks, of the mean over runs, 1 is best.",
     }
-    shown = [meaning[name] for name in tables.columns(comparison, options.metrics)[1:]]
+    shown = [meaning[name] for name in tables.columns(summaries, comparison, options.metrics)[1:]]
     if tables.aggregate_names(options.metrics):
         shown.append(f"In brackets, 95 % bootstrap intervals that resample {drawn}.")
     return " ".join(shown)
@@ -104,6 +121,11 @@ def _learning(findings: Findings) -> Iterator[Section]:
         [Picture("curves", "Success rate over environment steps by method")],
     )
     yield Section(
+        "Learning curves by task",
+        "Mean over runs; the band is one standard error over them.",
+        [Picture("task_curves", "Success rate over environment steps of each task by method")],
+    )
+    yield Section(
         "Speed of learning",
         "Area: mean success over the updates, and over the seconds, that every run here has had; "
         "before the first evaluation the curve rises from zero. Steps: environment steps until the "
@@ -119,7 +141,7 @@ def _tasks(findings: Findings) -> Iterator[Section]:
         "Last evaluation: mean over runs. The picture shows 95 % bootstrap intervals below "
         "the rates, the table standard errors.",
         [Picture("tasks", "Success rate by task and method")],
-        tables.task_table(findings.summaries),
+        tables.task_table({one.method.name: one.by_task for one in findings.summaries}),
     )
 
 
@@ -144,7 +166,14 @@ def _inside(findings: Findings) -> Iterator[Section]:
             )
 
 
-def _runs(findings: Findings) -> Iterator[Section]:
+def _runs(findings: Findings, folder: Path) -> Iterator[Section]:
+    yield Section(
+        "Runs",
+        "Those that the numbers are of, with what lies in their folders.",
+        table=tables.runs_table(findings.methods, folder),
+    )
+    if (settings := tables.settings_table(findings.methods)).rows:
+        yield Section("Differing settings", "All others are the same.", table=settings)
     yield Section(
         "Cost",
         "Medians over runs. Rates are those between evaluations, hours include them; both depend "

@@ -95,6 +95,12 @@ class Summary:
     """Median over tasks of the last evaluation."""
     gap: Interval
     """Optimality gap of the last evaluation."""
+    unseen: Estimate
+    """Mean success rate on goals that training never met; NaN if that was not evaluated."""
+    unseen_iqm: Interval
+    """Interquartile mean there."""
+    unseen_by_task: dict[str, Estimate]
+    """Success rate of each task there; empty if that was not evaluated."""
     last: Estimate
     """Mean over the last evaluations."""
     max_of_mean: float
@@ -117,6 +123,11 @@ class Summary:
     """Median over runs."""
     hours: float
     """Median over runs of the time to the last evaluation."""
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether all runs were evaluated on goals that training never met."""
+        return bool(self.unseen_by_task)
 
 
 @dataclass(frozen=True)
@@ -145,6 +156,7 @@ def summarize(method: Method, last: int, bootstrap: Bootstrap, until: Budget) ->
         until: What areas under curves are over.
     """
     final, (steps, curves) = method.final, method.curves
+    unseen = np.full_like(final, math.nan) if method.unseen is None else method.unseen
     area_updates, area_seconds = np.transpose([areas(run, until) for run in method.runs])
     return Summary(
         method=method,
@@ -153,15 +165,16 @@ def summarize(method: Method, last: int, bootstrap: Bootstrap, until: Budget) ->
         iqm=bootstrap.interval(interquartile_mean, final),
         median=bootstrap.interval(median, final),
         gap=bootstrap.interval(optimality_gap, final),
+        unseen=mean_and_error(unseen.mean(1)),
+        unseen_iqm=bootstrap.interval(interquartile_mean, unseen),
+        unseen_by_task={} if method.unseen is None else _by_task(method, unseen),
         last=mean_and_error(curves[:, -last:].mean(1)),
         max_of_mean=float(curves.mean(0).max()),
         mean_of_max=mean_and_error(curves.max(1)),
         area_updates=mean_and_error(area_updates),
         area_seconds=mean_and_error(area_seconds),
         steps_to={threshold: _steps_to(steps, curves, threshold) for threshold in THRESHOLDS},
-        by_task={
-            task: mean_and_error(rates) for task, rates in zip(method.tasks, final.T, strict=True)
-        },
+        by_task=_by_task(method, final),
         task_intervals={
             task: bootstrap.interval(mean, rates[:, None])
             for task, rates in zip(method.tasks, final.T, strict=True)
@@ -170,6 +183,10 @@ def summarize(method: Method, last: int, bootstrap: Bootstrap, until: Budget) ->
         env_steps_per_second=_median(run.env_steps_per_second for run in method.runs),
         hours=_median(run.seconds[-1] / 3600 for run in method.runs),
     )
+
+
+def _by_task(method: Method, scores: Float64Array) -> dict[str, Estimate]:
+    return {task: mean_and_error(rates) for task, rates in zip(method.tasks, scores.T, strict=True)}
 
 
 def compare(methods: Sequence[Method], bootstrap: Bootstrap) -> Comparison:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
 
 from mtrl_ntk.experiment.reports.anchors import Anchors
-from mtrl_ntk.experiment.reports.data import Run
-from mtrl_ntk.experiment.reports.pages import Table
+from mtrl_ntk.experiment.reports.data import Method, Run, differing_settings, shortened
+from mtrl_ntk.experiment.reports.pages import Cell, Link, Table
 from mtrl_ntk.experiment.reports.statistics import Estimate, Interval
 from mtrl_ntk.experiment.reports.summary import THRESHOLDS, Budget, Comparison, Summary
 
@@ -17,6 +20,7 @@ MISSING = "–"
 _AGGREGATES = ("success", "iqm", "median", "gap")
 _HEADINGS = {
     "success": "success",
+    "unseen": "on unseen goals",
     "iqm": "IQM",
     "median": "median",
     "gap": "optimality gap",
@@ -25,14 +29,17 @@ _HEADINGS = {
 }
 
 
-def columns(comparison: Comparison, metrics: Sequence[str]) -> list[str]:
+def columns(
+    summaries: Sequence[Summary], comparison: Comparison, metrics: Sequence[str]
+) -> list[str]:
     """The metrics that there are numbers for, success always among them."""
-    known = {"delta_m": bool(comparison.changes), "rank": bool(comparison.ranks)}
-    return [
-        name
-        for name in _HEADINGS
-        if name == "success" or (name in metrics and known.get(name, True))
-    ]
+    known = {
+        "success": True,
+        "unseen": any(one.has_unseen for one in summaries),
+        "delta_m": "delta_m" in metrics and bool(comparison.changes),
+        "rank": "rank" in metrics and bool(comparison.ranks),
+    }
+    return [name for name in _HEADINGS if known.get(name, name in metrics)]
 
 
 def aggregate_names(metrics: Sequence[str]) -> list[str]:
@@ -44,7 +51,7 @@ def success_table(
     summaries: Sequence[Summary], comparison: Comparison, metrics: Sequence[str]
 ) -> Table:
     """Mean and standard error as in Table 4 of the paper, aggregates, delta-m and mean rank."""
-    names = columns(comparison, metrics)
+    names = columns(summaries, comparison, metrics)
     rows = [
         [
             one.method.name,
@@ -57,8 +64,8 @@ def success_table(
 
 
 def _metric(name: str, summary: Summary, comparison: Comparison, place: int) -> str:
-    if name == "success":
-        return estimate(summary.success)
+    if name in ("success", "unseen"):
+        return estimate(getattr(summary, name))
     if name == "delta_m":
         return number(comparison.changes[place], "+.1f")
     if name == "rank":
@@ -67,9 +74,28 @@ def _metric(name: str, summary: Summary, comparison: Comparison, place: int) -> 
 
 
 def paper_table(summaries: Sequence[Summary]) -> Table:
-    """The table of the paper: nothing but mean and standard error."""
-    rows = [[one.method.name, estimate(one.success)] for one in summaries]
-    return Table(["Method", "Success rate (mean ± stderr)"], rows)
+    """The table of the paper, mean and standard error, with those of unseen goals if known."""
+    headings = ["Method", "Success rate (mean ± stderr)"]
+    rows = [[one.method.name, estimate(one.success), estimate(one.unseen)] for one in summaries]
+    if any(one.has_unseen for one in summaries):
+        return Table([*headings, "Unseen goals (mean ± stderr)"], rows)
+    return Table(headings, [row[:2] for row in rows])
+
+
+def unseen_table(summaries: Sequence[Summary]) -> Table:
+    """Success on the goals of training beside that on goals that it never met."""
+    columns = ["method", "training goals", "unseen goals", "difference", "IQM on unseen goals"]
+    rows = [
+        [
+            one.method.name,
+            estimate(one.success),
+            estimate(one.unseen),
+            number(round(one.unseen.value - one.success.value, 2) + 0.0, "+.2f"),  # no minus zero
+            interval(one.unseen_iqm),
+        ]
+        for one in summaries
+    ]
+    return Table(columns, rows)
 
 
 def anchors_table(anchors: Anchors, summaries: Sequence[Summary]) -> Table:
@@ -132,17 +158,54 @@ def improvement_table(summaries: Sequence[Summary], comparison: Comparison) -> T
     return Table(["method", *(f"over {name}" for name in names)], rows)
 
 
-def task_table(summaries: Sequence[Summary]) -> Table:
-    """Success rate of each task in the last evaluation."""
-    tasks = list(dict.fromkeys(task for one in summaries for task in one.by_task))
+def task_table(rates: Mapping[str, Mapping[str, Estimate]]) -> Table:
+    """Success rates by task, given by method."""
+    tasks = list(dict.fromkeys(task for of_method in rates.values() for task in of_method))
     rows = [
-        [
-            task,
-            *(estimate(one.by_task[task]) if task in one.by_task else MISSING for one in summaries),
-        ]
+        [task, *(estimate(of[task]) if task in of else MISSING for of in rates.values())]
         for task in tasks
     ]
-    return Table(["task", *(one.method.name for one in summaries)], rows)
+    return Table(["task", *rates], rows)
+
+
+def settings_table(methods: Sequence[Method]) -> Table:
+    """The settings in which methods differ."""
+    rows = [
+        [name, *(MISSING if value is None else shortened(str(value)) for value in values)]
+        for name, values in differing_settings(methods).items()
+    ]
+    return Table(["setting", *(method.name for method in methods)], rows, is_numeric=False)
+
+
+def runs_table(methods: Sequence[Method], folder: Path) -> Table:
+    """Every run that counts, with what lies in its folder.
+
+    Args:
+        methods: The methods.
+        folder: Where the table will be; links begin there.
+    """
+    rows: list[list[Cell]] = [
+        [
+            (Link(run.path.name, link_to(run.path, folder)),),
+            method.name,
+            str(run.config.seed),
+            number(run.success[-1].mean()),
+            MISSING if run.unseen is None else number(run.unseen.success.mean()),
+            tuple(Link(name, link_to(path, folder)) for name, path in run.files.items()),
+        ]
+        for method in methods
+        for run in method.runs
+    ]
+    columns = ["run", "method", "seed", "success", "on unseen goals", "files"]
+    return Table(columns, rows, is_numeric=False)
+
+
+def link_to(path: Path, folder: Path) -> str:
+    """The address of a file or folder, as seen from a folder."""
+    try:
+        return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())
+    except ValueError:  # another drive
+        return path.resolve().as_uri()
 
 
 def cost_table(summaries: Sequence[Summary]) -> Table:

@@ -16,4 +16,4 @@ def asked(**changes: Any) -> EvaluationOptions:  # noqa: ANN401 - fields of many
 
 
 def plan_of(trained: Trained, **changes: Any) -> Plan:  # noqa: ANN401 - fields of many types
-    return make_plan(asked(**changes), trained)
+    return make_plan(asked(**changes), trained.config, trained.task_names)

@@ -10,6 +10,7 @@ import pytest
 
 from mtrl_ntk.experiment.reports.pages import (
     Document,
+    Link,
     Picture,
     Section,
     Table,
@@ -19,6 +20,7 @@ from mtrl_ntk.experiment.reports.pages import (
 )
 
 TABLE = Table(["method", "over <b>a|b</b>"], [["my_method & 5%", "0.91 ± 0.03"], ["b", "–"]])
+LINKS = (Link("x | <y>", "../a%20b/c"), Link("z", "d"))
 DRAWING = b"<svg> made up"
 
 
@@ -27,7 +29,7 @@ def document(tmp_path: Path) -> Document:
     (tmp_path / "one.svg").write_bytes(DRAWING)
     sections = [
         Section("First", 'Note "of" <i>it</i>.', [Picture("one", 'A "curve"')], TABLE),
-        Section("Second", table=Table(["of", "value"], [["a", "b"]], is_numeric=False)),
+        Section("Second", table=Table(["of", "value"], [["a", LINKS]], is_numeric=False)),
     ]
     return Document("A & B", "What <it> is over.", ["Mind <this>."], sections)
 
@@ -109,3 +111,12 @@ def test_latex_has_no_character_with_a_meaning_of_its_own() -> None:
     assert to_latex(Table([r"a\b~c^d"], []), "").splitlines()[5] == (
         r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d \\"
     )
+
+
+def test_links_can_be_followed(document: Document, tmp_path: Path) -> None:
+    reader = read(to_html(document, tmp_path))
+    followed = [values["href"] for tag, values in reader.tags if tag == "a"]
+    assert followed[-2:] == ["../a%20b/c", "d"]
+    assert "x | <y>" in reader.text
+    assert r"| a | [x \| <y>](../a%20b/c), [z](d) |" in to_markdown(document)
+    assert r"x | <y>, z \\" in to_latex(document.sections[1].tables[0], "")

@@ -16,6 +16,7 @@ from mtrl_ntk.experiment.reports.plots import (
     aggregates_figure,
     curves_figure,
     profiles_figure,
+    task_curves_figure,
     tasks_figure,
 )
 from mtrl_ntk.experiment.reports.statistics import Bootstrap
@@ -84,9 +85,21 @@ def test_no_axis_of_rates_leaves_their_range(
     curves = curves_figure(methods, styles).axes[0]
     profiles = profiles_figure(methods, styles).axes[0]
     panels = aggregates_figure(summaries, styles, ["success", "iqm", "median", "gap"]).axes
-    limits = [curves.get_ylim(), profiles.get_xlim(), profiles.get_ylim()]
+    by_task = task_curves_figure(methods, styles).axes[0]
+    limits = [curves.get_ylim(), by_task.get_ylim(), profiles.get_xlim(), profiles.get_ylim()]
     for low, high in limits + [axes.get_xlim() for axes in panels]:
         assert 0 <= low < high <= 1
+
+
+def test_every_task_has_a_panel_with_the_methods_that_have_it(tmp_path: Path) -> None:
+    sets = {"equal": TASKS, "pcgrad": TASKS[1:]}
+    for name, tasks in sets.items():
+        config = make_config(method=name, tasks=list(tasks))
+        write_run_folder(tmp_path / name, config, {500: [0] * len(tasks), TOTAL: [1] * len(tasks)})
+    methods = group_runs([read_run(tmp_path / name) for name in sets])
+    figure = task_curves_figure(methods, method_styles(methods))
+    panels = {axes.get_title(loc="left"): len(axes.lines) for axes in figure.axes}
+    assert panels == {TASKS[0]: 1, TASKS[1]: 2, TASKS[2]: 2}
 
 
 def test_a_rate_of_zero_is_no_white_cell(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.reports.report import report_runs
 
-PICTURES = ["aggregates", "curves", "ntk", "profiles", "tasks", "weights"]
+PICTURES = ["aggregates", "curves", "ntk", "profiles", "task_curves", "tasks", "weights"]
 PICTURE_FILES = [f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")]
 TABLES = [
     *("curves.csv", "improvement.csv", "methods.csv", "runs.csv", "scores.csv", "tasks.csv"),
-    "traces.csv",
+    *("task_curves.csv", "traces.csv"),
 ]
 PAGES = ["aggregates.tex", "index.html", "report.md", "table.tex"]
 

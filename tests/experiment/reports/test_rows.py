@@ -22,6 +22,7 @@ from mtrl_ntk.experiment.reports.rows import (
     curve_rows,
     improvement_rows,
     method_rows,
+    task_curve_rows,
     task_rows,
     write_csv,
 )
@@ -52,6 +53,7 @@ def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "methods": list(method_rows(summaries, comparison)),
         "tasks": list(task_rows(summaries)),
         "curves": list(curve_rows(findings.methods)),
+        "task_curves": list(task_curve_rows(findings.methods)),
         "improvement": list(improvement_rows(summaries, comparison)),
     }
     for name, rows in files.items():
@@ -186,6 +188,16 @@ def test_learning_curves(report: Path, success: dict[str, Success]) -> None:
     for name in METHODS:
         rows = [row for row in read(report / "curves.csv") if row["method"] == name]
         curves = success[name].mean(2)
+        assert [int(row["env_steps"]) for row in rows] == [750, 1500, 2250, 3000]
+        assert [float(row["success"]) for row in rows] == pytest.approx(list(curves.mean(0)))
+        assert [float(row["error"]) for row in rows] == pytest.approx(list(stats.sem(curves)))
+
+
+def test_learning_curves_by_task(report: Path, success: dict[str, Success]) -> None:
+    found = read(report / "task_curves.csv")
+    for name, (place, task) in product(METHODS, enumerate(TASKS)):
+        rows = [row for row in found if (row["method"], row["task"]) == (name, task)]
+        curves = success[name][:, :, place]
         assert [int(row["env_steps"]) for row in rows] == [750, 1500, 2250, 3000]
         assert [float(row["success"]) for row in rows] == pytest.approx(list(curves.mean(0)))
         assert [float(row["error"]) for row in rows] == pytest.approx(list(stats.sem(curves)))
