@@ -6,12 +6,118 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium.spaces import Space
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mtrl_ntk.rl.sac import MultiTaskSAC
 from mtrl_ntk.rl.types import FloatArray
+
+
+class HoldTimes:
+    r"""For how many steps something is held: :math:`\min(k, K)` with :math:`P(k) \propto k^{-2}`.
+
+    Args:
+        longest: Steps K at most.
+        device: Where times are drawn.
+    """
+
+    def __init__(self, longest: int, device: torch.device) -> None:
+        lengths = torch.arange(1, longest + 1, dtype=torch.float64)
+        shares = lengths**-2
+        # All longer ones are as long as the longest: the rest of the sum to pi^2 / 6.
+        shares[-1] += math.pi**2 / 6 - shares.sum()
+        self._shares = shares.to(device)
+
+    def draw(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """Steps, each at least 1, in a given shape."""
+        drawn = torch.multinomial(
+            self._shares, shape.numel(), replacement=True, generator=generator
+        )
+        return 1 + drawn.view(shape)
+
+
+class EzGreedy:
+    r"""Random actions held for a while, in place of the policy's, where a task often fails.
+
+    At each step a copy sets out with a probability of :math:`\epsilon` times the share of failures
+    among its task's latest episodes. A policy that rests where every small change costs something
+    corrects the noise in its own actions; this it cannot. The first of several copies never sets
+    out, so that there always are episodes as the policy has them. See Dabney et al.,
+    *Temporally-Extended epsilon-Greedy Exploration*, arXiv 2006.01782, where nothing answers to
+    failures.
+
+    Args:
+        num_tasks: Number of tasks.
+        epsilon: The probability while a task has never succeeded.
+        longest: Steps that an action is held at most, see :class:`HoldTimes`.
+        generator: Draws when, where to, and for how long.
+    """
+
+    def __init__(
+        self, num_tasks: int, epsilon: float, longest: int, generator: torch.Generator
+    ) -> None:
+        self._epsilon, self._generator = epsilon, generator
+        self._times = HoldTimes(longest, generator.device)
+        self._successes = np.zeros(num_tasks)
+        self._actions = self._left = torch.zeros(0, device=generator.device)
+
+    @property
+    def success_rates(self) -> FloatArray:
+        """Mean success of each task's episodes, the latest counting most, ``[tasks]``."""
+        return self._successes.astype(np.float32)
+
+    def replace(self, actions: Tensor) -> Tensor:
+        """The policy's actions ``[tasks, copies, action]``, or what is held instead."""
+        if self._left.shape != actions.shape[:2]:
+            self._actions = torch.zeros_like(actions)
+            self._left = torch.zeros(actions.shape[:2], dtype=torch.long, device=actions.device)
+        sets_out = self._sets_out()
+        directions = 2 * self._draw(actions.shape) - 1
+        times = self._times.draw(self._left.shape, self._generator)
+        self._actions = torch.where(sets_out[..., None], directions, self._actions)
+        left = torch.where(sets_out, times, self._left)
+        self._left = (left - 1).clamp(min=0)
+        return torch.where((left > 0)[..., None], self._actions, actions)
+
+    def _sets_out(self) -> Tensor:
+        chances = torch.from_numpy(self._epsilon * (1 - self._successes)).to(self._left.device)
+        sets_out = (self._draw(self._left.shape) < chances[:, None]) & (self._left == 0)
+        if self._left.shape[1] > 1:
+            sets_out[:, 0] = False
+        return sets_out
+
+    def _draw(self, shape: torch.Size) -> Tensor:
+        return torch.rand(shape, generator=self._generator, device=self._generator.device)
+
+    def observe(self, ended: NDArray[np.bool_], successes: FloatArray) -> None:
+        """Takes note of episodes that ended.
+
+        Args:
+            ended: In which environments, ``[num_envs]``.
+            successes: Whether they succeeded, ``[num_envs]``.
+        """
+        copies = len(ended) // len(self._successes)
+        for index in np.flatnonzero(ended):
+            task = index // copies
+            self._successes[task] += _NEWEST * (float(successes[index]) - self._successes[task])
+
+    def state(self) -> dict[str, Any]:
+        """See :class:`Exploration`."""
+        return {"actions": self._actions, "left": self._left, "successes": self._successes}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See :class:`Exploration`."""
+        self._actions, self._left = (
+            state[name].to(self._left.device) for name in ("actions", "left")
+        )
+        self._successes = state["successes"].numpy()
+
+
+_NEWEST = 0.1
+"""Share of the newest episode in a task's success rate."""
 
 
 class Exploration:
@@ -23,10 +129,17 @@ class Exploration:
         agent: Whose policy it is.
         action_space: Draws the random actions, ``[num_envs, action]``.
         warmstart_steps: Vector steps with random actions.
+        detours: Replaces some of the policy's actions; none when left out.
     """
 
-    def __init__(self, agent: MultiTaskSAC, action_space: Space[Any], warmstart_steps: int) -> None:
-        self.agent = agent
+    def __init__(
+        self,
+        agent: MultiTaskSAC,
+        action_space: Space[Any],
+        warmstart_steps: int,
+        detours: EzGreedy | None = None,
+    ) -> None:
+        self.agent, self.detours = agent, detours
         self._action_space, self._warmstart_steps = action_space, warmstart_steps
 
     def actions(self, step: int, observations: FloatArray) -> FloatArray:
@@ -41,6 +154,8 @@ class Exploration:
             return drawn
         noise = self.noise(observations.shape[1])
         actions = self.agent.act(torch.from_numpy(observations).to(self.agent.device), noise)
+        if self.detours is not None:
+            actions = self.detours.replace(actions)
         chosen: FloatArray = actions.flatten(0, 1).cpu().numpy()
         return chosen
 
@@ -48,68 +163,85 @@ class Exploration:
         """Noise of the policy, standard normal at each single step, ``[tasks, copies, action]``."""
         return self.agent.draw_action_noise(copies)
 
+    def observe(self, infos: Mapping[str, Any]) -> None:
+        """Takes note of the episodes that ended in a step, given the environments' infos."""
+        if self.detours is not None and "final_info" in infos:
+            self.detours.observe(infos["_final_info"], infos["final_info"]["success"])
+
     def state(self) -> dict[str, Any]:
         """What later actions depend on besides the agent and the streams; for :meth:`restore`."""
-        return {}
+        return {} if self.detours is None else {"detours": self.detours.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from a :meth:`state`; from an empty one where a checkpoint has none."""
+        if self.detours is not None and "detours" in state:
+            self.detours.restore(state["detours"])
 
 
 class HeldNoise(Exploration):
-    r"""Holds the noise of each environment for some steps, so that it carries actions somewhere.
+    """Holds the noise of each environment for some steps, so that it carries actions somewhere.
 
-    How long is drawn anew each time: :math:`\min(k, K)` with :math:`P(k) \propto k^{-2}`; see
-    Dabney et al., *Temporally-Extended epsilon-Greedy Exploration*, arXiv 2006.01782.
+    How long is drawn anew each time, as :class:`HoldTimes` says; see Dabney et al.,
+    *Temporally-Extended epsilon-Greedy Exploration*, arXiv 2006.01782.
 
     Args:
         agent: Whose policy it is.
         action_space: Draws the random actions, ``[num_envs, action]``.
         warmstart_steps: Vector steps with random actions.
-        longest: Steps K that a noise is held at most.
+        detours: See the base class.
+        longest: Steps that a noise is held at most.
     """
 
     def __init__(
-        self, agent: MultiTaskSAC, action_space: Space[Any], warmstart_steps: int, longest: int
+        self,
+        agent: MultiTaskSAC,
+        action_space: Space[Any],
+        warmstart_steps: int,
+        detours: EzGreedy | None = None,
+        *,
+        longest: int,
     ) -> None:
-        super().__init__(agent, action_space, warmstart_steps)
-        lengths = torch.arange(1, longest + 1, dtype=torch.float64)
-        shares = lengths**-2
-        # All longer ones are as long as the longest: the rest of the sum to pi^2 / 6.
-        shares[-1] += math.pi**2 / 6 - shares.sum()
-        self._shares = shares.to(agent.device)
+        super().__init__(agent, action_space, warmstart_steps, detours)
+        self._times = HoldTimes(longest, agent.device)
         self._noise = self._left = torch.zeros(0, device=agent.device)
 
     def noise(self, copies: int) -> Tensor:
         """See the base class."""
         fresh = self.agent.draw_action_noise(copies)
-        shape = fresh.shape[:2]
-        drawn = torch.multinomial(
-            self._shares, shape.numel(), replacement=True, generator=self.agent.generator
-        )
-        if self._left.shape != shape:
-            self._noise, self._left = torch.zeros_like(fresh), torch.zeros_like(drawn).view(shape)
+        times = self._times.draw(fresh.shape[:2], self.agent.generator)
+        if self._left.shape != times.shape:
+            self._noise, self._left = torch.zeros_like(fresh), torch.zeros_like(times)
         is_over = self._left == 0
         self._noise = torch.where(is_over[..., None], fresh, self._noise)
-        self._left = torch.where(is_over, 1 + drawn.view(shape), self._left) - 1
+        self._left = torch.where(is_over, times, self._left) - 1
         return self._noise
 
     def state(self) -> dict[str, Any]:
         """See the base class."""
-        return {"noise": self._noise, "left": self._left}
+        return super().state() | {"noise": self._noise, "left": self._left}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See the base class."""
-        if state:
+        super().restore(state)
+        if "noise" in state:
             self._noise, self._left = (
                 state[name].to(self._noise.device) for name in ("noise", "left")
             )
 
 
 def make_exploration(
-    agent: MultiTaskSAC, action_space: Space[Any], warmstart_steps: int, *, hold_noise: int = 1
+    agent: MultiTaskSAC,
+    action_space: Space[Any],
+    warmstart_steps: int,
+    *,
+    hold_noise: int = 1,
+    ez_greedy: float = 0.0,
+    ez_longest: int = 64,
 ) -> Exploration:
-    """Makes what chooses actions, with noise that is held for so many steps at most."""
+    """Makes what chooses actions; the options are those of a run."""
+    detours = None
+    if ez_greedy:
+        detours = EzGreedy(agent.num_tasks, ez_greedy, ez_longest, agent.generator)
     if hold_noise == 1:
-        return Exploration(agent, action_space, warmstart_steps)
-    return HeldNoise(agent, action_space, warmstart_steps, hold_noise)
+        return Exploration(agent, action_space, warmstart_steps, detours)
+    return HeldNoise(agent, action_space, warmstart_steps, detours, longest=hold_noise)

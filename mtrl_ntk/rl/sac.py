@@ -216,7 +216,7 @@ class MultiTaskSAC:
         num_updates: int = 0,
         differentiate: Differentiate = factored_jacobian,
     ) -> None:
-        self.config = config
+        self.config, self.num_tasks = config, num_tasks
         self.device = torch.device(device)
         self.dtype = dtype
         seed = seed_of(seed)
@@ -344,7 +344,7 @@ class MultiTaskSAC:
     @property
     def temperature(self) -> Tensor:
         """Temperature of each task, without gradient, ``[tasks]``."""
-        return self.log_alpha.detach().exp().expand(self._noise_dims[0])
+        return self.log_alpha.detach().exp().expand(self.num_tasks)
 
     @torch.no_grad()
     def act(
@@ -499,7 +499,7 @@ class MultiTaskSAC:
         target = at(self.target_entropy, self._optimizers["temperature"].num_steps)
         # Rows that are not finite ask for no change.
         log_probs = log_probs.masked_fill(~is_finite(log_probs), -target)
-        log_alpha = self.log_alpha.expand(self._noise_dims[0])
+        log_alpha = self.log_alpha.expand(self.num_tasks)
         task_losses = losses.temperature_loss(log_alpha, log_probs, target)
         # As for the networks: where nothing is shared, each task has a loss, not a share in a mean.
         apart = self.config.shares.shares_nothing

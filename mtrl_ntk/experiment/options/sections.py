@@ -27,6 +27,10 @@ class LoopConfig(Settings):
     """Vector steps of uniformly random actions before the first update."""
     hold_noise: int = number(1, at_least=1, limit=10_000, decides="results")
     """Longest time, in vector steps, that a noise of exploration is held; 1 draws it at each."""
+    ez_greedy: float = number(0.0, at_least=0, at_most=1, decides="results")
+    """Chance per step to hold a random action for a while, times a task's share of failures."""
+    ez_longest: int = number(64, at_least=1, limit=10_000, decides="results")
+    """Longest time, in vector steps, that it is held."""
     updates_per_step: float = number(1.0, above=0, limit=1000, decides="results")
     """Gradient updates per vector step; below 1, an update every so many steps."""
     decay_steps: int = number(0, at_least=0, decides="length")

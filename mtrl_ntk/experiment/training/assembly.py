@@ -129,7 +129,12 @@ def make_trainer(
     envs = stack.enter_context(closing(make_envs(config.env, seed=config.seed, report=report)))
     loop = config.loop
     exploration = make_exploration(
-        agent, envs.action_space, loop.warmstart_steps, hold_noise=loop.hold_noise
+        agent,
+        envs.action_space,
+        loop.warmstart_steps,
+        hold_noise=loop.hold_noise,
+        ez_greedy=loop.ez_greedy,
+        ez_longest=loop.ez_longest,
     )
     collector = Collector(
         envs,

@@ -93,6 +93,7 @@ class Collector:
         self.reward_scale.observe(transitions)
         self.returns.add(transitions)
         self._episodes.add(infos)
+        self.exploration.observe(infos)
 
     def _by_task(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """Views ``[tasks * copies, ...]`` as ``[tasks, copies, ...]``."""

@@ -125,7 +125,7 @@ def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(
 
 def test_parts_of_the_agent_with_a_state_go_on_bit_for_bit(tmp_path: Path) -> None:
     def with_state(run_dir: Path) -> RunConfig:
-        config = config_for(run_dir, hold_noise=6)
+        config = config_for(run_dir, hold_noise=6, ez_greedy=0.3)
         return replace(config, sac=replace(config.sac, n_steps=3, normalize_returns=10))
 
     train(with_state(tmp_path / "straight"))
