@@ -139,7 +139,8 @@ def test_detours_go_on_where_they_were(hold_noise: int) -> None:
 
 def merged(state: dict[str, Any]) -> dict[str, Any]:
     """A state as a checkpoint gives it back."""
-    return merge(*split(state))
+    found: dict[str, Any] = merge(*split(state))
+    return found
 
 
 def test_what_is_held_goes_on_where_it_was() -> None:
