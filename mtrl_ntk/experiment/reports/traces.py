@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from mtrl_ntk.rl.sac import Part
 
 TRACED = {"weights": "Task weights", "ntk": "Largest NTK eigenvalues"}
 """What is drawn, with its title."""
+_TITLE_WIDTH = 44
 _MOST_BANDS = 4  # more lie over each other and hide the lines
 
 
@@ -101,7 +103,7 @@ def traces_figure(
     for row, (method, of_parts) in zip(grid, traced.items(), strict=True):
         for axes, part in zip(row, parts, strict=True):
             _draw_traces(axes, of_parts[part], tasks)
-            dress(axes, f"{method}, {part}", fontsize=10.5)
+            dress(axes, textwrap.fill(f"{method}, {part}", _TITLE_WIDTH), fontsize=10.5)
     for axes in grid[:-1].flat:
         axes.set_xlabel("")
     for axes in grid.flat:

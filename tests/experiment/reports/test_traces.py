@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,3 +75,13 @@ def test_there_is_a_panel_for_each_method_and_network(method: Method) -> None:
     assert [text.get_text() for text in legend.get_texts()] == list(TASKS)
     assert {axes.get_yscale() for axes in figure.axes} == {"log"}
     figure.draw_without_rendering()
+
+
+def test_long_names_do_not_run_into_the_next_panel(tmp_path: Path) -> None:
+    config = make_config(method="equal", seed=1)
+    run = read_run(write_run_folder(tmp_path / "run", config, {TOTAL: [0] * 3}))
+    method = Method("equal, " + ", ".join(["learning_rate 0.001"] * 3), (run,))
+    figure = traces_figure(traced([method], "weights"), "weights")
+    figure.draw_without_rendering()
+    first, second = (vars(axes)["_left_title"].get_window_extent() for axes in figure.axes)
+    assert first.x1 < second.x0
