@@ -67,10 +67,18 @@ def _evaluate(argv: list[str], prog: str) -> None:
         prog,
         description=_EVALUATE_DESCRIPTION,
         epilog=_EVALUATE_EPILOG.format(prog=prog),
-        usage="%(prog)s (--run DIR | --checkpoint PATH) [options]",
+        usage="%(prog)s DIR [--checkpoint best] [options]",
+    )
+    parser.add_argument(
+        "folder", nargs="?", metavar="DIR", help="folder of a run, or of one of its checkpoints"
     )
     parser.add_options(options(EvaluationOptions(), section="Evaluation"))
-    chosen = updated(EvaluationOptions(), parser.parse(argv, elsewhere={}))
+    given = parser.parse(argv, elsewhere={})
+    if (folder := getattr(parser.parse_known_args(argv)[0], "folder", None)) is not None:
+        if "run" in given:
+            raise ConfigError("give DIR or --run DIR, which are the same, once")
+        given["run"] = convert(Path, folder, "DIR")
+    chosen = updated(EvaluationOptions(), given)
     chosen.check_together()
     drop_broken_backend()
     from mtrl_ntk.experiment.evaluation.evaluate import evaluate_agent
@@ -87,11 +95,12 @@ training runs those of training instead, as the run itself did for its evaluatio
 
 _EVALUATE_EPILOG = """\
 examples:
-  {prog} --run runs/mt10_quick/ntkmtl-seed3-20260101-120000
-  {prog} --run DIR --video --episodes 10         # also videos, in DIR/evaluations/TIME/videos
-  {prog} --run DIR --tasks reach-v3,push-v3      # some of its tasks
-  {prog} --run DIR --goals training              # on the goals of training
-  {prog} --checkpoint DIR/checkpoint/step-000009000 --sampled --out results
+  {prog} runs/mt10_quick/ntkmtl-seed3-20260101-120000
+  {prog} DIR --checkpoint best                   # by mean success in training; or step-000009000
+  {prog} DIR --video --episodes 10               # also videos, in DIR/evaluations/TIME/videos
+  {prog} DIR --tasks reach-v3,push-v3            # some of its tasks
+  {prog} DIR --goals training                    # on the goals of training
+  {prog} DIR --sampled --out results
 
 Videos need an OpenGL, on Debian that of the packages libegl1 and libgl1. Where there is none, the
 agent is evaluated without them; --video-strict makes that an error. The environment variable

@@ -68,12 +68,15 @@ def test_train_hands_on_the_configuration(run: Run, trained: list[RunConfig]) ->
 
 
 def test_evaluate_hands_on_its_options(run: Run, evaluated: list[EvaluationOptions]) -> None:
-    assert run(evaluate_mt10, "--run", "there") == (0, "", "")
+    assert run(evaluate_mt10, "there") == run(evaluate_mt10, "--run", "there") == (0, "", "")
+    assert run(evaluate_mt10, "--tasks", "push-v3", "it", "--checkpoint", "best") == (0, "", "")
     argv = ["--checkpoint", "here", "--episodes", "3", "--seed", "4", "--workers", "0", "--sampled"]
     argv += ["--tasks", "push-v3,reach-v3", "--video-camera", "topview", "--gif", "--out", "o"]
     assert run(evaluate_mt10, *argv) == (0, "", "")
     assert evaluated == [
         EvaluationOptions(run=Path("there")),
+        EvaluationOptions(run=Path("there")),
+        EvaluationOptions(run=Path("it"), checkpoint=Path("best"), tasks=("push-v3",)),
         EvaluationOptions(
             checkpoint=Path("here"),
             evaluation_episodes=3,
@@ -151,8 +154,8 @@ def test_help_is_no_error(run: Run, command: Callable[[], None]) -> None:
         (train_mt10, ["--config", "none.yaml"], "config file none.yaml does not exist"),
         (train_mt10, ["--config", "no\nne.yaml"], "config file no ne.yaml does not exist"),
         (train_mt10, ["--tasks", "reach"], "reach-v3"),
-        (evaluate_mt10, [], "give either --run with the folder of a run, or --checkpoint"),
-        (evaluate_mt10, ["--run", "x", "--checkpoint", "y"], "give either --run"),
+        (evaluate_mt10, [], "give DIR, the folder of a run or of one of its checkpoints"),
+        (evaluate_mt10, ["x", "--run", "y"], "give DIR or --run DIR, which are the same, once"),
         (evaluate_mt10, ["--run", "x", "--tasks", "a", "--benchmark", "MT50"], "not both"),
         (evaluate_mt10, ["--run", "x", "--benchmark", "MT5"], "one of MT10, MT25, MT50"),
         (evaluate_mt10, ["--run", "x", "--goals", "training", "--seed", "1"], "leave it out"),

@@ -12,12 +12,17 @@ import numpy as np
 import torch
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.checkpoints.archive import Found, checkpoints, load_newest
+from mtrl_ntk.experiment.checkpoints.archive import (
+    Found,
+    best_checkpoint,
+    checkpoints,
+    load_newest,
+)
 from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError
 from mtrl_ntk.experiment.config import RunConfig, recorded
 from mtrl_ntk.experiment.devices import resolve_device, stream_seed
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
-from mtrl_ntk.experiment.options.values import counted
+from mtrl_ntk.experiment.options.values import counted, shown
 from mtrl_ntk.experiment.plugins import method_class
 from mtrl_ntk.experiment.types import PolicyFunction
 from mtrl_ntk.rl.features import make_features
@@ -145,17 +150,22 @@ class Trained:
         return parent.parent if parent.name == CHECKPOINT else parent
 
 
-def load_trained(path: Path, device: str = "cpu") -> Trained:
+BEST, LAST = "best", "last"
+"""Names of the checkpoints of a run with the best evaluation, and of the newest that is whole."""
+
+
+def load_trained(path: Path, device: str = "cpu", checkpoint: str = LAST) -> Trained:
     """Loads the agent of a run, or of one of its checkpoints.
 
     Args:
-        path: Folder of a run, whose newest checkpoint is taken; of a checkpoint; or a file in one.
+        path: Folder of a run, of a checkpoint, or a file in one.
         device: ``auto``, ``cpu`` or ``cuda``.
+        checkpoint: Which of a run's checkpoints: ``last``, ``best``, or its name.
 
     Raises:
         UserError: If there is no agent that can be loaded.
     """
-    found = load_newest(_checkpoint_in(path))
+    found = load_newest(_checkpoint_in(path, checkpoint))
     metadata = found.checkpoint.metadata
     if not isinstance(metadata.get("config"), dict):
         raise CheckpointError(f"{found.folder} does not say what kind of agent it holds")
@@ -168,7 +178,7 @@ def load_trained(path: Path, device: str = "cpu") -> Trained:
     return Trained(found.folder, config, names, agent, metadata)
 
 
-def _checkpoint_in(path: Path) -> Path:
+def _checkpoint_in(path: Path, name: str) -> Path:
     if not path.exists():
         raise UserError(f"{path} does not exist; give the folder of a run or of a checkpoint")
     if path.is_file():
@@ -177,7 +187,17 @@ def _checkpoint_in(path: Path) -> Path:
     folder = inside if inside.is_dir() else path
     if not (folder / MANIFEST).exists() and not checkpoints(folder):
         raise UserError(f"{path} is neither a run with checkpoints nor a checkpoint")
-    return folder
+    return folder if name == LAST else _named(folder, name)
+
+
+def _named(folder: Path, name: str) -> Path:
+    """The checkpoint of a name in the folder of a run's checkpoints."""
+    best, known = best_checkpoint(folder), {path.name: path for path in checkpoints(folder)}
+    found = best if name == BEST else known.get(name)
+    if found is None:
+        names = [*([BEST] if best else []), LAST, *known]
+        raise UserError(f"{folder} has no checkpoint {shown(name)}; possible: {', '.join(names)}")
+    return found
 
 
 def sampled_policy(agent: MultiTaskSAC, seed: int) -> PolicyFunction:

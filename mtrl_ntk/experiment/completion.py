@@ -56,7 +56,7 @@ def completion(prog: str, shell: str) -> str:
         parser.add_argument(flag, action="store_true")
     if prog in ("train_mt10", "sweep_mt10"):
         _completes(parser.add_argument("--config"), _CONFIG)
-    if prog == "report_mt10":
+    if prog in ("report_mt10", "evaluate_mt10"):
         _completes(parser.add_argument("folders", nargs="*"), shtab.FILE)
     by_name = {option.name: option for option in known}
     for action in parser._actions:

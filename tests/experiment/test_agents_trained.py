@@ -71,6 +71,22 @@ def test_the_folder_of_checkpoints_stands_for_the_newest(run_dir: Path) -> None:
     assert load_trained(run_dir / "checkpoint").metadata["counters"]["vector_steps"] == STEPS
 
 
+def test_checkpoints_of_a_run_have_names(run_dir: Path, tmp_path: Path) -> None:
+    newest = f"step-{STEPS:09d}"
+    for name in ("step-000000003", newest):
+        assert load_trained(run_dir, checkpoint=name).folder.name == name
+    assert load_trained(run_dir, checkpoint="last").folder.name == newest
+    with pytest.raises(UserError, match="no checkpoint 'best'; possible: last, step-000000003, "):
+        load_trained(run_dir, checkpoint="best")
+    shutil.copytree(run_dir, tmp_path / "run")
+    for step, success in ((3, 0.9), (STEPS, 0.8)):
+        path = tmp_path / "run" / "checkpoint" / f"step-{step:09d}"
+        saved = load_checkpoint(path)
+        save_checkpoint(path, saved.tensors, {**saved.metadata, "mean_success_rate": success})
+    assert load_trained(tmp_path / "run", checkpoint="best").folder.name == "step-000000003"
+    assert load_trained(tmp_path / "run").folder.name == newest
+
+
 def test_a_checkpoint_needs_nothing_around_it(run_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(run_dir / "checkpoint" / "step-000000003", tmp_path / "alone")
     trained = load_trained(tmp_path / "alone")

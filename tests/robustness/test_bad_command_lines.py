@@ -187,8 +187,13 @@ seed=3                            | unexpected argument 'seed=3'
 """
 
 EVALUATE = """
-                                  | give either --run with the folder of a run, or --checkpoint
-agent                             | unexpected argument 'agent'
+                                  | give DIR, the folder of a run or of one of its checkpoints
+''                                | DIR is ''; it must be a path
+nothing                           | nothing does not exist; give the folder of a run
+agent agent                       | unexpected argument 'agent'
+agent --run agent                 | give DIR or --run DIR, which are the same, once
+agent --checkpoint step-1         | agent/checkpoint has no checkpoint 'step-1'; possible:
+agent --checkpoint agent          | agent/checkpoint has no checkpoint 'agent'; possible:
 --run                             | --run: expected one argument
 --run ''                          | --run is ''; it must be a path
 --run nothing                     | nothing does not exist; give the folder of a run
@@ -196,7 +201,6 @@ agent                             | unexpected argument 'agent'
 --run empty                       | empty is neither a run with checkpoints nor a checkpoint
 --run foreign                     | was not written by mtrl_ntk
 --checkpoint runs/equal-seed1     | is neither a run with checkpoints nor a checkpoint
---run agent --checkpoint agent    | give either --run with the folder of a run, or --checkpoint
 --run agent --episodes 0          | evaluation_episodes is 0; it must be at least 1
 --run agent --episodes -1         | it must be at least 1
 --run agent --episodes 1e12       | it must be at most 10000

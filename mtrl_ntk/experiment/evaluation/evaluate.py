@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.agents import Trained, load_trained, policy_on
+from mtrl_ntk.experiment.agents import LAST, Trained, load_trained, policy_on
 from mtrl_ntk.experiment.evaluation.episodes import (
     Episodes,
     evaluation_rules,
@@ -45,7 +45,9 @@ def evaluate_agent(options: EvaluationOptions) -> EvaluationResult:
     """
     source = options.run or options.checkpoint
     assert source is not None, "options.check_together() was not called"
-    trained = load_trained(source, options.device)
+    # Alone, a checkpoint is a place, as its run would be.
+    named = str(options.checkpoint) if options.run and options.checkpoint else LAST
+    trained = load_trained(source, options.device, checkpoint=named)
     plan = make_plan(options, trained.config, trained.task_names)
     backend = _find_backend(options)
     with _folder(options.out, trained) as out:

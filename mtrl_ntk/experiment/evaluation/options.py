@@ -8,7 +8,7 @@ from typing import Literal
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.options.sections import MOST_EPISODES, Device, VideoConfig
-from mtrl_ntk.settings import LARGEST_SEED, MOST_PROCESSES, Settings, number
+from mtrl_ntk.settings import LARGEST_SEED, MOST_PROCESSES, Settings, number, setting
 
 UNSEEN_SEED = 1_000_000
 """Seed of the goals of an evaluation, the same for all runs, so that they can be compared."""
@@ -19,12 +19,12 @@ class EvaluationOptions(Settings):
     """What to evaluate, and how."""
 
     run: Path | None = None
-    """Folder of a run; its newest checkpoint is evaluated."""
+    """Another way to give DIR."""
     checkpoint: Path | None = None
-    """A checkpoint of a run instead: its folder, or a file in it."""
+    """Which of the run's checkpoints: last, best, or its name; by default the last."""
     benchmark: Literal["MT10", "MT25", "MT50"] | None = None
     """Benchmark whose tasks are evaluated; by default the tasks of training."""
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = setting((), one_value=True)
     """Tasks to evaluate: some of those of training, or as many others to take their places."""
     evaluation_episodes: int | None = number(
         None, at_least=1, limit=MOST_EPISODES, flags=("--episodes", "--evaluation-episodes")
@@ -57,11 +57,8 @@ class EvaluationOptions(Settings):
         Raises:
             ConfigError: If options are missing, or do not fit together.
         """
-        if (self.run is None) == (self.checkpoint is None):
-            raise ConfigError(
-                "give either --run with the folder of a run, or --checkpoint with one of its "
-                "checkpoints"
-            )
+        if self.run is None and self.checkpoint is None:
+            raise ConfigError("give DIR, the folder of a run or of one of its checkpoints")
         if self.benchmark is not None and self.tasks:
             raise ConfigError("give --benchmark or --tasks, not both")
         if self.goals == "training" and self.seed is not None and not self.sampled:

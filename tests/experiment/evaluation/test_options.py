@@ -16,8 +16,7 @@ RUN: dict[str, Any] = {"run": Path("run")}
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, "either --run .* or --checkpoint"),
-        ({**RUN, "checkpoint": Path("run/checkpoint")}, "either --run .* or --checkpoint"),
+        ({}, "give DIR, the folder of a run"),
         ({**RUN, "benchmark": "MT10", "tasks": ("reach-v3",)}, "--benchmark or --tasks, not both"),
         ({**RUN, "goals": "training", "seed": 3}, "leave it out with --goals training"),
     ],
@@ -32,6 +31,7 @@ def test_what_does_not_fit_is_refused(values: dict[str, Any], said: str) -> None
     [
         RUN,
         {"checkpoint": Path("run/checkpoint")},
+        {**RUN, "checkpoint": Path("best")},
         {**RUN, "seed": 3},
         {**RUN, "goals": "training", "seed": 3, "sampled": True},  # the seed of the samples
     ],
