@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.agents import load_trained
+from mtrl_ntk.experiment.agents import LAST, load_trained
 from mtrl_ntk.experiment.files.atomic import replacing
 from mtrl_ntk.experiment.options.fields import suggestion
 from mtrl_ntk.experiment.options.values import convert
@@ -26,6 +26,8 @@ from mtrl_ntk.rl.seeds import seed_of
 
 Task = str | int | np.integer[Any]
 """A task by its name, or by its place among the tasks of training."""
+State = tuple[NDArray[Any], ...] | None
+"""What a policy with a memory would remember."""
 
 
 class RowPolicy(nn.Module):
@@ -77,8 +79,10 @@ class Policy:
         deterministic: bool,
         seed: int,
         device: torch.device,
+        origin: str,
     ) -> None:
         self.task_names = tuple(task_names)
+        self._origin = origin
         self._rows = RowPolicy(actor, len(self.task_names)).eval().requires_grad_(False)
         self._task = 0 if len(self.task_names) == 1 else None
         if task is not None:
@@ -87,7 +91,12 @@ class Policy:
         self._deterministic, self._device = deterministic, device
         self._generator = torch.Generator(device).manual_seed(seed)
 
-    @torch.no_grad()
+    def __repr__(self) -> str:
+        names = self.task_names
+        task = "named by each call" if self._task is None else names[self._task]
+        kind = "mode" if self._deterministic else "sampled"
+        return f"Policy({self._origin}; task: {task}; actions: {kind}; tasks: {', '.join(names)})"
+
     def __call__(
         self, observations: ArrayLike, task: Task | Sequence[Task] | None = None
     ) -> NDArray[np.float32]:
@@ -104,8 +113,36 @@ class Policy:
         Raises:
             ValueError: If the observations have another shape, or the task is unknown or missing.
         """
+        return self.predict(observations, task=task)[0]
+
+    @torch.no_grad()
+    def predict(
+        self,
+        observation: ArrayLike,
+        state: State = None,
+        episode_start: object = None,  # noqa: ARG002 - of an interface that others call
+        deterministic: bool | None = None,
+        *,
+        task: Task | Sequence[Task] | None = None,
+    ) -> tuple[NDArray[np.float32], State]:
+        """Chooses actions, called and answering as the policies of Stable-Baselines3.
+
+        Args:
+            observation: As for a call of the policy.
+            state: Returned as it is, since the policy has no memory.
+            episode_start: Without effect, for the same reason.
+            deterministic: Whether to take the mode rather than a sample; by default what was given
+                to :func:`load_policy`, whereas Stable-Baselines3 then draws a sample.
+            task: As for a call of the policy.
+
+        Returns:
+            The actions, as of a call, and the state.
+
+        Raises:
+            ValueError: As for a call.
+        """
         # A copy: PyTorch takes no reversed arrays, and warns of those that may not be written.
-        values = np.array(observations, dtype=np.float32, order="C")
+        values = np.array(observation, dtype=np.float32, order="C")
         features = self._observation_dim
         if values.ndim not in (1, 2) or values.shape[-1] != features:
             raise ValueError(
@@ -115,11 +152,12 @@ class Policy:
         rows = torch.from_numpy(np.atleast_2d(values)).to(self._device)
         places = self._places(task, len(rows))
         tasks = torch.tensor(places, dtype=torch.int64, device=self._device)
-        actions: NDArray[np.float32] = self._act(rows, tasks).cpu().numpy()
-        return actions.reshape(*values.shape[:-1], actions.shape[-1])
+        mode = self._deterministic if deterministic is None else deterministic
+        actions: NDArray[np.float32] = self._act(rows, tasks, mode).cpu().numpy()
+        return actions.reshape(*values.shape[:-1], actions.shape[-1]), state
 
-    def _act(self, rows: Tensor, tasks: Tensor) -> Tensor:
-        if self._deterministic:
+    def _act(self, rows: Tensor, tasks: Tensor, deterministic: bool) -> Tensor:
+        if deterministic:
             actions: Tensor = self._rows(rows, tasks)
             return actions
         mean, log_std = self._rows.distribution(rows, tasks)
@@ -154,6 +192,7 @@ class Policy:
 def load_policy(
     path: str | Path,
     *,
+    checkpoint: str = LAST,
     task: Task | None = None,
     deterministic: bool = True,
     seed: int = 0,
@@ -162,7 +201,8 @@ def load_policy(
     """Loads the policy of a run, or of one of its checkpoints.
 
     Args:
-        path: Folder of a run, whose newest checkpoint is taken; of a checkpoint; or a file in one.
+        path: Folder of a run, of a checkpoint, or a file in one.
+        checkpoint: Which of a run's checkpoints: ``last``, ``best``, or its name.
         task: Task that the policy acts in when a call names none.
         deterministic: Take the policy's mode, as evaluations do, instead of a sample.
         seed: Seed of samples.
@@ -173,19 +213,21 @@ def load_policy(
         ValueError: If the agent does not know the task.
     """
     seed = seed_of(seed)
-    trained = load_trained(_path(path), device)
+    trained = load_trained(_path(path), device, checkpoint)
+    config, steps = trained.config, trained.metadata["counters"]["vector_steps"]
     return Policy(
         trained.agent.average_actor,
         trained.task_names,
-        observation_dim=trained.config.env.suite.observation_dim,
+        observation_dim=config.env.suite.observation_dim,
         task=task,
         deterministic=deterministic,
         seed=seed,
         device=trained.agent.device,
+        origin=f"{config.method}, seed {config.seed}, after {steps:,} steps, {trained.folder}",
     )
 
 
-def export_policy(path: str | Path, out: str | Path) -> Path:
+def export_policy(path: str | Path, out: str | Path, *, checkpoint: str = LAST) -> Path:
     """Exports the deterministic policy to a file that needs nothing of this package.
 
     Its inputs are ``observations [rows, observation]`` float32 and ``tasks [rows]`` int64, the
@@ -195,6 +237,7 @@ def export_policy(path: str | Path, out: str | Path) -> Path:
     Args:
         path: As for :func:`load_policy`.
         out: The file; the ending ``.pt`` makes it TorchScript, ``.onnx`` ONNX.
+        checkpoint: As for :func:`load_policy`.
 
     Returns:
         The file.
@@ -206,7 +249,7 @@ def export_policy(path: str | Path, out: str | Path) -> Path:
     exporters = {".pt": _export_torchscript, ".onnx": _export_onnx}
     if out.suffix not in exporters:
         raise UserError(f"{out} has to end in {' or '.join(exporters)}, which names its format")
-    trained = load_trained(_path(path))
+    trained = load_trained(_path(path), checkpoint=checkpoint)
     policy = RowPolicy(trained.agent.average_actor, len(trained.task_names))
     policy = policy.eval().requires_grad_(False)
     # More than one row, and not as many as tasks: sizes that are equal would be taken for one.

@@ -66,6 +66,69 @@ def test_actions_are_those_of_an_evaluation(saved: Saved, policy: Policy, task: 
     assert len(others) == len(TASKS)
 
 
+def test_predict_is_that_of_stable_baselines3(saved: Saved, policy: Policy) -> None:
+    rows, state = observations(), (np.zeros(3),)
+    for given in (rows, rows[0], rows[:0]):
+        actions, after = policy.predict(given, state, np.zeros(1), task="push-v3")
+        np.testing.assert_array_equal(actions, policy(given, task="push-v3"))
+        assert after is state
+    drawing = load_policy(saved[0], task=0, deterministic=False, seed=3)
+    mode, none = drawing.predict(rows, deterministic=True)
+    np.testing.assert_array_equal(mode, policy(rows, task=0))
+    assert none is None
+    drawn = drawing.predict(rows)[0]
+    assert (drawn != mode).all()
+    again = load_policy(saved[0], task=0, seed=3).predict(rows, deterministic=False)[0]
+    np.testing.assert_array_equal(again, drawn)
+
+
+class Still(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """Ten steps in which nothing moves, worth the first entry of the action."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (39,))
+    action_space = gymnasium.spaces.Box(-1, 1, (4,))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self._left = 10
+        return np.zeros(39, np.float32), {}
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        self._left -= 1
+        return np.zeros(39, np.float32), float(action[0]), False, self._left == 0, {}
+
+
+@pytest.mark.filterwarnings("ignore")  # of the other library
+def test_stable_baselines3_evaluates_it_as_a_model(saved: Saved) -> None:
+    evaluation = pytest.importorskip("stable_baselines3.common.evaluation")
+    monitor = pytest.importorskip("stable_baselines3.common.monitor")
+    policy = load_policy(saved[0], task="push-v3")
+    env = monitor.Monitor(Still())
+    rewards, lengths = evaluation.evaluate_policy(policy, env, 2, return_episode_rewards=True)
+    assert lengths == [10, 10]
+    assert rewards == pytest.approx([10 * policy(np.zeros(39))[0]] * 2, rel=1e-5)
+
+
+def test_it_says_what_it_is(saved: Saved, policy: Policy) -> None:
+    text = repr(policy)
+    assert text.startswith("Policy(equal, seed 5, after 7 steps, ")
+    assert all(word in text for word in (str(saved[0]), "named by each call", "mode", *TASKS))
+    drawing = repr(load_policy(saved[0], task=2, deterministic=False))
+    assert f"task: {TASKS[2]}; actions: sampled" in drawing
+
+
+def test_a_checkpoint_is_chosen_by_name(saved: Saved, tmp_path: Path) -> None:
+    load_policy(saved[0], checkpoint="step-000000007")
+    with pytest.raises(UserError, match="no checkpoint 'best'; possible: last, step-000000007"):
+        load_policy(saved[0], checkpoint="best")
+    with pytest.raises(UserError, match="no checkpoint 'first'"):
+        export_policy(saved[0], tmp_path / "a.pt", checkpoint="first")
+
+
 def test_a_single_observation_gives_a_single_action(policy: Policy) -> None:
     rows = observations()
     action = policy(rows[2], task="push-v3")
