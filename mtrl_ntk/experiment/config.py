@@ -93,6 +93,16 @@ class RunConfig(Settings):
             return self.preset
         return f"mt{count}" if stated[0] == self.preset else f"{self.preset}-{count}tasks"
 
+    def is_over(self, step: int, success: float | None) -> bool:
+        """Whether the run has reached its end.
+
+        Args:
+            step: Vector steps so far.
+            success: Mean success rate of the evaluation at that step, if there was one.
+        """
+        is_enough = success is not None and self.evaluation.is_enough(success)
+        return step >= self.loop.total_steps or is_enough
+
     def __post_init__(self) -> None:
         if isinstance(self.seed, np.integer):  # which YAML does not know
             object.__setattr__(self, "seed", int(self.seed))

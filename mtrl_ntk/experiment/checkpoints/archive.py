@@ -37,7 +37,7 @@ SCORE = "mean_success_rate"
 
 _NAME = re.compile(r"(step-\d+)|\.(step-\d+)\.old")
 """Of a checkpoint, and of one whose replacement was interrupted."""
-_LEFTOVER = re.compile(r"\.step-\d+\.(new|gone)")
+_LEFTOVER = re.compile(rf"\.step-\d+\.(new|gone)|\.{REPLAY}\.gone")
 
 
 class Found(NamedTuple):
@@ -100,15 +100,23 @@ class Archive:
         _remove(later)
         return later
 
+    def drop_replay(self) -> None:
+        """Removes the transitions of all checkpoints, which stay whole but for that."""
+        _remove([self.folder / REPLAY])
+        self._remove_leftovers()
+
     def _tidy(self) -> None:
         metadata = {path: _metadata(path) for path in checkpoints(self.folder)}
         readable = [path for path, values in metadata.items() if values is not None]
         kept = {*readable[-self._keep :], *filter(None, [_best(metadata)])}
         _remove(path for path in metadata if path not in kept)
+        self._remove_leftovers()
+        self._remove_unused_segments(kept)
+
+    def _remove_leftovers(self) -> None:
         for path in self.folder.iterdir():
             if _LEFTOVER.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
-        self._remove_unused_segments(kept)
 
     def _remove_unused_segments(self, kept: Iterable[Path]) -> None:
         used = [s for path in kept for s in segments_of(path, _metadata(path) or {})]
@@ -135,7 +143,7 @@ def load_newest(folder: Path, *, replay: bool = False) -> Found:
 
     Args:
         folder: A folder of checkpoints, or a single one.
-        replay: Whether its replay has to be whole too.
+        replay: Whether its replay has to be whole too, or dropped as a whole.
 
     Raises:
         CheckpointError: If there is none.
@@ -172,9 +180,14 @@ def replay_folder(folder: Path) -> Path:
     return folder.parent / REPLAY
 
 
+def is_replay_dropped(folder: Path, metadata: Mapping[str, Any]) -> bool:
+    """Whether the transitions of a checkpoint were removed at the end of its run."""
+    return bool(segments_of(folder, metadata)) and not replay_folder(folder).is_dir()
+
+
 def _load(folder: Path, *, replay: bool) -> Found:
     checkpoint = load_checkpoint(folder)
-    if replay:
+    if replay and not is_replay_dropped(folder, checkpoint.metadata):
         segments = segments_of(folder, checkpoint.metadata)
         replay_segments.verify(replay_folder(folder), segments)
     return Found(folder, checkpoint)
@@ -202,7 +215,7 @@ def _step(path: Path) -> int:
 
 
 def _remove(paths: Iterable[Path]) -> None:
-    """Removes checkpoints; one that is half removed is none."""
+    """Removes folders; one that is half removed is none of its name."""
     for path in paths:
         gone = path.with_name(f".{path.name}.gone")
         with contextlib.suppress(OSError):

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.checkpoints.archive import Found, checkpoints, load_newest
+from mtrl_ntk.experiment.checkpoints.archive import (
+    Found,
+    checkpoints,
+    is_replay_dropped,
+    load_newest,
+)
 from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError, read_metadata
 from mtrl_ntk.experiment.config import FIXED, NEWEST, RunConfig, from_dict, to_dict
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
@@ -50,6 +55,23 @@ def find_start(config: RunConfig) -> Start | None:
         continues=found.folder.resolve().parent == archive,
         changes=_allowed_changes(config, found),
     )
+
+
+def require_replay(start: Start | None) -> None:
+    """Refuses to go on from a run whose replay was dropped.
+
+    Raises:
+        CheckpointError: If it was.
+    """
+    if start is None or start.found is None:
+        return
+    folder, checkpoint = start.found
+    if is_replay_dropped(folder, checkpoint.metadata):
+        raise CheckpointError(
+            f"{folder} lacks its replay, which --drop-replay removes at the end of a run: it can "
+            "be evaluated, filmed and reported, but no run can go on from it; start a new one in "
+            "another --run-dir"
+        )
 
 
 def resumed_folder(resume: Path, run_dir: Path | None) -> Path:

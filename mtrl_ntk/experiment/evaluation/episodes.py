@@ -36,6 +36,8 @@ class Episodes:
 
 def protocol(env: EnvConfig, evaluation: EvaluationConfig) -> dict[str, object]:
     """What the success rates of a run mean; stands in its results and checkpoints."""
+    stop = evaluation.stop_at
+    stated = {"end": f"at an evaluation with a mean success of {stop:g}, if there is one"}
     return {
         "environment": env.suite.description,
         "observations": env.features,
@@ -49,7 +51,7 @@ def protocol(env: EnvConfig, evaluation: EvaluationConfig) -> dict[str, object]:
         "policy": "deterministic",
         "success": "at any step; the episode ends with it",
         "score": "last evaluation",
-    }
+    } | (stated if stop else {})
 
 
 def evaluation_rules(config: EnvConfig) -> EpisodeRules:

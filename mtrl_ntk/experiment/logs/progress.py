@@ -64,6 +64,7 @@ class Progress:
         total_steps: Vector steps of the whole run.
         task_names: Tasks in the order of the table.
         console: Where to print; by default the standard output.
+        quiet: Whether nothing is printed instead.
         clock: Seconds since any fixed moment.
     """
 
@@ -73,9 +74,12 @@ class Progress:
         task_names: Sequence[str],
         console: Console | None = None,
         *,
+        quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console = console or standard_output()
+        # No terminal: the display of one would swallow what others print.
+        silence = Console(quiet=True, force_terminal=False) if quiet else None
+        self._console = console or silence or standard_output()
         self._total_steps = total_steps
         self._task_names = tuple(task_names)
         self._clock = clock

@@ -28,9 +28,14 @@ def write_run_info(run_dir: Path, protocol: Mapping[str, object], suite: Suite) 
     _write_info(run_dir, {"started": _now(), "protocol": protocol, **_circumstances(suite)})
 
 
-def add_resumption(run_dir: Path, vector_steps: int, suite: Suite) -> None:
-    """Adds to ``run.json`` when, where and with what a run went on after so many steps."""
-    info = _read_info(run_dir)
+def add_resumption(
+    run_dir: Path, protocol: Mapping[str, object], vector_steps: int, suite: Suite
+) -> None:
+    """Adds to ``run.json`` when, where and with what a run went on after so many steps.
+
+    Its protocol is the one from then on, as another end may have been set.
+    """
+    info = _read_info(run_dir) | {"protocol": protocol}
     this = {"time": _now(), "vector_steps": vector_steps, **_circumstances(suite)}
     before = info.get("resumed")
     _write_info(run_dir, {**info, "resumed": [*(before if isinstance(before, list) else []), this]})

@@ -43,6 +43,9 @@ class LoopConfig(Settings):
     """Vector steps between checkpoints besides the one after each evaluation; 0 for no others."""
     keep_checkpoints: int = number(3, at_least=1, decides="nothing")
     """Newest checkpoints that are kept; the one with the best evaluation is kept as well."""
+    drop_replay: bool = setting(False, decides="nothing")
+    """Remove the replay, nearly all that a run takes of the disk, at its end; no longer run can
+    then go on from it."""
     kernel_every: int = number(0, at_least=0, decides="nothing")
     """Updates between diagnoses of the extended NTK, which are kept in kernels/; 0 for none."""
     kernel_minibatches: int = number(8, at_least=1, decides="nothing")
@@ -66,8 +69,15 @@ class EvaluationConfig(Settings):
     """Vector steps between evaluations; the last step is always evaluated."""
     evaluation_episodes: int = number(50, at_least=1, limit=MOST_EPISODES, decides="results")
     """Episodes per task in each evaluation, over the task's goals in turn."""
+    stop_at: float = number(0.0, at_least=0, at_most=1, decides="length")
+    """Mean success rate of an evaluation with which the run has reached its end; 0 for none."""
     video_every: int = number(0, at_least=0, decides="nothing")
     """Vector steps from one video to the next, each made at an evaluation; 0 for none."""
+
+    def is_enough(self, success: float) -> bool:
+        """Whether an evaluation with a mean success rate ends the run."""
+        # A mean of rates such as 0.98 differs from it by its rounding.
+        return self.stop_at > 0 and success >= self.stop_at - 1e-9
 
 
 @dataclass(frozen=True)

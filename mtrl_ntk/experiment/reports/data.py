@@ -81,8 +81,9 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the last step has been evaluated."""
-        return self.reached >= self.config.loop.total_steps
+        """Whether the run has been evaluated at its end."""
+        success = float(self.success[-1].mean()) if len(self.success) else None
+        return self.config.is_over(self.reached, success)
 
     @property
     def reached(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.checkpoints.archive import checkpoints
+from mtrl_ntk.experiment.checkpoints.archive import checkpoints, is_replay_dropped
 from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError, read_metadata
 from mtrl_ntk.experiment.config import FIXED, RunConfig, read, to_dict
 from mtrl_ntk.experiment.devices import asked_threads, resolve_device
@@ -70,7 +71,8 @@ def plan_runs(sweep: Sweep) -> list[SweepRun]:
 
 def _plan_run(sweep: Sweep, method: str, seed: int, variant: Mapping[str, str]) -> SweepRun:
     varied = [as_flag(*item) for item in variant.items()]
-    arguments = [*sweep.settings, *varied, f"--method={method}", f"--seed={seed}"]
+    # A sweep is many runs, which end for good: --no-drop-replay among its settings keeps replays.
+    arguments = ["--drop-replay", *sweep.settings, *varied, f"--method={method}", f"--seed={seed}"]
     config = load(arguments, "train_mt10")
     settings = [re.sub(r"[^\w.=+-]", "_", f"{key}={value}") for key, value in variant.items()]
     name = "-".join([method, *settings, f"seed{seed}"])
@@ -107,20 +109,23 @@ def _check_folder(run: SweepRun) -> None:
             f"total_steps is {run.config.loop.total_steps}, and {run.folder} is already at step "
             f"{step}; choose another --out"
         )
+    newest = next(_readable(run.folder), None)
+    if newest and is_replay_dropped(*newest) and folder_state(run) == "interrupted":
+        raise ConfigError(
+            f"{run.folder} has ended without its replay, so that it cannot be made longer; choose "
+            "another --out, with --no-drop-replay if the runs there shall be"
+        )
 
 
 def folder_state(run: SweepRun) -> FolderState:
     """What the folder of a run says: a finished one has saved and evaluated its last step."""
-    folder, last = run.folder, run.config.loop.total_steps
-    if not holds_run(folder):
+    if not holds_run(run.folder):
         return "new"
-    metadata = _newest_metadata(folder)
-    is_finished = (
-        bool(metadata.get("finished"))
-        and _step(metadata) == last
-        and success_rates(folder).get(last) is not None
-    )
-    return "finished" if is_finished else "interrupted"
+    metadata = _newest_metadata(run.folder)
+    step = _step(metadata)
+    success = success_rates(run.folder).get(step)
+    is_finished = metadata.get("finished") and success is not None
+    return "finished" if is_finished and run.config.is_over(step, success) else "interrupted"
 
 
 def saved_step(folder: Path) -> int:
@@ -149,15 +154,15 @@ _TAIL = 1 << 16
 
 
 def _newest_metadata(folder: Path) -> Mapping[str, object]:
-    all_of_them = map(_metadata, reversed(checkpoints(folder / CHECKPOINT)))
-    return next((metadata for metadata in all_of_them if metadata), {})
+    return next((metadata for _, metadata in _readable(folder)), {})
 
 
-def _metadata(checkpoint: Path) -> Mapping[str, object]:
-    try:
-        return read_metadata(checkpoint)
-    except CheckpointError:
-        return {}  # train_mt10 --resume passes over it too, and says why
+def _readable(folder: Path) -> Iterator[tuple[Path, Mapping[str, object]]]:
+    """The checkpoints of a run with their metadata, the newest first."""
+    for checkpoint in reversed(checkpoints(folder / CHECKPOINT)):
+        # train_mt10 --resume passes over damaged ones too, and says why
+        with suppress(CheckpointError):
+            yield checkpoint, read_metadata(checkpoint)
 
 
 def _step(metadata: Mapping[str, object]) -> int:

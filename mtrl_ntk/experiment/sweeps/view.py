@@ -47,8 +47,9 @@ class SweepRow:
 
     @property
     def total(self) -> int:
-        """Vector steps of the whole run."""
-        return self.run.config.loop.total_steps
+        """Vector steps of the whole run, which may have reached its end earlier."""
+        most = self.run.config.loop.total_steps
+        return self.step or most if self.job.state == "finished" else most
 
     def refresh(self, now: float) -> None:
         """Reads what the run has written since."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from mtrl_ntk.experiment.evaluation.episodes import make_evaluation_envs, protoc
 from mtrl_ntk.experiment.files.lock import RunLock
 from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.progress import Progress
+from mtrl_ntk.experiment.training.callbacks import Callback, Callbacks, RunView
 from mtrl_ntk.experiment.training.collector import Collector
 from mtrl_ntk.experiment.training.disk_space import check_space, disk_need
 from mtrl_ntk.experiment.training.evaluations import TrainingEvaluations
@@ -50,6 +51,8 @@ def make_loop(
     stack: ExitStack,
     start: Start | None = None,
     lock: RunLock | None = None,
+    callbacks: Sequence[Callback] = (),
+    quiet: bool = False,
 ) -> TrainingLoop:
     """Makes everything that a run consists of, at its beginning.
 
@@ -60,6 +63,8 @@ def make_loop(
         stack: Closes what the run opens.
         start: What the run will go on from; None for a new one.
         lock: What keeps others out of the folder; taken before anything is written there.
+        callbacks: Who is told what happens.
+        quiet: Whether nothing is shown.
 
     Raises:
         UserError: If the run cannot start as configured.
@@ -74,7 +79,7 @@ def make_loop(
     position = log_position(start)
     logger = stack.enter_context(RunLogger(run_dir, names, position, to_dict(config)))
     archive = make_archive(run_dir, config.loop.keep_checkpoints, start)
-    progress = stack.enter_context(Progress(config.loop.total_steps, names))
+    progress = stack.enter_context(Progress(config.loop.total_steps, names, quiet=quiet))
     statistics = make_statistics(config, names, device, progress.message)
     diagnoses = KernelDiagnoses(config, agent, replay, names, statistics, logger)
     trainer = make_trainer(config, agent, replay, statistics, stack, diagnoses.diagnose_if_due)
@@ -104,6 +109,7 @@ def make_loop(
         saver=Saver(archive, state, statistics.clock, logger.outages),
         progress=progress,
         stop=stop,
+        callbacks=Callbacks(callbacks, RunView(config, run_dir, agent, statistics.clock)),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from mtrl_ntk.experiment.checkpoints.resume import find_start
+from mtrl_ntk.experiment.checkpoints.resume import find_start, require_replay
 from mtrl_ntk.experiment.checkpoints.run_state import counters_of
 from mtrl_ntk.experiment.config import RunConfig, defaults, to_dict
 from mtrl_ntk.experiment.evaluation.episodes import protocol
@@ -26,6 +26,7 @@ def show_what_a_run_would_be(config: RunConfig) -> None:
         UserError: If the run could not start so.
     """
     start = find_start(config)
+    require_replay(start)
     run_dir = folder_of(config)
     done = counters_of(start.found).vector_steps if start and start.found else 0
     print_lines(_description(config, run_dir, done))

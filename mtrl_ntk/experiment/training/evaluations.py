@@ -67,6 +67,10 @@ class TrainingEvaluations:
             self._film(policy, counters)
         return self.last
 
+    def success_at(self, step: int) -> float | None:
+        """Mean success rate of the evaluation at a vector step; None if the last is another."""
+        return self.last.mean_success_rate if self.last and self.at == step else None
+
     def state_of_last(self) -> dict[str, Any] | None:
         """The last evaluation, for JSON."""
         return None if self.last is None else self.last.to_json()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from mtrl_ntk.errors import Interrupted, RunFailed
 from mtrl_ntk.experiment.agents import policy_of
@@ -12,6 +14,7 @@ from mtrl_ntk.experiment.config import FIXED, SHARED, RunConfig, to_dict
 from mtrl_ntk.experiment.files.layout import DIAGNOSIS
 from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.progress import Progress
+from mtrl_ntk.experiment.training.callbacks import Callbacks
 from mtrl_ntk.experiment.training.crash_dump import save_crash_dump
 from mtrl_ntk.experiment.training.evaluations import EvaluationStopped, TrainingEvaluations
 from mtrl_ntk.experiment.training.messages import (
@@ -52,6 +55,8 @@ class TrainingLoop:
     """Shows it to a person."""
     stop: StopRequest
     """Asks to stop."""
+    callbacks: Callbacks
+    """Are told of it."""
 
     def begin(self, start: Start | None) -> None:
         """Starts the first episodes, or goes to where an interrupted run was.
@@ -85,11 +90,11 @@ class TrainingLoop:
         try:
             if collector.is_stepping:  # what an interruption has left undone
                 collector.end_step()
-                self._log_if_due()
+                self._after_step()
             self._evaluate_and_save()
-            while clock.step < self.config.loop.total_steps:
+            while not self._is_over:
                 self.trainer.take_step()
-                self._log_if_due()
+                self._after_step()
                 self._evaluate_and_save()
                 self._stop_if_asked()
             return self._finish()
@@ -101,6 +106,10 @@ class TrainingLoop:
             raise RunFailed(
                 f"{error}; saved after {clock.step} steps; to go on: {self._command_to_go_on}"
             ) from error
+
+    def _after_step(self) -> None:
+        self._log_if_due()
+        self.callbacks.on_step()
 
     def _log_if_due(self) -> None:
         clock = self.statistics.clock
@@ -129,8 +138,19 @@ class TrainingLoop:
             or (self.saver.failure is not None and clock.is_due(loop.log_every))
         )
         # The last step is saved when all of it is done.
-        if save_is_due and self.saver.saved_at != clock.step < loop.total_steps:
+        if save_is_due and self.saver.saved_at != clock.step and not self._is_over:
             self._save()
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no further step is to be taken."""
+        return self.callbacks.want_end or self._is_finished
+
+    @property
+    def _is_finished(self) -> bool:
+        """Whether the last step is taken, or this step's evaluation was good enough."""
+        step = self.statistics.clock.step
+        return self.config.is_over(step, self.evaluations.success_at(step))
 
     def _finish(self) -> EvaluationResult:
         """Does what is done at the end, whatever the intervals.
@@ -143,14 +163,21 @@ class TrainingLoop:
         result = self.evaluations.last
         if result is None or self.evaluations.at != clock.step:
             result = self._evaluate()
+        if clock.step < self.config.loop.total_steps:
+            self.progress.message(f"ended after {clock.step} steps: {self._why_early(result)}")
         state = self.state.capture() | {"log": asdict(position)}
         if not clock.is_due(self.config.loop.log_every):
             self._log()
         self.logger.log_results(clock.counters, to_dict(self.config, SHARED | FIXED))
-        self._require_health()
-        with self.statistics.rates.paused():
-            self.saver.save(state, finished=True)
+        is_final = self._is_finished
+        if self._save(state, finished=is_final) and is_final and self.config.loop.drop_replay:
+            self.saver.drop_replay()
         return result
+
+    def _why_early(self, result: EvaluationResult) -> str:
+        if self._is_finished:
+            return f"a mean success rate of {result.mean_success_rate:.3g} is enough"
+        return f"a callback wants it; to go on: {self._command_to_go_on}"
 
     def _stop_if_asked(self) -> None:
         if self.stop.received is None:
@@ -174,12 +201,17 @@ class TrainingLoop:
     def _evaluate(self) -> EvaluationResult:
         with self.statistics.rates.paused():
             policy = policy_of(self.state.agent)
-            return self.evaluations.evaluate(policy, self.statistics.clock.counters)
+            result = self.evaluations.evaluate(policy, self.statistics.clock.counters)
+            self.callbacks.on_evaluation(result)
+        return result
 
-    def _save(self) -> bool:
+    def _save(self, state: Mapping[str, Any] | None = None, *, finished: bool = False) -> bool:
         self._require_health()
         with self.statistics.rates.paused():
-            return self.saver.save()
+            folder = self.saver.save(state, finished=finished)
+            if folder is not None:
+                self.callbacks.on_save(folder)
+        return folder is not None
 
     def _require_health(self) -> None:
         """Ends a run that has nothing more to learn, before a checkpoint is made of it.

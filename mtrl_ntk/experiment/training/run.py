@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from mtrl_ntk.errors import ConfigError, RunFailed
-from mtrl_ntk.experiment.checkpoints.resume import Start, find_start, resumed_folder
-from mtrl_ntk.experiment.checkpoints.run_state import counters_of, evaluation_of
+from mtrl_ntk.experiment.checkpoints.resume import Start, find_start, require_replay, resumed_folder
+from mtrl_ntk.experiment.checkpoints.run_state import counters_of, evaluation_of, make_archive
 from mtrl_ntk.experiment.config import RunConfig, run_folder, save
 from mtrl_ntk.experiment.devices import learner_threads, resolve_device
 from mtrl_ntk.experiment.evaluation.episodes import protocol
@@ -29,14 +29,22 @@ from mtrl_ntk.experiment.logs.progress import Progress
 from mtrl_ntk.experiment.logs.run_info import add_resumption, write_run_info
 from mtrl_ntk.experiment.plots.run_plots import pixels, plot_run
 from mtrl_ntk.experiment.training.assembly import make_loop
+from mtrl_ntk.experiment.training.callbacks import Callback
 from mtrl_ntk.experiment.training.messages import announce, what_is_unsaved
 from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.heap import keep_freed_memory
 from mtrl_ntk.rl.precision import set_products
 
 
-def train(config: RunConfig) -> EvaluationResult:
+def train(
+    config: RunConfig, *, callbacks: Sequence[Callback] = (), quiet: bool = False
+) -> EvaluationResult:
     """Trains an agent as configured, and leaves logs, checkpoints and plots in the run's folder.
+
+    Args:
+        config: The run's configuration.
+        callbacks: Who is told of steps, evaluations and checkpoints.
+        quiet: Whether nothing is shown; warnings are.
 
     Returns:
         The last evaluation.
@@ -52,8 +60,9 @@ def train(config: RunConfig) -> EvaluationResult:
             run_dir = stack.enter_context(new_folder(run_dir, "--run-dir"))
         lock = stack.enter_context(RunLock(run_dir))
         start = find_start(config)
-        if start and (result := _finished(config, start)):
+        if start and (result := _finished(config, start, quiet)):
             return result
+        require_replay(start)
         # Both are the whole process's, which may go on.
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
@@ -61,7 +70,7 @@ def train(config: RunConfig) -> EvaluationResult:
         set_products(config.sac.precision, device)
         keep_freed_memory()
         torch.set_num_threads(learner_threads(config))
-        loop = make_loop(config, run_dir, device, stack, start, lock)
+        loop = make_loop(config, run_dir, device, stack, start, lock, callbacks, quiet)
         is_described = _describe(config, start, loop.logger)
         say, state = loop.progress.message, loop.state
         announce(say, config, state.agent, state.replay, run_dir, start)
@@ -83,10 +92,11 @@ def _describe(config: RunConfig, start: Start | None, logger: RunLogger) -> bool
 
     def write() -> None:
         save(config, run_dir / CONFIG)
+        stated = protocol(config.env, config.evaluation)
         if start and start.found and start.continues:
-            add_resumption(run_dir, counters_of(start.found).vector_steps, suite)
+            add_resumption(run_dir, stated, counters_of(start.found).vector_steps, suite)
         else:
-            write_run_info(run_dir, protocol(config.env, config.evaluation), suite)
+            write_run_info(run_dir, stated, suite)
 
     what, meanwhile = f"{CONFIG} and {RUN_INFO} into {run_dir}", "the end of the run tries again"
     return logger.outages.attempt(what, write, meanwhile)
@@ -101,7 +111,7 @@ def folder_of(config: RunConfig) -> Path:
     return resumed_folder(config.resume, config.run_dir)
 
 
-def _finished(config: RunConfig, start: Start) -> EvaluationResult | None:
+def _finished(config: RunConfig, start: Start, quiet: bool) -> EvaluationResult | None:
     """Shows the results of a run that has nothing left to do, if it is one.
 
     Raises:
@@ -110,16 +120,22 @@ def _finished(config: RunConfig, start: Start) -> EvaluationResult | None:
     if start.found is None or not start.continues:
         return None
     counters, result = counters_of(start.found), evaluation_of(start.found)
-    remaining = config.loop.total_steps - counters.vector_steps
-    if remaining < 0:
+    step = counters.vector_steps
+    if step > config.loop.total_steps:
         raise ConfigError(
             f"total_steps is {config.loop.total_steps}; it must be at least "
-            f"{counters.vector_steps}, where the run is already"
+            f"{step}, where the run is already"
         )
-    if remaining or not start.found.checkpoint.metadata.get("finished") or result is None:
+    metadata = start.found.checkpoint.metadata
+    # The evaluation of the last step, of a run that was evaluated there.
+    if result is None or not metadata.get("finished"):
         return None
-    progress = Progress(config.loop.total_steps, result.task_names)
-    progress.message(f"nothing left to do: the run has all of its {counters.vector_steps} steps")
+    if not config.is_over(step, result.mean_success_rate):
+        return None
+    progress = Progress(config.loop.total_steps, result.task_names, quiet=quiet)
+    if config.loop.drop_replay:
+        make_archive(start.run_dir, config.loop.keep_checkpoints, start).drop_replay()
+    progress.message(f"nothing left to do: the run has reached its end, after {step} steps")
     _show_results(progress, result, start.run_dir, counters.seconds, _draw_plots(start.run_dir))
     return result
 

@@ -42,8 +42,10 @@ class Saver:
             return "there is no checkpoint yet"
         return f"the newest checkpoint is of step {self.saved_at}"
 
-    def save(self, state: Mapping[str, Any] | None = None, *, finished: bool = False) -> bool:
-        """Saves the run's present step; returns whether that worked.
+    def save(
+        self, state: Mapping[str, Any] | None = None, *, finished: bool = False
+    ) -> Path | None:
+        """Saves the run's present step; returns the checkpoint's folder, None if that failed.
 
         Args:
             state: The state of that step, as captured; by default the present one.
@@ -51,17 +53,23 @@ class Saver:
         """
         step = self._clock.step
         snapshot = self._state.snapshot(state, finished=finished)
+        saved: list[Path] = []
 
         def write() -> None:
-            self._archive.save(step, *snapshot, self._state.replay)
+            saved.append(self._archive.save(step, *snapshot, self._state.replay))
 
-        if saved := self._outages.attempt(self._what, write, self._meanwhile):
-            self.saved_at = step
-        return saved
+        if not self._outages.attempt(self._what, write, self._meanwhile):
+            return None
+        self.saved_at = step
+        return saved[0]
 
     def remove_after(self, step: int) -> list[Path]:
         """Removes the checkpoints of later steps; returns what they were."""
         return self._archive.remove_after(step)
+
+    def drop_replay(self) -> None:
+        """Removes the transitions of all checkpoints."""
+        self._archive.drop_replay()
 
     @property
     def _meanwhile(self) -> str:

@@ -207,6 +207,12 @@ def test_the_protocol_follows_the_configuration() -> None:
     assert protocol(env, EvaluationConfig(evaluation_episodes=7)) == usual | changed
 
 
+def test_the_protocol_names_a_success_rate_that_ends_a_run_only_if_there_is_one() -> None:
+    usual = protocol(EnvConfig(), EvaluationConfig())
+    end = {"end": "at an evaluation with a mean success of 0.98, if there is one"}
+    assert protocol(EnvConfig(), EvaluationConfig(stop_at=0.98)) == usual | end
+
+
 ONE_TASK = EnvConfig(tasks=("drawer-close-v3",), horizon=1, workers=0)
 
 

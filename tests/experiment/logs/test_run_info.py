@@ -64,10 +64,12 @@ def test_run_info_tells_of_every_resumption(tmp_path: Path) -> None:
     write_run_info(tmp_path, {"horizon": 500}, METAWORLD)
     before = json.loads((tmp_path / "run.json").read_text())
     for steps in (100, 200):
-        add_resumption(tmp_path, steps, METAWORLD)
+        add_resumption(tmp_path, {"horizon": 500}, steps, METAWORLD)
     info = json.loads((tmp_path / "run.json").read_text())
     assert [each["vector_steps"] for each in info.pop("resumed")] == [100, 200]
     assert info == before
+    add_resumption(tmp_path, {"horizon": 9}, 300, METAWORLD)
+    assert json.loads((tmp_path / "run.json").read_text())["protocol"] == {"horizon": 9}
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b"\xff", b'{"resumed": 3}'])
@@ -76,7 +78,7 @@ def test_a_damaged_run_info_does_not_keep_a_run_from_going_on(
 ) -> None:
     if content is not None:
         (tmp_path / "run.json").write_bytes(content)
-    add_resumption(tmp_path, 7, METAWORLD)
+    add_resumption(tmp_path, {}, 7, METAWORLD)
     info = json.loads((tmp_path / "run.json").read_text())
     assert [each["vector_steps"] for each in info["resumed"]] == [7]
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

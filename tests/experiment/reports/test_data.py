@@ -121,6 +121,15 @@ def test_a_run_is_read_as_it_was_written(folder: Path) -> None:
     assert run.protocol["horizon"] == 500
 
 
+def test_a_run_that_ended_at_a_success_rate_is_complete_and_says_so(tmp_path: Path) -> None:
+    for stop_at, is_complete in ((0.0, False), (0.5, True), (0.51, False)):
+        config = make_config(stop_at=stop_at)
+        folder = write_run_folder(tmp_path / str(stop_at), config, {500: [0.25, 0.5, 0.75]})
+        run = read_run(folder)
+        assert run.is_complete == is_complete
+        assert ("end" in run.protocol) == (stop_at > 0)
+
+
 def test_a_benchmark_stands_for_its_tasks(folder: Path) -> None:
     config = folder / "config.yaml"
     short = [line for line in config.read_text().splitlines() if not line.startswith("- ")]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.experiment.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from mtrl_ntk.experiment.config import RunConfig, save
 from mtrl_ntk.experiment.logs.csv_sink import success_rates
 from mtrl_ntk.experiment.logs.logger import RunLogger
@@ -96,6 +97,36 @@ def test_a_finished_run_has_saved_and_evaluated_its_last_step(tmp_path: Path) ->
     evaluation.write_text(whole)
     (run.folder / "checkpoint" / f"step-{STEPS:09d}" / "manifest.json").write_text("{")
     assert folder_state(run) == "interrupted"
+
+
+def test_a_run_that_was_good_enough_early_is_finished(tmp_path: Path) -> None:
+    states = {}
+    for stop_at in (0, 0.75, 0.76):
+        (run, *_) = plan_runs(sweep(tmp_path, f"--stop-at={stop_at}"))
+        write_finished_run(run.folder, STEPS // 2)  # with a success rate of 0.75
+        states[stop_at] = folder_state(run)
+    assert states == {0: "interrupted", 0.75: "finished", 0.76: "interrupted"}
+
+
+def test_runs_of_a_sweep_drop_their_replays_unless_told_not_to(tmp_path: Path) -> None:
+    assert all(run.config.loop.drop_replay for run in plan_runs(sweep(tmp_path)))
+    kept = plan_runs(sweep(tmp_path, "--no-drop-replay"))
+    assert not any(run.config.loop.drop_replay for run in kept)
+
+
+def test_a_sweep_whose_replays_are_gone_cannot_be_made_longer(tmp_path: Path) -> None:
+    (run, *_) = plan_runs(sweep(tmp_path))
+    write_finished_run(run.folder)
+    save(run.config, run.folder / "config.yaml")
+    (checkpoint,) = (run.folder / "checkpoint").iterdir()
+    segment = {"file": "a.safetensors", "size": 1, "sha256": "", "first": [0], "last": [1]}
+    metadata = load_checkpoint(checkpoint).metadata | {"replay": [segment]}
+    save_checkpoint(checkpoint, {"weight": torch.zeros(1)}, metadata)
+    plan_runs(sweep(tmp_path))
+    with pytest.raises(ConfigError, match="has ended without its replay"):
+        plan_runs(sweep(tmp_path, f"--total-steps={STEPS + 1}"))
+    (run.folder / "checkpoint" / "replay").mkdir()
+    plan_runs(sweep(tmp_path, f"--total-steps={STEPS + 1}"))
 
 
 def test_an_evaluated_run_that_was_not_saved_is_not_finished(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def config_for(run_dir: Path, **loop: int) -> RunConfig:
+def config_for(run_dir: Path, **loop: Any) -> RunConfig:  # noqa: ANN401 - fields of many types
     config = tiny(run_dir)
     return replace(config, loop=replace(config.loop, **loop))
 

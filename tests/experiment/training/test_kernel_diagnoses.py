@@ -32,7 +32,7 @@ GROUPS = (("reach-v3", "push-v3"), ("drawer-close-v3",))
 NAMES = [name for group in GROUPS for name in group]
 
 
-def tiny(run_dir: Path, method: str, **loop: int) -> RunConfig:
+def tiny(run_dir: Path, method: str, **loop: Any) -> RunConfig:  # noqa: ANN401 - many types
     return RunConfig(
         method=method,
         run_dir=run_dir,

@@ -11,14 +11,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, strategies as st
 
 from mtrl_ntk.errors import ConfigError, Interrupted, UserError
+from mtrl_ntk.experiment.agents import load_trained
 from mtrl_ntk.experiment.checkpoints.archive import best_checkpoint, checkpoints, load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import WEIGHTS, CheckpointError, save_checkpoint
 from mtrl_ntk.experiment.config import NEWEST, RunConfig, to_dict
@@ -26,6 +30,7 @@ from mtrl_ntk.experiment.evaluation.episodes import evaluate
 from mtrl_ntk.experiment.logs.csv_sink import success_rates
 from mtrl_ntk.experiment.logs.progress import Progress
 from mtrl_ntk.experiment.options.fields import updated
+from mtrl_ntk.experiment.options.sections import EvaluationConfig
 from mtrl_ntk.experiment.training import assembly, evaluations as training_evaluation
 from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.experiment.training.loop import TrainingLoop
@@ -252,7 +257,8 @@ def test_a_run_that_is_complete_has_nothing_left_to_do(
     shutil.copytree(straight, run_dir)
     before = kept_files(run_dir)
     result = train(resumed(config_for(run_dir)))
-    assert f"nothing left to do: the run has all of its {STEPS} steps" in capsys.readouterr().out
+    said = f"nothing left to do: the run has reached its end, after {STEPS} steps"
+    assert said in capsys.readouterr().out
     assert result.task_names == TASKS
     assert kept_files(run_dir) == before
     with pytest.raises(ConfigError, match=f"total_steps is 44; it must be at least {STEPS}"):
@@ -305,18 +311,105 @@ def test_a_run_can_branch_off_into_another_folder(tmp_path: Path, straight: Path
         train(replace(config, resume=straight))
 
 
-def test_the_best_checkpoint_outlives_newer_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rates = iter([0.1, 0.9, 0.4, 0.9, 0.2, 0.3, 0.0])
+def told(patch: pytest.MonkeyPatch, *success: float) -> None:
+    """Has evaluations find what they are told, one after the other."""
+    rates = iter(success)
 
     def evaluate_as_told(*args: Any, **kwargs: Any) -> EvaluationResult:  # noqa: ANN401
         result = evaluate(*args, **kwargs)
         return replace(result, success_rates=result.success_rates * 0 + next(rates))
 
-    monkeypatch.setattr(training_evaluation, "evaluate", evaluate_as_told)
-    config = config_for(tmp_path / "run", keep_checkpoints=1)
-    train(replace(config, evaluation=replace(config.evaluation, evaluate_every=7)))
+    patch.setattr(training_evaluation, "evaluate", evaluate_as_told)
+
+
+def until(run_dir: Path, stop_at: float, **changes: Any) -> RunConfig:  # noqa: ANN401 - many types
+    config = config_for(run_dir, **changes)
+    every = replace(config.evaluation, evaluate_every=7, stop_at=stop_at)
+    return replace(config, evaluation=every)
+
+
+def test_a_run_ends_at_a_success_rate_as_at_its_last_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = (0.1, 0.9, 0.4, 0.3, 0.2, 0.3, 0.5)
+    told(monkeypatch, *rates)
+    train(until(tmp_path / "whole", 0))
+    told(monkeypatch, *rates)
+    config = until(tmp_path / "run", 0.9)
+    assert train(config).mean_success_rate == pytest.approx(0.9)
+    assert "ended after 14 steps: a mean success rate of 0.9 is enough" in capsys.readouterr().out
+    assert [*success_rates(tmp_path / "run")] == [7, 14]
+    assert rows(tmp_path / "run" / "training.csv")[-1]["vector_steps"] == "14"
+    before = kept_files(tmp_path / "run")
+    train(resumed(config))
+    assert "nothing left to do" in capsys.readouterr().out
+    assert kept_files(tmp_path / "run") == before
+    told(monkeypatch, *rates[2:])
+    train(resumed(until(tmp_path / "run", 0)))
+    assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_run_stopped_where_it_is_good_enough_ends_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(monkeypatch, 0.1, 0.9, 0.4)
+    config = until(tmp_path / "run", 0.9)
+    interrupt(config, partial(stop_after, step=14))
+    assert not load_newest(tmp_path / "run" / "checkpoint").checkpoint.metadata["finished"]
+    train(resumed(config))
+    metadata = load_newest(tmp_path / "run" / "checkpoint").checkpoint.metadata
+    assert (metadata["finished"], metadata["counters"]["vector_steps"]) == (True, 14)
+
+
+@given(st.integers(1, 50), st.integers(1, 60))
+def test_a_rate_is_reached_whatever_its_mean_is_rounded_to(tasks: int, episodes: int) -> None:
+    successes = np.arange(tasks) % (episodes + 1)
+    exact = Fraction(int(successes.sum()), tasks * episodes)
+    mean = float((successes / episodes).mean())
+    assert EvaluationConfig(stop_at=float(exact)).is_enough(mean) == (exact > 0)
+    assert not EvaluationConfig(stop_at=min(float(exact) + 1e-6, 1.0)).is_enough(mean - 1e-6)
+
+
+def test_without_its_replay_a_run_is_whole_but_ends_for_good(
+    tmp_path: Path, straight: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_for(tmp_path / "run", drop_replay=True)
+    train(config)
+    folder = tmp_path / "run" / "checkpoint"
+    assert {path.name for path in folder.iterdir()} == {
+        path.name for path in (straight / "checkpoint").iterdir()
+    } - {"replay"}
+    assert load_trained(tmp_path / "run").metadata["finished"]
+    before = kept_files(tmp_path / "run")
+    train(resumed(config))
+    assert "nothing left to do" in capsys.readouterr().out
+    for start in (NEWEST, folder / "step-000000030"):
+        longer = config_for(tmp_path / "run", total_steps=STEPS + 1)
+        with pytest.raises(CheckpointError, match="lacks its replay, which --drop-replay") as error:
+            train(replace(longer, resume=start))
+        assert "\n" not in str(error.value)
+    assert kept_files(tmp_path / "run") == before
+
+
+def test_the_replay_of_a_run_that_has_ended_can_be_dropped_later(
+    tmp_path: Path, straight: Path
+) -> None:
+    shutil.copytree(straight, tmp_path / "run")
+    half_gone = tmp_path / "run" / "checkpoint" / ".replay.gone"
+    half_gone.mkdir()
+    before = kept_files(tmp_path / "run")
+    train(resumed(config_for(tmp_path / "run", drop_replay=True)))
+    gone = {path for path in before if path.parent.name == "replay"}
+    assert gone
+    assert kept_files(tmp_path / "run") == {p: c for p, c in before.items() if p not in gone}
+    assert not half_gone.exists()
+
+
+def test_the_best_checkpoint_outlives_newer_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(monkeypatch, 0.1, 0.9, 0.4, 0.9, 0.2, 0.3, 0.0)
+    train(until(tmp_path / "run", 0, keep_checkpoints=1))
     folder = tmp_path / "run" / "checkpoint"
     assert [path.name for path in checkpoints(folder)] == ["step-000000028", "step-000000045"]
     assert best_checkpoint(folder) == folder / "step-000000028"
@@ -363,9 +456,9 @@ def test_another_method_is_refused_by_name_alone(straight: Path) -> None:
         train(load(argv, "train_mt10"))
 
 
-NEEDS_MORE = {"preset", "resume", "run_dir", "video_every", "wandb"}
-"""Where the run is, and what needs OpenGL or an account; the rest of this file changes the first
-three, and tests of videos and of the mirror compare runs with and without."""
+NEEDS_MORE = {"drop_replay", "preset", "resume", "run_dir", "video_every", "wandb"}
+"""What stays, where the run is, and what needs OpenGL or an account; the rest of this file changes
+the first four, and tests of videos and of the mirror compare runs with and without."""
 DECIDES_NOTHING: dict[str, Any] = {
     "plugin": (Path("of_nothing.py"),),
     "workers": 2,
