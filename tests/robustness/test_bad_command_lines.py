@@ -293,6 +293,8 @@ empty                             | empty holds no run: nowhere in it are config
 agent                             | agent holds no run
 runs nothing                      | there is no folder nothing
 runs --kernels runs               | give either folders of runs
+runs --methods ''                 | --methods is empty
+runs --metrics ,                   | --metrics is empty
 runs --last 0                     | last is 0; it must be at least 1
 runs --last x                     | --last is 'x'; it must be a whole number
 runs --resamples 0                | resamples is 0; it must be at least 1

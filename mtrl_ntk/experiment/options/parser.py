@@ -139,9 +139,11 @@ def _metavar(annotation: Any) -> str:  # noqa: ANN401 - annotations have no comm
 
 def _convert_text(option: Option, value: object) -> object:
     """Converts what argparse read: text, a list of texts, or a truth value."""
-    if isinstance(value, list):
-        if not ",".join(value).strip(" ,"):
+    if get_origin(option.annotation) is tuple:
+        parts = [value] if isinstance(value, str) else value
+        assert isinstance(parts, list)
+        if not ",".join(parts).strip(" ,"):
             raise ConfigError(f"{option.flags[0]} is empty; give at least one, or leave it out")
-        if Path not in get_args(option.annotation):  # whose names may hold commas
-            value = ",".join(value)
+        # The names of paths may hold commas.
+        value = parts if Path in get_args(option.annotation) else ",".join(parts)
     return convert(option.annotation, value, option.flags[0])
