@@ -7,7 +7,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
 from pathlib import Path
@@ -224,7 +224,7 @@ def read_run(path: Path) -> Run:
         logged = {(of, part): task_curves(log, of, part) for of, part in product(_LOGGED, PARTS)}
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(f"a CSV file of {path} is damaged: {error}; leave that run out") from None
-    return Run(
+    run = Run(
         path=path,
         config=config,
         protocol=protocol,
@@ -237,9 +237,10 @@ def read_run(path: Path) -> Run:
         success=evaluations[4],
         updates_per_second=updates_per_second,
         env_steps_per_second=env_steps_per_second,
-        unseen=find_unseen(path, config),
+        unseen=None,
         logged=logged,
     )
+    return replace(run, unseen=find_unseen(path, config, run.reached)) if run.is_complete else run
 
 
 def _read_info(path: Path) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def _evaluated(console: Console, run: Run, say: Say) -> Run:
     except UserError as error:
         say(f"Not evaluated on unseen goals: {run.path}: {error}")
         return run
-    found = find_unseen(run.path, run.config)
+    found = find_unseen(run.path, run.config, run.reached)
     if found is None:
         say(f"Not evaluated on unseen goals: {run.path}, whose last checkpoint is missing.")
     else:

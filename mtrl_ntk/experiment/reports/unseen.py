@@ -30,15 +30,20 @@ class Unseen(NamedTuple):
     """Success rates, ``[tasks]``."""
 
 
-def find_unseen(path: Path, config: RunConfig) -> Unseen | None:
+def find_unseen(path: Path, config: RunConfig, end: int) -> Unseen | None:
     """The newest evaluation of a run's end that was made as is the default, if there is one.
 
     Others, of fewer episodes or of an earlier checkpoint, could not be compared between runs.
+
+    Args:
+        path: Folder of the run.
+        config: Its settings.
+        end: Vector steps at its end.
     """
     wanted = make_plan(EvaluationOptions(run=path), config, config.env.task_names).protocol
     for file in sorted(path.glob(f"{EVALUATIONS}/*/{RESULT_JSON}"), reverse=True):
         result = _read(file)
-        if result is None or not _fits(result, wanted, config):
+        if result is None or not _fits(result, wanted, end):
             continue
         if (success := _success(result, config)) is not None:
             return Unseen(file.parent, success)
@@ -54,12 +59,12 @@ def _read(file: Path) -> dict[str, Any] | None:
     return result if isinstance(result, dict) else None
 
 
-def _fits(result: Mapping[str, Any], wanted: Mapping[str, object], config: RunConfig) -> bool:
+def _fits(result: Mapping[str, Any], wanted: Mapping[str, object], end: int) -> bool:
     """Whether a result is of the run's end and under a protocol, as far as it states one."""
     protocol, agent = result.get("protocol"), result.get("agent")
     if not isinstance(protocol, dict) or not isinstance(agent, dict):
         return False
-    if agent.get("vector_steps") != config.loop.total_steps or not protocol.keys() >= _STATED:
+    if agent.get("vector_steps") != end or not protocol.keys() >= _STATED:
         return False
     # The environment's version is that of whoever evaluates, who may have updated since.
     stated = {key: value for key, value in protocol.items() if key != "environment"}

@@ -32,8 +32,8 @@ def run(tmp_path: Path) -> Path:
     return write_run(tmp_path / "runs" / "run")
 
 
-def found_in(run: Path) -> list[float] | None:
-    unseen = find_unseen(run, read(run / "config.yaml"))
+def found_in(run: Path, end: int = TOTAL) -> list[float] | None:
+    unseen = find_unseen(run, read(run / "config.yaml"), end)
     return None if unseen is None else unseen.success.tolist()
 
 
@@ -44,6 +44,13 @@ def test_the_newest_evaluation_counts(run: Path) -> None:
     write_unseen(run, [1, 1, 1], "20260102-120000")
     write_unseen(run, [0, 0, 0], "20251231-120000")
     assert found_in(run) == [1, 1, 1]
+
+
+def test_the_end_of_a_run_may_be_before_its_last_step(run: Path) -> None:
+    file = write_unseen(run, RATES)
+    result = json.loads(file.read_text())
+    file.write_text(json.dumps(result | {"agent": {**result["agent"], "vector_steps": 500}}))
+    assert (found_in(run), found_in(run, 500)) == (None, RATES)
 
 
 @pytest.mark.parametrize(
