@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTED_ELSEWHERE = {
+    "mtrl_ntk/balancing/recorded_jacobian.py": "tests/balancing/test_recording.py",
     "mtrl_ntk/errors.py": "tests/test_cli.py",
     "mtrl_ntk/version.py": "tests/experiment/logs/test_run_info.py",
     "mtrl_ntk/experiment/checkpoints/resume.py": "tests/experiment/training/test_run_resume.py",

@@ -4,6 +4,7 @@ Torch only: nothing here knows about reinforcement learning.
 """
 
 from mtrl_ntk.balancing.balancer import Balancer
+from mtrl_ntk.balancing.factors import register_layer
 from mtrl_ntk.balancing.jacobian import (
     Jacobian,
     Request,
@@ -11,6 +12,7 @@ from mtrl_ntk.balancing.jacobian import (
     factored_jacobian,
     sequential_jacobian,
 )
+from mtrl_ntk.balancing.recording import Recording, record
 from mtrl_ntk.balancing.tape import Tape, apply_layer
 from mtrl_ntk.balancing.task_balancer import TaskBalancer
 from mtrl_ntk.balancing.weighing import BalancedStep
@@ -20,6 +22,7 @@ __all__ = [
     "BalancedStep",
     "Balancer",
     "Jacobian",
+    "Recording",
     "Request",
     "Tape",
     "TaskBalancer",
@@ -27,5 +30,7 @@ __all__ = [
     "Workspace",
     "apply_layer",
     "factored_jacobian",
+    "record",
+    "register_layer",
     "sequential_jacobian",
 ]

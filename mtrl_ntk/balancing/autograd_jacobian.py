@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mtrl_ntk.balancing.check import spread_signs
+from mtrl_ntk.balancing.check import check_gradients, spread_signs
 from mtrl_ntk.balancing.distributed import average
 from mtrl_ntk.balancing.jacobian import Jacobian, MeanGradient, Request, Workspace
 from mtrl_ntk.balancing.loss_graph import (
@@ -18,6 +18,8 @@ from mtrl_ntk.balancing.loss_graph import (
     one_hot,
     write_rows,
 )
+from mtrl_ntk.balancing.recorded_jacobian import RecordedLayers
+from mtrl_ntk.balancing.recording import Recording
 from mtrl_ntk.balancing.representation import (
     Latest,
     Rows,
@@ -51,9 +53,10 @@ class AutogradJacobians:
         columns: Columns,
         request: Request,
         representation: Tensor | None = None,
+        recording: Recording | None = None,
         *,
         check: bool = False,
-    ) -> Jacobian:
+    ) -> tuple[Jacobian, Columns]:
         """Makes the Jacobian of the losses with respect to parameters.
 
         Args:
@@ -61,7 +64,11 @@ class AutogradJacobians:
             columns: The parameters.
             request: What will be asked.
             representation: The shared representation, if no module was named.
-            check: See anew how the losses depend on the representation.
+            recording: Of the layers that led to the losses, ``[tasks, rows]``.
+            check: Compare with autograd what comes from a recording or through a representation.
+
+        Returns:
+            The Jacobian, and the parameters in the order of its columns.
 
         Raises:
             ValueError: If there is no representation and one is needed, or if the losses depend on
@@ -70,28 +77,41 @@ class AutogradJacobians:
         kept = None
         tensors = self._named.take() if self._named and representation is None else [representation]
         if request.kernel_source == "output":
-            raise ValueError("kernels of the outputs need a recording of the network's layers")
+            raise ValueError("kernels of the outputs need a tape: see Balancer")
         if request.kernel_source == "representation":
             kept = _Through(graph, columns, tensors, self._layout_of(graph, tensors, check=check))
             if check:
                 kept.check()
+        losses = average(graph.values.clone())
         if request.needs_rows or (kept is None and request.needs_kernels):
             known = None if kept is None else kept.representation
-            return Jacobian(self._rows(graph, columns), representation=known)
+            if recording is None:
+                return Jacobian(self._rows(graph, columns), representation=known), columns
+            layers = RecordedLayers(recording, graph, columns)
+            found, order = layers.jacobian(request, self._workspace, self._fill, known)
+            if check:
+                check_gradients(
+                    recording.network, graph.combine, found, order.parameters, layers.precision
+                )
+            return found, order
         if kept is not None:
-            return MeanGradient(average(graph.values.clone()), kept.combine, kept.representation)
-        return MeanGradient(
-            average(graph.values.clone()),
-            lambda coefficients: average(combine(graph, columns, coefficients)),
-        )
+            return MeanGradient(losses, kept.combine, kept.representation), columns
+
+        def one_pass(coefficients: Tensor) -> Tensor:
+            return average(combine(graph, columns, coefficients))
+
+        return MeanGradient(losses, one_pass), columns
 
     def _rows(self, graph: LossGraph, columns: Columns) -> Tensor:
-        if self._rows_at_once is None:
-            self._rows_at_once = graph.cheaper_rows_at_once(columns.parameters)
         like = graph.values.new_empty(0, dtype=columns.dtype)
         rows = self._workspace.rows(like, *graph.values.shape, columns.num_entries)
-        write_rows(graph, columns, rows, self._rows_at_once)
+        self._fill(graph, columns, rows)
         return average(rows)
+
+    def _fill(self, graph: LossGraph, columns: Columns, rows: Tensor) -> None:
+        if self._rows_at_once is None:
+            self._rows_at_once = graph.cheaper_rows_at_once(columns.parameters)
+        write_rows(graph, columns, rows, self._rows_at_once)
 
     def _layout_of(
         self, graph: LossGraph, tensors: Sequence[Tensor | None], *, check: bool

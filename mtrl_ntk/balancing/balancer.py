@@ -14,8 +14,7 @@ from mtrl_ntk.balancing.factors import parameters_of
 from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.jacobian import Jacobian, Request, Workspace, factored_jacobian
 from mtrl_ntk.balancing.layers import split_parameters
-from mtrl_ntk.balancing.loss_graph import at_least_float32
-from mtrl_ntk.balancing.losses import minibatch_losses
+from mtrl_ntk.balancing.loss_graph import LossGraph, at_least_float32
 from mtrl_ntk.balancing.tape import Tape
 from mtrl_ntk.balancing.weighing import BalancedStep, eigenvalues_of, minimum_cosine, weigh
 from mtrl_ntk.balancing.weighting import Weighting
@@ -174,9 +173,11 @@ class Balancer:
         request = replace(self.weighting.request, keep_graph=checks)
         jacobian = self.differentiate(tape, sample_losses, request, self._workspace, outputs)
         if checks:
-            parts = minibatch_losses(sample_losses, len(sample_losses), request.num_minibatches)
+            graph = LossGraph(sample_losses, len(sample_losses), request.num_minibatches)
             shared, own = parameters_of(tape.shared), parameters_of(tape.task_specific)
-            self._checks_next = not check_gradients(self.network, parts, jacobian, shared, own)
+            self._checks_next = not check_gradients(
+                self.network, graph.combine, jacobian, shared, tape.precision, own
+            )
         return jacobian
 
     def _write_gradients(self, jacobian: Jacobian, shared: Tensor) -> Tensor:

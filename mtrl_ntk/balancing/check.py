@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,16 @@ from mtrl_ntk.balancing.jacobian import Jacobian
 _SMALL_SHARE = 1e-2
 """Share of the whole gradient below which a layer's errors count as those of so large a layer."""
 
+Differentiate = Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor | None]]
+"""Gradients of the losses' sum weighted by ``[tasks, mini-batches]``, in parameters."""
+
 
 def check_gradients(
     network: nn.Module,
-    losses: Tensor,
+    differentiate: Differentiate,
     jacobian: Jacobian,
     shared: Sequence[Tensor],
+    precision: torch.dtype,
     own: Sequence[Tensor] = (),
 ) -> bool:
     """Compares random combinations of a Jacobian's rows with autograd's gradients of the same.
@@ -27,9 +31,10 @@ def check_gradients(
 
     Args:
         network: Knows the parameters' names.
-        losses: Losses of the mini-batches, ``[tasks, mini-batches]``; their graph is kept.
+        differentiate: Autograd's gradients.
         jacobian: What is checked.
         shared: The parameters of its columns.
+        precision: In which layers have multiplied.
         own: The parameters of its own gradients.
 
     Returns:
@@ -53,9 +58,11 @@ def check_gradients(
             part.view_as(p) * by_task.view(-1, *[1] * (p.ndim - 1))
             for p, part in zip(own, jacobian.own_gradients().split(sizes, 1), strict=True)
         ]
-    expected = _reference(losses, shared, factors)
-    expected += _reference(losses, own, (by_task[:, None] / losses.shape[1]).expand_as(losses))
-    complain_of_differences(network, [*shared, *own], found, expected)
+    expected = _filled(differentiate(factors, shared), shared)
+    expected += _filled(
+        differentiate(by_task[:, None].expand_as(factors) / factors.shape[1], own), own
+    )
+    complain_of_differences(network, [*shared, *own], found, expected, precision)
     return True
 
 
@@ -66,13 +73,7 @@ def spread_signs(like: Tensor) -> Tensor:
     return (signs * (0.5 + count / like.numel())).view_as(like)
 
 
-def _reference(losses: Tensor, parameters: Sequence[Tensor], factors: Tensor) -> list[Tensor]:
-    """Autograd's gradients of a weighted sum of the losses."""
-    if not parameters:
-        return []
-    gradients: Sequence[Tensor | None] = torch.autograd.grad(
-        losses, parameters, factors.to(losses.dtype), retain_graph=True, allow_unused=True
-    )
+def _filled(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor]:
     return [
         torch.zeros_like(parameter) if gradient is None else gradient
         for parameter, gradient in zip(parameters, gradients, strict=True)
@@ -84,6 +85,7 @@ def complain_of_differences(
     parameters: Sequence[Tensor],
     found: Iterable[Tensor],
     expected: Sequence[Tensor],
+    precision: torch.dtype,
 ) -> None:
     """Raises an error that names the parameters whose gradients are not the expected ones.
 
@@ -91,17 +93,18 @@ def complain_of_differences(
         ValueError: If any differ by more than rounding.
     """
     total = torch.stack([each.detach().double().norm() for each in expected]).norm()
+    tolerance = 4 * torch.finfo(precision).eps ** 0.5
     wrong = []
     for parameter, one, other in zip(parameters, found, expected, strict=True):
         scale = other.double().norm() + _SMALL_SHARE * total
         error = ((one.double() - other.double()).norm() / scale).item()
-        if not error <= 4 * torch.finfo(parameter.dtype).eps ** 0.5:
+        if not error <= tolerance:
             wrong.append(f"{_name_of(parameter, network)} (off by {error:.2g} of its size)")
     if wrong:
         raise ValueError(
             f"the recorded layers do not give autograd's gradients of {', '.join(wrong)}. Each may "
             "act once, through the recorded call alone, and each task's loss may depend on that "
-            "task's rows alone. Leave such layers to autograd: TaskBalancer without a recording"
+            "task's rows alone. TaskBalancer without a recording leaves all layers to autograd"
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from mtrl_ntk.balancing.ensemble import LayerNormEnsemble
 from mtrl_ntk.balancing.layers import TaskEmbedding, TaskLayerNorm, TaskLinear
@@ -51,15 +52,21 @@ class Factor(ABC):
         self.outputs = outputs
         self.member = member
 
-    @staticmethod
-    @abstractmethod
-    def apply(layer: Any, inputs: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+    @classmethod
+    def apply(cls, layer: Any, inputs: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
         """Applies a layer, or an ensemble of such layers.
 
         Returns:
             What the parameters' gradients need, with the ensemble's members as its first axis, and
             the outputs.
         """
+        outputs: Tensor = layer(inputs)
+        return cls.recorded(layer, inputs, outputs), outputs
+
+    @staticmethod
+    def recorded(layer: Any, inputs: Tensor, outputs: Tensor) -> Tensor:  # noqa: ANN401, ARG004
+        """What the parameters' gradients need of a layer's call."""
+        return inputs.detach()
 
     def own(self, output_gradients: Tensor) -> Tensor:
         """This layer's share of gradients with respect to :attr:`outputs`, if there are any."""
@@ -119,11 +126,10 @@ class LinearFactor(KernelFactor):
         self._kept_input_products: Tensor | None = None
 
     @staticmethod
-    def apply(layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`Factor.apply`; records the inputs."""
-        outputs: Tensor = layer(inputs)
+    def recorded(layer: Any, inputs: Tensor, outputs: Tensor) -> Tensor:  # noqa: ANN401, ARG004
+        """See :meth:`Factor.recorded`: the inputs."""
         # Under autocast the layer has multiplied in a lower precision than that of the inputs.
-        return inputs.detach().to(outputs.dtype), outputs
+        return inputs.detach().to(outputs.dtype)
 
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
         """See :meth:`Factor.write`."""
@@ -185,20 +191,24 @@ class LayerNormFactor(KernelFactor):
         super().__init__(layer, recorded, outputs, member)
         self.normalized = self._as_rows(recorded)
 
-    @staticmethod
+    @classmethod
     def apply(
-        layer: nn.LayerNorm | TaskLayerNorm | LayerNormEnsemble, inputs: Tensor
+        cls, layer: nn.LayerNorm | TaskLayerNorm | LayerNormEnsemble, inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See :meth:`Factor.apply`; records what gains are applied to."""
         gain, bias = layer.weight, layer.bias
         if not isinstance(layer, nn.LayerNorm):
             # A gain per task is [tasks, features].
             gain, bias = gain.unsqueeze(-2), bias.unsqueeze(-2)
-        inputs = inputs.to(gain.dtype)
-        normalized = functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
+        normalized = _normalized(layer, inputs)
         if bias is None:
             return normalized.detach(), normalized * gain
         return normalized.detach(), torch.addcmul(bias, normalized, gain)
+
+    @staticmethod
+    def recorded(layer: Any, inputs: Tensor, outputs: Tensor) -> Tensor:  # noqa: ANN401, ARG004
+        """See :meth:`Factor.recorded`: what gains are applied to, which is computed again."""
+        return _normalized(layer, inputs.detach())
 
     def _as_rows(self, values: Tensor) -> Tensor:
         """See :meth:`Factor._as_rows`; all normalised axes are features."""
@@ -230,14 +240,49 @@ class EmbeddingFactor(Factor):
     """A vector per task: its gradient is a sum over rows."""
 
     @staticmethod
-    def apply(layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`Factor.apply`; the gradient needs nothing, so that the outputs do for it."""
-        outputs: Tensor = layer(inputs)
-        return outputs.detach(), outputs
+    def recorded(layer: Any, inputs: Tensor, outputs: Tensor) -> Tensor:  # noqa: ANN401, ARG004
+        """See :meth:`Factor.recorded`; nothing is needed, so that the outputs do for it."""
+        return outputs.detach()
 
     def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
         """See :meth:`Factor.write`."""
         _sum_rows(split(output_gradients, len(blocks[0])), into=blocks[0])
+
+
+class RecomputedFactor(Factor):
+    """Any layer that maps each row by itself: each part of the batch goes through it once more.
+
+    That costs another forward pass of the layer, but none of the network. Layers that draw random
+    numbers, or change with every call, are none of these.
+    """
+
+    def __init__(
+        self, layer: nn.Module, recorded: Tensor, outputs: Tensor, member: int | None = None
+    ) -> None:
+        super().__init__(layer, recorded, outputs, member)
+        self.parameters = tuple(p for p in layer.parameters() if p.requires_grad)
+        self.inputs = recorded
+
+    def _as_rows(self, values: Tensor) -> Tensor:
+        return values
+
+    def write(self, output_gradients: Tensor, blocks: Sequence[Tensor]) -> None:
+        """See :meth:`Factor.write`."""
+        num_parts = len(blocks[0])
+        inputs = self.inputs.flatten(0, 1).chunk(num_parts)
+        gradients = output_gradients.flatten(0, 1).chunk(num_parts)
+        for part, (rows, gradient) in enumerate(zip(inputs, gradients, strict=True)):
+            with torch.enable_grad():
+                # Not called, as hooks have been.
+                outputs = type(self.layer).forward(self.layer, rows)
+            found = torch.autograd.grad(outputs, self.parameters, gradient)
+            for block, parameter_gradient in zip(blocks, found, strict=True):
+                block[part].copy_(parameter_gradient.flatten())
+
+
+def _normalized(layer: nn.LayerNorm | TaskLayerNorm | LayerNormEnsemble, inputs: Tensor) -> Tensor:
+    inputs = inputs.to(layer.weight.dtype)
+    return functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
 
 
 def _sum_rows(parts: Tensor, into: Tensor) -> None:
@@ -263,7 +308,7 @@ def split(rows: Tensor, num_parts: int) -> Tensor:
 
 def trainable(layer: Any) -> tuple[nn.Parameter, ...]:  # noqa: ANN401
     """A layer's trainable weight and bias, without the walk of ``layer.parameters()``."""
-    found: tuple[nn.Parameter | None, ...] = (layer.weight, getattr(layer, "bias", None))
+    found = (getattr(layer, "weight", None), getattr(layer, "bias", None))
     return tuple(each for each in found if each is not None and each.requires_grad)
 
 
@@ -277,15 +322,58 @@ _KINDS: dict[Any, type[Factor]] = {
 """Kinds of factors by what their layers compute, as a subclass may compute something else."""
 
 
+_RECORDED: dict[Any, type[Factor]] = {
+    nn.Linear.forward: LinearFactor,
+    nn.LayerNorm.forward: LayerNormFactor,
+    **{
+        cls.forward: RecomputedFactor
+        for cls in (
+            nn.Conv1d,
+            nn.Conv2d,
+            nn.Conv3d,
+            nn.ConvTranspose1d,
+            nn.ConvTranspose2d,
+            nn.ConvTranspose3d,
+            nn.Embedding,
+            nn.GroupNorm,
+            nn.PReLU,
+            nn.RMSNorm,
+        )
+    },
+}
+"""Kinds of factors that recordings make of what all tasks share."""
+
+
+def register_layer(layer: type[nn.Module], kind: type[Factor] = RecomputedFactor) -> None:
+    """Lets recordings take the gradients of a kind of layer from its calls.
+
+    Args:
+        layer: Class of layers that map one tensor to one, each row by itself.
+        kind: How gradients come from a call.
+    """
+    _RECORDED[layer.forward] = kind
+
+
+def recorded_kind_of(layer: nn.Module) -> type[Factor] | None:
+    """The kind of factor of an unchanged layer's call; None where it takes autograd."""
+    kind = _RECORDED.get(type(layer).forward)
+    if kind is None or parametrize.is_parametrized(layer) or _is_changed(layer):
+        return None
+    return None if issubclass(kind, KernelFactor) and not is_plain(layer) else kind
+
+
 def is_plain(layer: nn.Module) -> bool:
     """Whether a layer computes what its class does, of a weight and a bias that are parameters."""
     return (
         "weight" in layer._parameters
         and layer._parameters.keys() <= {"weight", "bias"}
-        and not layer._forward_hooks
-        and not layer._forward_pre_hooks
-        and "forward" not in vars(layer)
+        and not _is_changed(layer)
     )
+
+
+def _is_changed(layer: nn.Module) -> bool:
+    changed = layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer)
+    return bool(changed)
 
 
 def kind_of(layer: nn.Module) -> type[Factor] | None:
@@ -336,3 +424,8 @@ def output_gradients(
     )
     by_outputs = dict(zip(outputs, gradients, strict=True))
     return [factor.own(by_outputs[id(factor.outputs)]) for factor in factors]
+
+
+def coarsest(types: Sequence[torch.dtype]) -> torch.dtype:
+    """The type with the fewest digits; float64 if there are none."""
+    return max((torch.float64, *types), key=lambda dtype: torch.finfo(dtype).eps)

@@ -282,7 +282,7 @@ def factored_jacobian(
     shared = list(zip(tape.shared, gradients, strict=False))
     own = list(zip(tape.task_specific, gradients[len(shared) :], strict=True))
     columns = [
-        Ghost(factor, gradient) if _stays_unwritten(factor, request, path) else num_entries(factor)
+        Ghost(factor, gradient) if stays_unwritten(factor, request, path) else num_entries(factor)
         for factor, gradient in shared
     ]
     written = [
@@ -303,7 +303,8 @@ def factored_jacobian(
     )
 
 
-def _stays_unwritten(factor: KernelFactor, request: Request, path: Path) -> bool:
+def stays_unwritten(factor: KernelFactor, request: Request, path: Path = "auto") -> bool:
+    """Whether a layer's gradients are never written down."""
     if path == "auto":
         return not request.needs_rows and factor.prefers_kernels(request.num_minibatches)
     return path == "ghost"

@@ -56,9 +56,9 @@ class LossGraph:
         self._scale = scale
 
     def rows(
-        self, coefficients: Tensor, tensors: Sequence[Tensor], *, batched: bool = False
+        self, coefficients: Tensor, tensors: Sequence[Any], *, batched: bool = False
     ) -> list[Tensor | None]:
-        """Gradients of weighted sums of the losses in tensors on the way to them.
+        """Gradients of weighted sums of the losses in tensors, or edges, on the way to them.
 
         Tasks whose coefficients are zero are left out of the pass, as zero times NaN is NaN. To
         look at coefficients on a device means to wait for it.
@@ -79,20 +79,27 @@ class LossGraph:
         gradients = [root.gradients(coefficients[:, root.tasks]) for root in roots]
         return self.backward([root.of for root in roots], gradients, tensors, batched=batched)
 
+    def combine(self, coefficients: Tensor, tensors: Sequence[Any]) -> list[Tensor | None]:
+        """Gradients ``[*shape]`` of a sum of losses weighted by ``[tasks, mini-batches]``."""
+        if not tensors:
+            return []
+        found = self.rows(coefficients[None], tensors)
+        return [None if each is None else each[0] for each in found]
+
     def backward(
         self,
         outputs: Sequence[Any],
         gradients: Sequence[Tensor],
-        inputs: Sequence[Tensor],
+        inputs: Sequence[Any],
         *,
         batched: bool = False,
     ) -> list[Tensor | None]:
         """Gradients in inputs, ``[sums, *shape]``, given those in outputs ``[sums, *shape]``.
 
-        Outputs are tensors or edges of the graph.
+        Both are tensors or edges of the graph.
         """
         scaled = [g if self._scale is None else g * self._scale.to(g.dtype) for g in gradients]
-        with hooks_resting(inputs):
+        with hooks_resting([each for each in inputs if isinstance(each, Tensor)]):
             found: Sequence[Tensor | None] = torch.autograd.grad(
                 outputs,
                 inputs,
@@ -164,6 +171,16 @@ class Columns:
                 self.used[index] = True
                 block.copy_(gradient.reshape(block.shape))
         return rows
+
+    def without(self, parameters: Sequence[Tensor]) -> Columns:
+        """The columns of all but some parameters."""
+        left_out = {id(parameter) for parameter in parameters}
+        return Columns([each for each in self.parameters if id(each) not in left_out])
+
+    def blocks(self, rows: Tensor) -> dict[int, Tensor]:
+        """The columns of each parameter, by its identity, of ``[rows, entries]``."""
+        identities = map(id, self.parameters)
+        return dict(zip(identities, rows.split(self._sizes, dim=1), strict=True))
 
     def split(self, combined: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The parameters that were used anywhere, each with its part of ``[entries]``."""

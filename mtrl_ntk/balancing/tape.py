@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrl_ntk.balancing.ensemble import Ensemble
-from mtrl_ntk.balancing.factors import Factor, KernelFactor, kind_of
+from mtrl_ntk.balancing.factors import Factor, KernelFactor, coarsest, kind_of
 from mtrl_ntk.balancing.layers import TaskLayer
 
 ApplyLayer = Callable[[nn.Module, Tensor], Tensor]
@@ -92,6 +92,11 @@ class Tape:
                     f"inputs or outputs of {layer} were overwritten, so that its gradient is lost; "
                     "what follows has to make a new tensor: nn.ReLU() for nn.ReLU(inplace=True)"
                 )
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The coarsest in which a layer has multiplied."""
+        return coarsest([factor.outputs.dtype for factor in self.factors])
 
     @property
     def factors(self) -> list[Factor]:

@@ -21,6 +21,7 @@ from mtrl_ntk.balancing.loss_graph import (
 )
 from mtrl_ntk.balancing.losses import TaskLosses, minibatch_losses
 from mtrl_ntk.balancing.parameters import Parameters, deliver, tensors_of
+from mtrl_ntk.balancing.recording import Recording
 from mtrl_ntk.balancing.weighing import BalancedStep, Weighed, eigenvalues_of, minimum_cosine, weigh
 from mtrl_ntk.balancing.weighting import Weighting
 
@@ -96,6 +97,7 @@ class TaskBalancer:
         losses: TaskLosses,
         *,
         representation: Tensor | None = None,
+        recording: Recording | None = None,
         noise: Tensor | None = None,
         scaler: torch.amp.GradScaler | None = None,
         factor: float = 1.0,
@@ -109,6 +111,8 @@ class TaskBalancer:
                 parts.
             representation: The shared representation that the losses were computed from, if no
                 module was named.
+            recording: What :func:`record` has seen of the forward pass that led to losses
+                ``[tasks, rows]``: one backward pass then does for the layers that it knows.
             noise: Standard normal numbers of the shape that the method asks for; drawn from the
                 global stream when left out.
             scaler: Of mixed precision: gradients are taken, and left, in its scale, which the
@@ -132,7 +136,9 @@ class TaskBalancer:
         check, self._checks_next = self._checks_next, False
         with torch.no_grad():
             request = replace(weighting.request, needs_rows=weighting.needs_rows or diagnose)
-            jacobian = self._jacobians.make(graph, shared, request, representation, check=check)
+            jacobian, shared = self._jacobians.make(
+                graph, shared, request, representation, recording, check=check
+            )
             task_losses = average(graph.values.to(shared.dtype).mean(1))
             if noise is None:
                 noise = from_first(task_losses.new_empty(weighting.noise_shape).normal_())
