@@ -59,7 +59,7 @@ class RunConfig(Settings):
     threads: int = number(0, at_least=0, limit=MOST_PROCESSES, decides="rounding")
     """Threads of PyTorch on the CPU; 0 takes OMP_NUM_THREADS, or chooses by cores and workers."""
     cuda_graph: bool = setting(True, decides="rounding")
-    """On CUDA, record the update once and replay it; elsewhere without effect."""
+    """On CUDA, record the update once and replay it; the CPU always does, and changes no bit."""
     compile: bool = setting(False, decides="rounding")
     """Compile the update, which takes minutes at the start; gains nothing on the CPU."""
     run_dir: Path | None = setting(None, decides="nothing")

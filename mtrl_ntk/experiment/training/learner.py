@@ -10,6 +10,7 @@ from torch import Tensor
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.logs.metrics import MetricMeans
 from mtrl_ntk.rl.cuda_graph import CudaRecorder, Graphed, Recorder
+from mtrl_ntk.rl.host_graph import HostRecorder
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC, Noise
 
@@ -94,6 +95,16 @@ def compile_whole(learn: Learn, backend: str | Callable[..., object] = "inductor
     return run
 
 
-def recorder_for(device: torch.device, *, cuda_graph: bool) -> Recorder | None:
-    """What records updates on a device; CUDA has graphs, the CPU has no use for any."""
-    return CudaRecorder() if cuda_graph and device.type == "cuda" else None
+def recorder_for(
+    device: torch.device, *, cuda_graph: bool = True, compiled: bool = False
+) -> Recorder | None:
+    """What records updates on a device.
+
+    Args:
+        device: Where the agent learns.
+        cuda_graph: Whether CUDA is to have a graph.
+        compiled: Whether updates are compiled, which on the CPU leaves nothing to record.
+    """
+    if device.type == "cuda":
+        return CudaRecorder() if cuda_graph else None
+    return HostRecorder() if device.type == "cpu" and not compiled else None

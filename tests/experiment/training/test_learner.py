@@ -15,7 +15,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.logs.metrics import MetricMeans
 from mtrl_ntk.experiment.training.learner import Learner, compile_whole, recorder_for
-from mtrl_ntk.rl.cuda_graph import CudaRecorder
+from mtrl_ntk.rl.cuda_graph import CudaRecorder, Recorder
+from mtrl_ntk.rl.host_graph import HostRecorder
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC, Noise, SacConfig
 from mtrl_ntk.rl.types import Batch
@@ -66,7 +67,7 @@ def add_transitions(replay: MultiTaskReplayBuffer, copies: int) -> None:
 def make_learner(
     method: str,
     network: str,
-    recorder: OperationRecorder | None = None,
+    recorder: Recorder | None = None,
     device: str = "cpu",
     *,
     joined: bool = False,
@@ -201,10 +202,42 @@ def test_an_update_keeps_to_its_device(
     assert {tensor.device.type for tensor in learner.metrics.state()["sums"].values()} == {"meta"}
 
 
-def test_only_cuda_records() -> None:
-    assert recorder_for(torch.device("cpu"), cuda_graph=True) is None
-    assert recorder_for(torch.device("cuda"), cuda_graph=False) is None
-    assert isinstance(recorder_for(torch.device("cuda"), cuda_graph=True), CudaRecorder)
+def test_every_device_has_its_recorder() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert isinstance(recorder_for(cpu), HostRecorder)
+    assert recorder_for(cpu, compiled=True) is None
+    assert isinstance(recorder_for(cuda, compiled=True), CudaRecorder)
+    assert recorder_for(cuda, cuda_graph=False) is None
+    assert recorder_for(torch.device("meta")) is None
+
+
+def check_repeats(
+    method: str,
+    network: str,
+    updates: int = 5,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    recorder = HostRecorder()
+    plain = make_learner(method, network, **settings)
+    recorded = make_learner(method, network, recorder, **settings)
+    assert train(plain, 2, updates) == train(recorded, 2, updates)
+    assert_same(plain, recorded)
+    assert [replay.repeats for replay in recorder.replays] == [True]
+
+
+@every_few
+@every_option
+def test_an_update_on_the_cpu_is_repeated(
+    method: str, network: str, settings: dict[str, Any]
+) -> None:
+    check_repeats(method, network, **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "network"), COMBINATIONS)
+def test_every_method_is_repeated_on_the_cpu(method: str, network: str) -> None:
+    check_repeats(method, network, joined=True)
+    check_repeats(method, network, policy_tau=0.5, width=32, precision="bf16")
 
 
 def test_what_cannot_be_compiled_is_one_line() -> None:
