@@ -121,6 +121,8 @@ def record(patch: pytest.MonkeyPatch) -> Trace:
         return plain_update(agent, batch, noise, diagnose=diagnose)
 
     patch.setattr(assembly, "make_envs", make_traced)
+    # What is recorded runs no Python.
+    patch.setattr(assembly, "recorder_for", lambda *_, **__: None)
     patch.setattr(MultiTaskReplayBuffer, "__init__", init)
     patch.setattr(MultiTaskReplayBuffer, "add", add)
     patch.setattr(MultiTaskSAC, "update", update)
@@ -445,6 +447,7 @@ def stubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubs]:
     monkeypatch.setattr(assembly, "make_evaluation_envs", lambda *_, **__: stubs.evaluation_envs)
     monkeypatch.setattr(training_evaluation, "evaluate", evaluate)
     monkeypatch.setattr(training, "plot_run", lambda _: [])
+    monkeypatch.setattr(assembly, "recorder_for", lambda *_, **__: None)
     monkeypatch.setattr(MultiTaskSAC, "update", update)
     yield stubs
     assert stubs.envs.closed == stubs.evaluation_envs.closed

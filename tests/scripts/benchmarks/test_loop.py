@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from mtrl_ntk.experiment.training import assembly
 from mtrl_ntk.experiment.training.loop import TrainingLoop
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv
 from mtrl_ntk.rl.sac import MultiTaskSAC, Noise
@@ -74,7 +75,11 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def timed(tmp_path: Path) -> Iterator[tuple[TrainingLoop, TimedTrainer]]:
+def timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[TrainingLoop, TimedTrainer]]:
+    # What is recorded runs no Python, and these tests listen to it.
+    monkeypatch.setattr(assembly, "recorder_for", lambda *_, **__: None)
     chosen = BenchOptions(tasks=(TASK,), rows=ROWS, width=16, workers=0)
     with ExitStack() as stack:
         numbers = iter(range(-1, 2))
