@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 from mtrl_ntk.version import __version__
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     from mtrl_ntk.policy import Policy, export_policy, load_policy
 
 __all__ = ["Policy", "__version__", "export_policy", "load_policy"]
+
+
+if "gymnasium" in sys.modules:  # which takes its time, too
+    importlib.import_module("mtrl_ntk.registration")
 
 
 def __getattr__(name: str) -> object:

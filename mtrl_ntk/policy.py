@@ -218,7 +218,7 @@ def load_policy(
     return Policy(
         trained.agent.average_actor,
         trained.task_names,
-        observation_dim=config.env.suite.observation_dim,
+        observation_dim=trained.suite.observation_dim,
         task=task,
         deterministic=deterministic,
         seed=seed,
@@ -254,7 +254,7 @@ def export_policy(path: str | Path, out: str | Path, *, checkpoint: str = LAST) 
     policy = policy.eval().requires_grad_(False)
     # More than one row, and not as many as tasks: sizes that are equal would be taken for one.
     num_rows = len(trained.task_names) + 2
-    observations = torch.zeros(num_rows, trained.config.env.suite.observation_dim)
+    observations = torch.zeros(num_rows, trained.suite.observation_dim)
     example = observations, torch.zeros(num_rows, dtype=torch.int64)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as unfinished, _without_chatter():

@@ -100,7 +100,8 @@ def setting(default: T, **facts: object) -> T:
     Args:
         default: Its default.
         facts: What it ``decides``, if it is an option of a run; its ``choices``, where a table
-            holds them; and how commands spell it: ``flags``, ``alone`` and ``one_value``.
+            holds them; ``of_suite``, if the suite of the tasks says what is possible; and how
+            commands spell it: ``flags``, ``alone`` and ``one_value``.
     """
     return field(default=default, metadata=facts)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtrl_ntk.rl.envs import EnvConfig
+from mtrl_ntk.rl.suites.registry import SUITES
 from mtrl_ntk.rl.suites.suite import EpisodeRules, Outcome, Suite
 
 MASSES = {"light": 1.0, "medium": 2.0, "heavy": 4.0}
@@ -41,7 +42,7 @@ class Point:
         return np.array([self.place, self.speed, self.goal, self.place - self.goal, 1.0])
 
     def camera(self, name: str, size: int) -> PointCamera:
-        assert name == "corner4"
+        assert name == "side"
         return PointCamera(self, size)
 
     def close(self) -> None:
@@ -81,13 +82,11 @@ POINTS = Suite(
     goals_per_task=7,
     max_horizon=40,
     simulate=_simulate,
+    cameras=("side",),
+    source="points",
 )
 
 
-@dataclass(frozen=True)
-class PointConfig(EnvConfig):
-    """Options that mean the tasks of this suite."""
-
-    @property
-    def suite(self) -> Suite:
-        return POINTS
+SUITES[POINTS.name] = POINTS
+PointConfig = partial(EnvConfig, suite=POINTS.name)
+"""Options that mean the tasks of this suite."""

@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTED_ELSEWHERE = {
     "mtrl_ntk/balancing/recorded_jacobian.py": "tests/balancing/test_recording.py",
     "mtrl_ntk/errors.py": "tests/test_cli.py",
+    "mtrl_ntk/registration.py": "tests/rl/envs/test_vector_env_gymnasium.py",
     "mtrl_ntk/version.py": "tests/experiment/logs/test_run_info.py",
     "mtrl_ntk/experiment/checkpoints/resume.py": "tests/experiment/training/test_run_resume.py",
     "mtrl_ntk/experiment/checkpoints/run_state.py": "tests/experiment/training/test_run_resume.py",

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
-from mtrl_ntk.errors import UserError
+from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.experiment.checkpoints.archive import (
     Found,
     best_checkpoint,
@@ -28,17 +28,27 @@ from mtrl_ntk.experiment.types import PolicyFunction
 from mtrl_ntk.rl.features import make_features
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer, free_memory
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig, make_weighting
+from mtrl_ntk.rl.suites.registry import SUITES
+from mtrl_ntk.rl.suites.suite import EpisodeRules, Suite
 from mtrl_ntk.rl.types import FloatArray
 
 
-def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:
+def make_agent(
+    config: RunConfig, num_tasks: int, device: torch.device, suite: Suite | None = None
+) -> MultiTaskSAC:
     """Makes the untrained agent of a run.
+
+    Args:
+        config: The run's configuration.
+        num_tasks: Number of tasks.
+        device: Where the agent lives.
+        suite: What the tasks belong to; by default, that of the configuration.
 
     Raises:
         UserError: If its networks do not fit into the memory, or its method is not known here.
     """
-    method, suite = method_class(config.method), config.env.suite
-    features = make_features(config.env.features, suite)
+    method, suite = method_class(config.method), suite or config.env.task_suite
+    features = make_features(config.env.features, suite, num_tasks)
     _require_memory(config.sac, num_tasks, features.dim, device)
     return MultiTaskSAC(
         num_tasks,
@@ -86,15 +96,19 @@ def make_replay(config: RunConfig, num_tasks: int, device: torch.device) -> Mult
     return MultiTaskReplayBuffer(
         num_tasks,
         config.loop.replay_capacity,
-        config.env.suite.observation_dim,
-        config.env.suite.action_dim,
+        config.env.task_suite.observation_dim,
+        config.env.task_suite.action_dim,
         device=device,
         generator=torch.Generator(device).manual_seed(stream_seed(config.seed, "replay")),
     )
 
 
 def load_agent(
-    config: RunConfig, found: Found, num_tasks: int, device: torch.device
+    config: RunConfig,
+    found: Found,
+    num_tasks: int,
+    device: torch.device,
+    suite: Suite | None = None,
 ) -> MultiTaskSAC:
     """Makes the agent of a run with the weights of a checkpoint, but without its balancing.
 
@@ -103,12 +117,14 @@ def load_agent(
         found: The checkpoint.
         num_tasks: Number of tasks.
         device: Where the agent lives.
+        suite: What the tasks belong to; by default, that of the configuration.
 
     Raises:
         CheckpointError: If the checkpoint is not of this configuration.
     """
     # Only training needs the method, which need not be known here.
-    agent = make_agent(replace(config, method="equal", weighting=None), num_tasks, device)
+    config = replace(config, method="equal", weighting=None)
+    agent = make_agent(config, num_tasks, device, suite)
     tensors = found.checkpoint.tensors
     try:
         agent.load_state_dict({k: v for k, v in tensors.items() if "_weighting." not in k})
@@ -142,6 +158,8 @@ class Trained:
     """The agent."""
     metadata: dict[str, Any]
     """What the checkpoint says about itself."""
+    suite: Suite
+    """What its tasks belong to; one that simulates nothing where the user's is not imported."""
 
     @property
     def home(self) -> Path:
@@ -174,8 +192,34 @@ def load_trained(path: Path, device: str = "cpu", checkpoint: str = LAST) -> Tra
         raise CheckpointError(f"{found.folder} does not say how far its run was")
     config = recorded(metadata["config"], str(found.folder))
     names = config.env.task_names
-    agent = load_agent(config, found, len(names), resolve_device(device))
-    return Trained(found.folder, config, names, agent, metadata)
+    suite = SUITES.get(config.env.suite) or _recorded_suite(config, found)
+    agent = load_agent(config, found, len(names), resolve_device(device), suite)
+    return Trained(found.folder, config, names, agent, metadata, suite)
+
+
+def _recorded_suite(config: RunConfig, found: Found) -> Suite:
+    """What a checkpoint knows of tasks that are not imported: enough to ask the agent."""
+    dims = found.checkpoint.metadata.get("dims")
+    if not isinstance(dims, list) or [type(dim) for dim in dims] != [int, int]:
+        raise CheckpointError(f"{found.folder} does not say what the spaces of its tasks are")
+    observation_dim, action_dim = dims
+    name = config.env.suite
+    return Suite(
+        name=name,
+        title=name,
+        observation_dim=observation_dim,
+        action_dim=action_dim,
+        tasks=config.env.task_names,
+        benchmarks={},
+        goals_per_task=1,
+        max_horizon=config.env.horizon,
+        simulate=partial(_simulate_nothing, name),
+    )
+
+
+def _simulate_nothing(suite: str, task: str, rules: EpisodeRules) -> NoReturn:
+    del task, rules
+    raise ConfigError(f"suite {suite} is not imported")
 
 
 def _checkpoint_in(path: Path, name: str) -> Path:

@@ -11,7 +11,7 @@ import shtab
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.config import all_options
+from mtrl_ntk.experiment.config import all_options, with_choices
 from mtrl_ntk.experiment.evaluation.options import EvaluationOptions
 from mtrl_ntk.experiment.options.fields import Option, options, suggestion
 from mtrl_ntk.experiment.options.parser import PRINT_COMPLETION, SHELLS, Parser
@@ -21,7 +21,7 @@ from mtrl_ntk.experiment.reports.anchors import anchor_keys
 from mtrl_ntk.experiment.reports.options import METRICS, ReportOptions
 from mtrl_ntk.experiment.sweeps.options import NOT_SHARED, SweepOptions
 from mtrl_ntk.experiment.training.command import DRY_RUN
-from mtrl_ntk.rl.suites.registry import SUITES
+from mtrl_ntk.rl.suites.registry import DEFAULT_SUITE, SUITES
 
 _VALUES: Mapping[str, Callable[[], Sequence[str]]] = {
     "method": lambda: tuple(METHODS),
@@ -79,7 +79,7 @@ def _options_of(prog: str) -> list[Option]:
     if prog == "train_mt10":
         return all_options()
     if prog == "evaluate_mt10":
-        return options(EvaluationOptions())
+        return [with_choices(option, DEFAULT_SUITE) for option in options(EvaluationOptions())]
     if prog == "report_mt10":
         return options(ReportOptions())
     own = options(SweepOptions())

@@ -6,10 +6,11 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from operator import getitem
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import yaml
@@ -31,6 +32,8 @@ from mtrl_ntk.experiment.plugins import method_class
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.networks import NETWORK_KINDS, why_not
 from mtrl_ntk.rl.sac import SacConfig
+from mtrl_ntk.rl.suites.registry import SUITES
+from mtrl_ntk.rl.suites.suite import Suite
 from mtrl_ntk.settings import LARGEST_SEED, MOST_PROCESSES, Decides, Settings, number, setting
 
 NEWEST = Path("newest")
@@ -87,7 +90,12 @@ class RunConfig(Settings):
 
     @property
     def group(self) -> str:
-        """What runs like it are filed under: the preset, or a name that has its number of tasks."""
+        """What runs like it are filed under: the preset, or a name that has its number of tasks.
+
+        Without a preset, tasks of a user's own are filed under the name of their module.
+        """
+        if self.preset == RunConfig.preset and ":" in self.env.suite:
+            return self.env.suite.partition(":")[0].rpartition(".")[2]
         count, stated = len(self.env.task_names), re.match(r"mt(\d+)", self.preset)
         if stated is None or int(stated[1]) == count:
             return self.preset
@@ -154,11 +162,13 @@ def _check_together(config: RunConfig) -> None:
     for message, holds in rules.items():
         if not holds:
             raise ConfigError(message)
-    if config.env.tasks:
-        try:
-            config.env.suite.task_names(tasks=config.env.tasks)
-        except ValueError as error:
-            raise ConfigError(f"tasks is {','.join(config.env.tasks)}; {error}") from None
+    try:
+        names = config.env.task_names
+    except ValueError as error:
+        raise ConfigError(f"tasks is {','.join(config.env.tasks)}; {error}") from None
+    camera = config.video.video_camera
+    if camera is not None and names and config.env.suite in SUITES:
+        config.env.task_suite.check_choice("video_camera", camera)
 
 
 def run_folder(config: RunConfig, started: datetime) -> Path:
@@ -191,10 +201,10 @@ def from_dict(values: Mapping[Any, Any], source: str = "config") -> RunConfig:
     Raises:
         ConfigError: A name is unknown, or a value is not possible.
     """
-    method = method_of(values)
-    return build(
-        method, convert_values(known_options(method), values, source, options_elsewhere(method))
-    )
+    method, suite = method_of(values), suite_of(values)
+    known = known_options(method, suite)
+    converted = convert_values(known, values, source, options_elsewhere(method))
+    return build(method, converted, suite)
 
 
 def recorded(values: Mapping[Any, Any], source: str) -> RunConfig:
@@ -268,23 +278,70 @@ def method_of(values: Mapping[Any, Any]) -> str:
     return method
 
 
-def defaults(method: str) -> RunConfig:
-    """The defaults of a method: those of all, on a network that it can balance."""
+def suite_of(values: Mapping[Any, Any]) -> str:
+    """The suite that values by name ask for; whether it is there is not asked.
+
+    Raises:
+        ConfigError: It is no name.
+    """
+    suite = values.get("suite", EnvConfig.suite)
+    if not isinstance(suite, str):
+        raise ConfigError(f"unknown suite {shown(suite)}; it must be a name")
+    return suite
+
+
+def defaults(method: str, suite: str = EnvConfig.suite) -> RunConfig:
+    """The defaults of a method: those of all, on a network that it can balance.
+
+    Args:
+        method: The method.
+        suite: The suite whose rules are meant; those of the usual one if it is not there.
+    """
     network = next(kind for kind in NETWORK_KINDS if why_not(METHODS[method], kind) is None)
-    return RunConfig(method=method, sac=SacConfig(network=network))
+    env = EnvConfig(suite=suite) if suite in SUITES else EnvConfig()
+    return RunConfig(method=method, env=env, sac=SacConfig(network=network))
 
 
-def known_options(method: str) -> list[Option]:
-    """The options of a run with a method.
+def with_suite(config: RunConfig, suite: Suite) -> RunConfig:
+    """A configuration on the tasks of another suite, in ``SUITES``.
+
+    What was left to the old suite is left to the new one; what was not has to be possible there.
+    """
+    usual, new = EnvConfig(suite=config.env.suite), EnvConfig(suite=suite.name)
+    kept = {
+        each.name: getattr(config.env, each.name)
+        for each in fields(EnvConfig)
+        if each.name != "suite" and getattr(config.env, each.name) != getattr(usual, each.name)
+    }
+    return replace(config, env=replace(new, **kept))
+
+
+def known_options(method: str, suite: str = EnvConfig.suite) -> list[Option]:
+    """The options of a run with a method on the tasks of a suite.
 
     Raises:
         ConfigError: If the method has one that all runs have.
     """
-    found = options(defaults(method), section="Run")
+    found = options(defaults(method, suite), section="Run")
+    if suite in SUITES:
+        found = [with_choices(option, SUITES[suite]) for option in found]
     names = [option.name for option in found]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"method {method} has an option {twice}, as all runs have")
     return found
+
+
+def with_choices(option: Option, suite: Suite) -> Option:
+    """An option with what a suite says that it may be; without a flag if the suite has no such."""
+    if not option.of_suite:
+        return option
+    if possible := suite.choices(option.name):
+        default = option.default or suite.default(option.name)
+        annotation: Any = getitem(Literal, possible)
+        if option.default is None:
+            annotation = annotation | None
+        return replace(option, annotation=annotation, default=default)
+    return replace(option, flags=())
 
 
 def all_options() -> list[Option]:
@@ -305,14 +362,14 @@ def options_elsewhere(method: str) -> dict[str, str]:
     }
 
 
-def build(method: str, values: Mapping[str, object]) -> RunConfig:
-    """Makes the configuration of a method's defaults and converted leaf values.
+def build(method: str, values: Mapping[str, object], suite: str = EnvConfig.suite) -> RunConfig:
+    """Makes the configuration of a method's and a suite's defaults and converted leaf values.
 
     Raises:
         ConfigError: A value is out of its range, or two do not fit together.
     """
     try:
-        return updated(defaults(method), values)
+        return updated(defaults(method, suite), values)
     except ConfigError:
         raise
     except ValueError as error:  # from the method's own checks

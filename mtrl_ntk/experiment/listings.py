@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.experiment.options.presets import presets, purpose
 from mtrl_ntk.experiment.plugins import all_methods
-from mtrl_ntk.experiment.training.command import load_plugins
+from mtrl_ntk.experiment.training.command import load_plugins, named_suite
 from mtrl_ntk.rl.suites.registry import SUITES
+from mtrl_ntk.rl.suites.suite import Suite
 
 
 def listing(flag: str, argv: Sequence[str]) -> list[str]:
@@ -17,20 +18,25 @@ def listing(flag: str, argv: Sequence[str]) -> list[str]:
 
     Args:
         flag: The flag.
-        argv: The command line, whose plugins may have methods of their own.
+        argv: The command line, whose plugins may have methods of their own; tasks are those of the
+            suite that it names, or of all of the package.
 
     Raises:
-        ConfigError: If a plugin cannot be used.
+        ConfigError: If a plugin or the suite cannot be used.
     """
     load_plugins(argv)
-    found = {"--list-tasks": _tasks, "--list-methods": _methods, "--list-presets": _presets}[flag]()
+    suite = named_suite(argv)
+    if flag == "--list-tasks":
+        found = _tasks([suite] if suite else [each for each in SUITES.values() if not each.source])
+    else:
+        found = _methods() if flag == "--list-methods" else _presets()
     rows = list(found)
     width = max(len(name) for name, _ in rows)
     return [f"{name:<{width}}  {about}".rstrip() for name, about in rows]
 
 
-def _tasks() -> Iterator[tuple[str, str]]:
-    for suite in SUITES.values():
+def _tasks(suites: Sequence[Suite]) -> Iterator[tuple[str, str]]:
+    for suite in suites:
         for task in suite.tasks:
             held = [name for name, tasks in suite.benchmarks.items() if task in tasks]
             yield task, ", ".join(held)

@@ -5,11 +5,6 @@ Whoever calls has the names from the user: what a file of a run names is never i
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import re
-import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -23,6 +18,7 @@ from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.options.fields import options, suggestion
 from mtrl_ntk.experiment.options.parser import Parser
 from mtrl_ntk.experiment.options.values import shown
+from mtrl_ntk.modules import import_named, reason
 
 GROUP = "mtrl_ntk.methods"
 """Entry points of installed packages: the class of a method under the method's name."""
@@ -64,24 +60,7 @@ def load_plugin(plugin: Path) -> None:
 def _load(plugin: Path) -> None:
     name = str(plugin)
     with _registration(f"plugin {plugin}", name):
-        if plugin.suffix == ".py":
-            _import_file(plugin)
-        elif importlib.util.find_spec(name.partition(".")[0]) is None:
-            raise ConfigError(f"there is no module of that name; a file ends in .py, as {name}.py")
-        else:
-            importlib.import_module(name)
-
-
-def _import_file(path: Path) -> None:
-    if not path.is_file():
-        raise ConfigError("there is no such file")
-    name = "plugin" + re.sub(r"\W", "_", str(path))
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    # Options are read from the source of what stands in `sys.modules`.
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+        import_named(name)
 
 
 @contextmanager
@@ -94,8 +73,7 @@ def _registration(what: str, module: str = "") -> Iterator[None]:
     except (Exception, SystemExit) as error:
         METHODS.clear()
         METHODS.update(before)
-        reason = str(error) if isinstance(error, ConfigError) else _reason(error)
-        raise ConfigError(f"{what} cannot be used: {reason}") from error
+        raise ConfigError(f"{what} cannot be used: {reason(error)}") from error
 
 
 def _check_added(before: Mapping[str, type[Weighting]], module: str) -> None:
@@ -112,10 +90,3 @@ def _check_added(before: Mapping[str, type[Weighting]], module: str) -> None:
         if not (isinstance(method, type) and issubclass(method, Weighting)):
             raise ConfigError(f"{name} is {method}; it must be a class that derives from Weighting")
         Parser("").add_options(options(method.config_class()))
-
-
-def _reason(error: BaseException) -> str:
-    """What is wrong, and where."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f" ({place.filename}, line {place.lineno})" if Path(place.filename).is_file() else ""
-    return f"{type(error).__name__}: {error}{where}"

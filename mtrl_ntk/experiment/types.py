@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from mtrl_ntk.rl.types import FloatArray
 
+NO_SUCCESS = "none: mean returns count"
+"""What protocols say of success where nothing counts as such."""
+
 PolicyFunction = Callable[[FloatArray], FloatArray]
 """Maps observations ``[tasks, copies, observation]`` to actions ``[tasks, copies, action]``."""
 
@@ -81,7 +84,7 @@ class EvaluationResult:
     task_names: tuple[str, ...]
     """Names in the order of the arrays."""
     success_rates: npt.NDArray[np.float64]
-    """Share of successful episodes, ``[tasks]``."""
+    """Share of successful episodes, ``[tasks]``; NaN where nothing counts as success."""
     mean_returns: npt.NDArray[np.float64]
     """Mean undiscounted return up to the episode's end, ``[tasks]``."""
     episodes: int
@@ -92,11 +95,21 @@ class EvaluationResult:
         """Mean success rate over the tasks."""
         return float(self.success_rates.mean())
 
+    @property
+    def has_success(self) -> bool:
+        """Whether anything counts as success."""
+        return not np.isnan(self.success_rates).all()
+
+    @property
+    def score(self) -> float:
+        """What tells better evaluations from worse: mean success, or else mean return."""
+        return self.mean_success_rate if self.has_success else float(self.mean_returns.mean())
+
     def to_json(self) -> dict[str, Any]:
         """The result in types that JSON knows."""
         return {
             "task_names": list(self.task_names),
-            "success_rates": self.success_rates.tolist(),
+            "success_rates": self.success_rates.tolist() if self.has_success else None,
             "mean_returns": self.mean_returns.tolist(),
             "episodes": self.episodes,
         }
@@ -104,9 +117,12 @@ class EvaluationResult:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EvaluationResult:
         """Reads what :meth:`to_json` has made."""
+        names, rates = tuple(values["task_names"]), values["success_rates"]
+        if rates is None:  # as JSON has no NaN
+            rates = [math.nan] * len(names)
         return cls(
-            task_names=tuple(values["task_names"]),
-            success_rates=np.array(values["success_rates"], dtype=np.float64),
+            task_names=names,
+            success_rates=np.array(rates, dtype=np.float64),
             mean_returns=np.array(values["mean_returns"], dtype=np.float64),
             episodes=int(values["episodes"]),
         )

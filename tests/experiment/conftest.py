@@ -9,13 +9,14 @@ import pytest
 from mtrl_ntk.experiment.training import run as training
 from mtrl_ntk.experiment.videos.filming import require_video
 from mtrl_ntk.experiment.videos.opengl import RenderingError
+from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
 
 
 @pytest.fixture(scope="session")
 def backend() -> str:
     """An OpenGL that draws here; without one, tests that look at pictures are skipped."""
     try:
-        return require_video()
+        return require_video(METAWORLD)
     except RenderingError as error:
         pytest.skip(str(error))
 

@@ -11,6 +11,7 @@ from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.config import RunConfig, defaults
 from mtrl_ntk.experiment.options.fields import Option, leaves, options
 from mtrl_ntk.experiment.training.command import load
+from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
 
 
 def example(option: Option) -> object:
@@ -21,11 +22,15 @@ def example(option: Option) -> object:
         "method": "equal",
         "network": "multi_head",
         "preset": "other",
+        "suite": "own:tasks",
         "tasks": ("reach-v3",),
         "video_size": 96,
     }
     if option.name in known:
         return known[option.name]
+    if option.of_suite:
+        usual = METAWORLD.default(option.name)
+        return next(each for each in METAWORLD.choices(option.name) if each != usual)
     candidates: dict[Any, list[object]] = {
         int: [2, 4],
         float: [0.5, 0.25],

@@ -44,7 +44,7 @@ def write_run_folder(
     tasks = config.env.tasks
     path.mkdir(parents=True)
     save(config, path / "config.yaml")
-    write_run_info(path, protocol(config.env, config.evaluation), config.env.suite)
+    write_run_info(path, protocol(config.env, config.evaluation), config.env.task_suite)
     with RunLogger(path, tasks) as logger:
         for step in (200, 400, 600):
             # Twenty vector steps a second.
@@ -68,9 +68,10 @@ def write_unseen(
     tasks, steps = config.env.task_names, config.loop.total_steps
     plan = make_plan(EvaluationOptions(run=run, **asked), config, tasks)
     counters = {"counters": {"vector_steps": steps}}
-    trained = Trained(run / "checkpoint" / "step", config, tasks, cast(Any, None), counters)
-    successes = np.arange(plan.episodes) < np.round(plan.episodes * np.array(rates))[:, None]
-    lengths = np.ones(successes.shape, np.int64)
+    suite, agent = config.env.task_suite, cast(Any, None)
+    trained = Trained(run / "checkpoint" / "step", config, tasks, agent, counters, suite)
+    successful = np.arange(plan.episodes) < np.round(plan.episodes * np.array(rates))[:, None]
+    successes, lengths = successful.astype(np.float64), np.ones(successful.shape, np.int64)
     out = run / "evaluations" / name
     out.mkdir(parents=True)
     save_results(out, plan, trained, Episodes(successes, lengths.astype(np.float64), lengths))

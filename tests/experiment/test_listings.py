@@ -12,21 +12,28 @@ from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.cli import evaluate_mt10, report_mt10, sweep_mt10, train_mt10
 from mtrl_ntk.experiment.listings import listing
 from mtrl_ntk.experiment.options.presets import presets
-from mtrl_ntk.rl.suites.registry import SUITES
+from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
 from mtrl_ntk.version import __version__
 from tests.plugins import other_methods
-
-TASKS = [task for suite in SUITES.values() for task in suite.tasks]
 
 
 @pytest.mark.parametrize(
     ("flag", "names"),
-    [("--list-tasks", TASKS), ("--list-methods", [*METHODS]), ("--list-presets", [*presets()])],
+    [
+        ("--list-tasks", [*METAWORLD.tasks]),
+        ("--list-methods", [*METHODS]),
+        ("--list-presets", [*presets()]),
+    ],
 )
 def test_every_one_has_its_line(flag: str, names: list[str]) -> None:
     lines = listing(flag, [])
     assert [line.split()[0] for line in lines] == names
     assert all(len(line.split()) > 1 for line in lines)
+
+
+def test_tasks_of_a_suite_that_is_named_are_listed() -> None:
+    lines = listing("--list-tasks", ["--suite", "tests.own_tasks:make_tasks"])
+    assert [line.split() for line in lines] == [["left", "all"], ["right", "all"]]
 
 
 def test_methods_of_a_plugin_are_among_them(tmp_path: Path) -> None:

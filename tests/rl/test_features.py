@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,11 +12,17 @@ from torch.testing import assert_close
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.policy import RowPolicy
-from mtrl_ntk.rl.features import Features, MappedObservations, RawObservations, make_features
+from mtrl_ntk.rl.features import (
+    Features,
+    MappedObservations,
+    RawObservations,
+    RunningObservations,
+    make_features,
+)
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
 from mtrl_ntk.rl.suites.features import Term, entries, feature_map
 from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
-from mtrl_ntk.rl.types import Batch
+from mtrl_ntk.rl.types import Batch, Transitions
 from tests.rl.agents import TASKS, make_weighting
 
 ROWS, OBSERVATION, ACTION = 6, 4, 2
@@ -44,9 +51,9 @@ def test_products_of_low_precision_leave_small_differences() -> None:
 
 
 def test_unknown_features_are_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ConfigError, match="no features 'near'; possible: raw, relative"):
-        make_features("near", METAWORLD)
-    assert isinstance(make_features("raw", METAWORLD), RawObservations)
+    with pytest.raises(ConfigError, match="'near'; it must be one of raw, running, relative"):
+        make_features("near", METAWORLD, 3)
+    assert isinstance(make_features("raw", METAWORLD, 3), RawObservations)
 
 
 def make_agent(
@@ -117,3 +124,63 @@ def test_an_exported_policy_takes_observations() -> None:
     rows, tasks = torch.randn(5, OBSERVATION), torch.arange(5) % TASKS
     exported = torch.export.export(policy.eval(), (rows, tasks)).module()
     assert_close(exported(-rows, tasks), policy(-rows, tasks))
+
+
+def steps(number: int, seed: int = 0) -> list[Transitions]:
+    """Transitions of two copies of each task, some of them not to be learnt from."""
+    rng = np.random.default_rng(seed)
+    shape = (TASKS, 2)
+    scale = np.array([1.0, 1e-2, 1e4, 0.0])
+    return [
+        Transitions(
+            (rng.normal(size=(*shape, OBSERVATION)) * scale + 5).astype(np.float32),
+            np.zeros((*shape, ACTION), np.float32),
+            np.zeros(shape, np.float32),
+            np.zeros((*shape, OBSERVATION), np.float32),
+            np.zeros(shape, np.bool_),
+            np.zeros(shape, np.bool_),
+            rng.random(shape) < 0.7,
+        )
+        for _ in range(number)
+    ]
+
+
+def test_running_features_have_the_moments_of_what_was_seen_of_each_task() -> None:
+    features, seen = RunningObservations(OBSERVATION, TASKS), steps(40)
+    for each in seen:
+        features.observe(each)
+    for task in range(TASKS):
+        valid = np.concatenate([each.observations[task][each.valid[task]] for each in seen])
+        rows = torch.from_numpy(valid).expand(TASKS, -1, -1)
+        normal = features(rows)[task].double()
+        assert_close(normal[:, :3].mean(0), torch.zeros(3).double(), atol=1e-2, rtol=0)
+        assert_close(normal[:, :3].std(0, correction=0), torch.ones(3).double(), atol=1e-2, rtol=0)
+        assert not normal[:, 3].any(), "what never changed"
+    far = torch.full((TASKS, 1, OBSERVATION), 1e9)
+    assert (features(far) == 10).all()
+
+
+def test_running_features_go_on_where_they_were() -> None:
+    seen = steps(20)
+    whole, part = (RunningObservations(OBSERVATION, TASKS) for _ in range(2))
+    for each in seen[:9]:
+        whole.observe(each)
+    part.restore({name: torch.from_numpy(value) for name, value in whole.state().items()})
+    for each in seen[9:]:
+        whole.observe(each)
+        part.observe(each)
+    assert whole.mean.equal(part.mean)
+    assert whole.scale.equal(part.scale)
+
+
+def test_running_features_are_part_of_an_agent_and_of_its_copies() -> None:
+    features = RunningObservations(OBSERVATION, TASKS)
+    agent = make_agent(features=features)
+    before = agent.act(torch.ones(TASKS, ROWS, OBSERVATION), deterministic=True)
+    for each in steps(3):
+        features.observe(each)
+    after = agent.act(torch.ones(TASKS, ROWS, OBSERVATION), deterministic=True)
+    assert not before.equal(after)
+    other = make_agent(features=RunningObservations(OBSERVATION, TASKS))
+    other.load_state_dict(agent.state_dict())
+    assert other.act(torch.ones(TASKS, ROWS, OBSERVATION), deterministic=True).equal(after)

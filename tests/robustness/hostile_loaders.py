@@ -255,7 +255,7 @@ def _write_run(folder: Path) -> None:
 
 def _read_logs(folder: Path) -> None:
     training = read_rows(folder / "training.csv", "env_steps")
-    curves = plots._success_curves(plots._evaluations(folder))
+    curves = plots._evaluation_curves(plots._evaluations(folder), "success_rate")
     curves |= plots.task_curves(training, "losses", "critic")
     assert all(np.isfinite(curve.values).all() for curve in curves.values())
     assert all(step >= 0 for step in success_rates(folder))

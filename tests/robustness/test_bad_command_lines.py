@@ -95,6 +95,14 @@ seed=3                            | unexpected argument 'seed=3'
 --method go4align --go4align-groups 0 | it must be at least 1
 --method graddrop --graddrop-leak 2 | it must be from 0 to 1
 --benchmark MT11                  | it must be one of MT10, MT25, MT50
+--suite mine                      | unknown suite 'mine'; it must be metaworld, or your own tasks
+--suite ''                        | unknown suite ''
+--suite nowhere.py:make           | there is no such file
+--suite tests.own_tasks:Mass      | TypeError: Mass.__init__() missing 1 required positional
+--suite tests.own_tasks:make_tasks --horizon 13 | it must be from 1 to 12
+--suite tests.own_tasks:make_tasks --reward-version v1 | unknown option --reward-version
+--suite tests.own_tasks:make_tasks --benchmark MT10 | it must be one of all
+--suite tests.own_tasks:make_tasks --tasks reach-v3 | unknown task 'reach-v3'
 --tasks ''                        | --tasks is empty; give at least one, or leave it out
 --tasks ,                         | --tasks is empty
 --tasks                           | --tasks: expected at least one argument
@@ -216,6 +224,7 @@ agent --checkpoint agent          | agent/checkpoint has no checkpoint 'agent'; 
 --run agent --tasks reach-v3,reach-v3 | is given twice
 --run agent --benchmark MT10      | the agent was not trained on pick-place-v3
 --run agent --benchmark MT5       | it must be one of MT10, MT25, MT50
+--run agent --suite tests.own_tasks:make_tasks | the run is of metaworld
 --run agent --benchmark MT10 --tasks reach-v3 | give --benchmark or --tasks, not both
 --run agent --device cuda         | device cuda is not available here; use --device cpu
 --run agent --workers -2          | it must be at least -1

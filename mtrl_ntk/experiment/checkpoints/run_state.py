@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -179,10 +178,10 @@ class RunState:
 
 
 def _score(state: Mapping[str, Any]) -> float | None:
-    """Mean success rate of a state, if it was evaluated."""
+    """What tells better states from worse, if it was evaluated."""
     if state["evaluated_at"] != state["counters"]["vector_steps"]:
         return None
-    return float(np.mean(state["evaluation"]["success_rates"]))
+    return EvaluationResult.from_json(state["evaluation"]).score
 
 
 def circumstances(suite: Suite, device: torch.device) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl_ntk.experiment.options.sections import EvaluationConfig
-from mtrl_ntk.experiment.types import EvaluationResult, PolicyFunction
+from mtrl_ntk.experiment.types import NO_SUCCESS, EvaluationResult, PolicyFunction
 from mtrl_ntk.rl.envs import (
     EnvConfig,
     EpisodeRules,
@@ -26,8 +26,8 @@ _COPIES = 5
 class Episodes:
     """Every episode of an evaluation; ``[tasks, episodes]``, in the order of the goals."""
 
-    successes: npt.NDArray[np.bool_]
-    """Which of them succeeded."""
+    successes: npt.NDArray[np.float64]
+    """1 for those that succeeded, 0 for others; NaN where nothing counts as success."""
     returns: npt.NDArray[np.float64]
     """Undiscounted return up to the episode's end."""
     lengths: npt.NDArray[np.int64]
@@ -36,20 +36,21 @@ class Episodes:
 
 def protocol(env: EnvConfig, evaluation: EvaluationConfig) -> dict[str, object]:
     """What the success rates of a run mean; stands in its results and checkpoints."""
+    suite = env.task_suite
     stop = evaluation.stop_at
     stated = {"end": f"at an evaluation with a mean success of {stop:g}, if there is one"}
     return {
-        "environment": env.suite.description,
+        "environment": suite.description,
         "observations": env.features,
-        "reward_version": env.reward_version,
+        "reward_version": env.reward_version or "the only one",
         "reward_normalization": env.reward_normalization,
         "goal_mode": env.goal_mode,
-        "goals_per_task": 1 if env.goal_mode == "fixed" else env.suite.goals_per_task,
+        "goals_per_task": 1 if env.goal_mode == "fixed" else suite.goals_per_task,
         "horizon": env.horizon,
         "evaluation_episodes": evaluation.evaluation_episodes,
         "evaluation_goals": "the training goals in turn, from the first",
         "policy": "deterministic",
-        "success": "at any step; the episode ends with it",
+        "success": suite.success or NO_SUCCESS,
         "score": "last evaluation",
     } | (stated if stop else {})
 
@@ -131,7 +132,7 @@ def run_episodes(
     # Copy c runs the episodes c, c + copies, c + 2 copies, ...: those of such goals.
     upcoming = np.tile(np.arange(copies), (num_tasks, 1))
     shape = (num_tasks, episodes)
-    outcome = Episodes(np.zeros(shape, np.bool_), np.zeros(shape), np.zeros(shape, np.int64))
+    successes, returns, lengths = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
     observations, _ = envs.reset(seed=seed)
     while (upcoming < episodes).any():
         actions = policy(observations.reshape(num_tasks, copies, -1))
@@ -142,9 +143,9 @@ def run_episodes(
             places = tasks, upcoming[ended]
             final = infos["final_info"]
             rows = tasks * copies + copy
-            outcome.successes[places] = final["success"][rows] > 0
-            outcome.returns[places] = final["episode"]["r"][rows]
-            outcome.lengths[places] = final["episode"]["l"][rows]
+            successes[places] = final["success"][rows]
+            returns[places] = final["episode"]["r"][rows]
+            lengths[places] = final["episode"]["l"][rows]
             upcoming[ended] += copies
             report(int(ended.sum()))
-    return outcome
+    return Episodes(successes, returns, lengths)

@@ -35,6 +35,8 @@ from mtrl_ntk.experiment.types import EvaluationResult, PolicyFunction
 from mtrl_ntk.experiment.videos.encoding import write_gif
 from mtrl_ntk.experiment.videos.filming import Scene, film, require_video
 from mtrl_ntk.experiment.videos.opengl import RenderingError
+from mtrl_ntk.rl.suites.registry import load_suite
+from mtrl_ntk.rl.suites.suite import Suite
 
 
 def evaluate_agent(options: EvaluationOptions) -> EvaluationResult:
@@ -45,11 +47,13 @@ def evaluate_agent(options: EvaluationOptions) -> EvaluationResult:
     """
     source = options.run or options.checkpoint
     assert source is not None, "options.check_together() was not called"
+    if options.suite is not None:
+        load_suite(options.suite)
     # Alone, a checkpoint is a place, as its run would be.
     named = str(options.checkpoint) if options.run and options.checkpoint else LAST
     trained = load_trained(source, options.device, checkpoint=named)
     plan = make_plan(options, trained.config, trained.task_names)
-    backend = _find_backend(options)
+    backend = _find_backend(options, plan.env.task_suite)
     with _folder(options.out, trained) as out:
         policy = policy_on(trained, plan.tasks, sampled=options.sampled, seed=plan.action_seed)
         console = standard_output()
@@ -78,12 +82,12 @@ def evaluate_unseen(run: Path, console: Console) -> EvaluationResult:
         return _evaluate(plan, trained, policy, out, console)
 
 
-def _find_backend(options: EvaluationOptions) -> str | None:
+def _find_backend(options: EvaluationOptions, suite: Suite) -> str | None:
     """The OpenGL to make videos with; None where there will be none."""
     if not options.wants_video:
         return None
     try:
-        return require_video()
+        return require_video(suite)
     except RenderingError as error:
         _no_video(options, error)
         return None
@@ -183,7 +187,7 @@ def _record(
     out: Path,
     console: Console,
 ) -> None:
-    scene = Scene(plan.env.suite, plan.tasks, evaluation_rules(plan.env), plan.goal_seed)
+    scene = Scene(plan.env.task_suite, plan.tasks, evaluation_rules(plan.env), plan.goal_seed)
     folder = out / VIDEOS
     mosaic = folder / "mosaic.mp4"
     try:

@@ -22,14 +22,16 @@ class EvaluationOptions(Settings):
     """Another way to give DIR."""
     checkpoint: Path | None = None
     """Which of the run's checkpoints: last, best, or its name; by default the last."""
-    benchmark: Literal["MT10", "MT25", "MT50"] | None = None
+    suite: str | None = None
+    """Where the run's own tasks come from, as it was given to train_mt10; none for Meta-World's."""
+    benchmark: str | None = setting(None, of_suite=True)
     """Benchmark whose tasks are evaluated; by default the tasks of training."""
     tasks: tuple[str, ...] = setting((), one_value=True)
     """Tasks to evaluate: some of those of training, or as many others to take their places."""
     evaluation_episodes: int | None = number(
         None, at_least=1, limit=MOST_EPISODES, flags=("--episodes", "--evaluation-episodes")
     )
-    """Episodes per task; by default 50, one for each goal."""
+    """Episodes per task; by default 50, one for each of as many goals."""
     goals: Literal["unseen", "training"] = "unseen"
     """Goals that training never met, or its own: those of the run's evaluation.csv."""
     seed: int | None = number(None, at_least=0, at_most=LARGEST_SEED)

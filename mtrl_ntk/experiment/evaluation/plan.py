@@ -12,6 +12,7 @@ from mtrl_ntk.experiment.evaluation.episodes import protocol
 from mtrl_ntk.experiment.evaluation.options import UNSEEN_SEED, EvaluationOptions
 from mtrl_ntk.experiment.options.sections import EvaluationConfig
 from mtrl_ntk.rl.envs.config import EnvConfig
+from mtrl_ntk.rl.suites.registry import load_suite
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,13 @@ def make_plan(options: EvaluationOptions, config: RunConfig, trained: tuple[str,
     Raises:
         UserError: If they ask for what it cannot be asked.
     """
+    suite = config.env.task_suite  # which is to be imported by now
+    if options.suite is not None and options.suite not in (suite.name, suite.source):
+        named = load_suite(options.suite).name
+        if named != suite.name:
+            raise ConfigError(f"suite is {named}; the run is of {suite.name}")
+    if options.videos.video_camera is not None:
+        suite.check_choice("video_camera", options.videos.video_camera)
     tasks = _tasks(options, config, trained)
     places = places_of(tasks, trained)
     env = replace(config.env, tasks=tasks, workers=options.workers)
@@ -57,10 +65,11 @@ def make_plan(options: EvaluationOptions, config: RunConfig, trained: tuple[str,
         _require_trained(tasks, trained)
         goal_seed, goals = config.seed, "the training goals in turn, from the first"
     only_one = env.goal_mode == "fixed" and not options.sampled
-    episodes = options.evaluation_episodes or (1 if only_one else env.suite.goals_per_task)
+    usual = min(suite.goals_per_task, _USUAL_EPISODES)
+    episodes = options.evaluation_episodes or (1 if only_one else usual)
     action_seed = UNSEEN_SEED if options.seed is None else options.seed
     stated = protocol(config.env, EvaluationConfig(evaluation_episodes=episodes)) | {
-        "evaluation_goals": goals.format(min(episodes, env.suite.goals_per_task)),
+        "evaluation_goals": goals.format(min(episodes, suite.goals_per_task)),
         "goal_seed": goal_seed,
         "policy": f"sampled with seed {action_seed}" if options.sampled else "deterministic",
         "score": "this evaluation",
@@ -76,11 +85,17 @@ def make_plan(options: EvaluationOptions, config: RunConfig, trained: tuple[str,
     )
 
 
+_USUAL_EPISODES = 50
+
+
 def _tasks(
     options: EvaluationOptions, config: RunConfig, trained: tuple[str, ...]
 ) -> tuple[str, ...]:
     if options.benchmark is not None or options.tasks:
-        return config.env.suite.task_names(options.benchmark, options.tasks or None)
+        suite = config.env.task_suite
+        if options.benchmark is not None:
+            suite.check_choice("benchmark", options.benchmark)
+        return suite.task_names(options.benchmark, options.tasks or None)
     return trained
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import datetime
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def save_results(out: Path, plan: Plan, trained: Trained, episodes: Episodes) ->
             "tasks": trained.task_names,
             "counters": trained.metadata["counters"],
         },
-        "versions": versions(plan.env.suite),
+        "versions": versions(plan.env.task_suite),
         "evaluated": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     atomic.write(out / RESULT_JSON, json.dumps(content, indent=2) + "\n")
@@ -58,7 +59,7 @@ def _task_rows(plan: Plan, episodes: Episodes) -> list[Row]:
         {
             "task": task,
             "trained_as": trained_as,
-            "success_rate": float(successes.mean()),
+            "success_rate": _known(successes.mean()),
             "mean_return": float(returns.mean()),
             "mean_length": float(lengths.mean()),
             "episodes": plan.episodes,
@@ -72,15 +73,20 @@ def _task_rows(plan: Plan, episodes: Episodes) -> list[Row]:
             strict=True,
         )
     ]
-    mean = {
+    mean: Row = {
         "task": MEAN_TASK,
         "trained_as": MEAN_TASK,
-        "success_rate": float(episodes.successes.mean()),
+        "success_rate": _known(episodes.successes.mean()),
         "mean_return": float(episodes.returns.mean()),
         "mean_length": float(episodes.lengths.mean()),
         "episodes": plan.episodes,
     }
     return [*rows, mean]
+
+
+def _known(value: float, kind: type[float] = float) -> float | None:
+    """A number, or nothing for NaN, for which neither CSV nor JSON has a word."""
+    return None if math.isnan(value) else kind(value)
 
 
 def _episode_rows(plan: Plan, episodes: Episodes) -> list[Row]:
@@ -89,7 +95,7 @@ def _episode_rows(plan: Plan, episodes: Episodes) -> list[Row]:
         {
             "task": task,
             "episode": index + 1,
-            "success": int(episodes.successes[row, index]),
+            "success": _known(episodes.successes[row, index], int),
             "return": float(episodes.returns[row, index]),
             "length": int(episodes.lengths[row, index]),
         }

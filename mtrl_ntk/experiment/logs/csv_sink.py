@@ -55,14 +55,14 @@ class CsvSink(Sink):
         return {"training": self._training.size, "evaluation": self._evaluation.size}
 
 
-def success_rates(folder: Path) -> dict[int, float]:
-    """Mean success rate of each evaluation of a run, by vector steps."""
+def success_rates(folder: Path, column: str = "success_rate") -> dict[int, float]:
+    """Mean success rate, or another column, of each evaluation of a run, by vector steps."""
     try:
-        rows = read_rows(folder / EVALUATION_CSV, "vector_steps", "task", "success_rate")
+        rows = read_rows(folder / EVALUATION_CSV, "vector_steps", "task", column)
     except UserError:
         return {}  # as if it had none: train_mt10 --resume writes it anew
     return {
-        int(float(row["vector_steps"])): float(row["success_rate"] or "nan")
+        int(float(row["vector_steps"])): float(row[column] or "nan")
         for row in rows
         if row["task"] == MEAN_TASK
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,9 @@ class RunLogger:
         """
         if rates := [*success_rates(self.run_dir).values()]:
             metrics = final_metrics(rates)
+            if all(map(math.isnan, rates)):
+                returns = success_rates(self.run_dir, "mean_return").values()
+                metrics = {"final/return": [*returns][-1], "final/max_return": max(returns)}
             for sink in self._sinks:
                 sink.log_results(counters, settings, metrics)
             self._flush()

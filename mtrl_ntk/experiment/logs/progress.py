@@ -88,6 +88,7 @@ class Progress:
         self._env_rate = self._update_rate = math.nan
         self._training: Mapping[str, float] = {}
         self._evaluation: Mapping[str, float] = {}
+        self._returns: dict[str, float] = {}
         self._live = Live(
             console=self._console,
             get_renderable=self._view,
@@ -146,13 +147,20 @@ class Progress:
         self._history.append((self._clock(), vector_steps))
         self._training = dict(training_success)
         if evaluation is not None:
-            self._evaluation = _rates(evaluation)
+            self._show(evaluation)
 
     def evaluated(self, result: EvaluationResult) -> None:
         """Takes the success rates of an evaluation into the display."""
-        self._evaluation = _rates(result)
+        self._show(result)
         if not self._in_terminal:
-            self._print(f"evaluation: mean success {_percent(_mean(self._evaluation.values()))}")
+            self._print(f"evaluation: mean {_score(result)}")
+
+    def _show(self, result: EvaluationResult) -> None:
+        self._evaluation = _rates(result)
+        self._returns = {}
+        if not result.has_success:
+            returns = result.mean_returns.tolist()
+            self._returns = dict(zip(result.task_names, returns, strict=True))
 
     def message(self, text: str) -> None:
         """Prints a line above the display."""
@@ -209,7 +217,9 @@ class Progress:
             f"ETA {format_duration(self._remaining):<11}",
             f"{_count(self._env_rate)} env/s",
             f"{_count(self._update_rate)} upd/s",
-            f"success {_percent(_mean((self._training or self._evaluation).values()))}",
+            f"return {_return(_mean(self._returns.values()))}"
+            if self._returns
+            else f"success {_percent(_mean((self._training or self._evaluation).values()))}",
         ]
         return "  ".join(parts)
 
@@ -228,7 +238,10 @@ class Progress:
         source, rates = (
             ("eval", self._evaluation) if self._evaluation else ("train", self._training)
         )
-        numbers.append(f"{source} success {_percent(_mean(rates.values()))}", style="bold")
+        score = f"{source} success {_percent(_mean(rates.values()))}"
+        if self._returns:
+            score = f"eval return {_return(_mean(self._returns.values()))}"
+        numbers.append(score, style="bold")
         return Group(bar, numbers, "", self._task_table())
 
     def _task_table(self) -> RenderableType:
@@ -251,7 +264,8 @@ class Progress:
             training = self._training.get(task, math.nan)
             evaluation = self._evaluation.get(task, math.nan)
             # So two columns of the longest Meta-World names fit 80 characters.
-            row = [without_version(task), _percent(training), _percent(evaluation)]
+            shown = _return(self._returns[task]) if self._returns else _percent(evaluation)
+            row = [without_version(task), _percent(training), shown]
             table.add_row(*map(Text, row), _success_bar(evaluation) if bars else None)
         return table
 
@@ -324,10 +338,16 @@ def _result_table(result: EvaluationResult) -> Table:
     table.add_column("task", footer="mean", no_wrap=True)
     table.add_column("success", footer=_percent(_mean(successes)), justify="right")
     table.add_column("", footer=_success_bar(_mean(successes)))
-    table.add_column("return", footer=_count(_mean(returns)), justify="right")
+    table.add_column("return", footer=_return(_mean(returns)), justify="right")
     for task, success, mean_return in zip(result.task_names, successes, returns, strict=True):
-        table.add_row(Text(task), _percent(success), _success_bar(success), _count(mean_return))
+        table.add_row(Text(task), _percent(success), _success_bar(success), _return(mean_return))
     return table
+
+
+def _score(result: EvaluationResult) -> str:
+    if result.has_success:
+        return f"success {_percent(result.score)}"
+    return f"return {_return(result.score)}"
 
 
 def _rates(result: EvaluationResult) -> dict[str, float]:
@@ -358,3 +378,8 @@ def _percent(share: float) -> str:
 
 def _count(value: float) -> str:
     return f"{value:,.0f}" if math.isfinite(value) else MISSING
+
+
+def _return(value: float) -> str:
+    """As many digits as tell returns apart, which may be of any size."""
+    return f"{value:.3g}" if abs(value) < 100 else _count(value)

@@ -36,6 +36,7 @@ class Option:
         flags: Its command-line spellings; none for a key of config files only.
         alone: What a flag without a value stands for; None if it needs one.
         one_value: Whether a list is one argument, a,b, so that others may follow it.
+        of_suite: Whether the suite of the tasks says what is possible.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Option:
     flags: tuple[str, ...]
     alone: str | None = None
     one_value: bool = False
+    of_suite: bool = False
 
 
 def options(config: object, section: str = "Options") -> list[Option]:
@@ -62,9 +64,12 @@ def options(config: object, section: str = "Options") -> list[Option]:
         names = field.metadata.get("choices")
         annotation = types[field.name] if names is None else getitem(Literal, tuple(names))
         flags = field.metadata.get("flags", ("--" + field.name.replace("_", "-"),))
-        rest = {key: field.metadata[key] for key in ("alone", "one_value") if key in field.metadata}
+        rest = {key: field.metadata[key] for key in _FACTS if key in field.metadata}
         found.append(Option(field.name, annotation, value, doc, section, flags, **rest))
     return found
+
+
+_FACTS = ("alone", "one_value", "of_suite")
 
 
 def leaves(

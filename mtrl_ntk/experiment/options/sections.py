@@ -12,9 +12,6 @@ MOST_EPISODES = 10_000
 """Episodes per task that no evaluation comes near, as a limit."""
 LAST_EVALUATIONS = 5
 """Evaluations that the mean of the last ones is over, where nothing else is asked for."""
-Camera = Literal[
-    "corner", "corner2", "corner3", "corner4", "topview", "behindGripper", "gripperPOV"
-]
 
 
 @dataclass(frozen=True)
@@ -84,8 +81,8 @@ class EvaluationConfig(Settings):
 class VideoConfig(Settings):
     """What videos show."""
 
-    video_camera: Camera = setting("corner4", decides="nothing")
-    """Camera of the simulation that videos are taken with; topview looks down from above."""
+    video_camera: str | None = setting(None, of_suite=True, decides="nothing")
+    """Camera of the suite that videos are taken with; by default its usual one."""
     video_size: int = number(480, at_least=64, at_most=1920, decides="nothing")
     """Width and height of a task's picture, in pixels; each panel of a mosaic has half of it."""
     video_stride: int = number(4, at_least=1, at_most=80, decides="nothing")

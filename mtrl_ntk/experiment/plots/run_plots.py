@@ -61,11 +61,14 @@ def plot_run(run_dir: Path) -> list[Path]:
         run_dir: Folder with ``evaluation.csv`` and ``training.csv``.
 
     Returns:
-        Those of ``success.png``, ``weights.png``, ``ntk.png`` and ``losses.png`` that were drawn.
+        Those of ``success.png`` (``returns.png`` where nothing counts as success),
+        ``weights.png``, ``ntk.png`` and ``losses.png`` that were drawn.
     """
     training = read_rows(run_dir / TRAINING_CSV, "env_steps")
+    evaluations = _evaluations(run_dir)
     figures = {
-        "success.png": _success_figure(_evaluations(run_dir)),
+        "success.png": _success_figure(evaluations),
+        "returns.png": None if _has_success(evaluations) else _returns_figure(evaluations),
         "weights.png": _figure_by_part(training, "weights", "Task weights"),
         "ntk.png": _figure_by_part(training, "ntk", "Largest NTK eigenvalues"),
         "losses.png": _figure_by_part(training, "losses", "Losses"),
@@ -82,18 +85,36 @@ def _evaluations(run_dir: Path) -> list[dict[str, str]]:
     return read_rows(run_dir / EVALUATION_CSV, "env_steps", "task", "success_rate")
 
 
+def _has_success(rows: list[dict[str, str]]) -> bool:
+    return any(row["success_rate"] for row in rows)
+
+
 def _success_figure(rows: list[dict[str, str]]) -> Figure | None:
-    curves = _success_curves(rows)
+    figure = _evaluation_figure(rows, "success_rate", "Success rate in evaluation", "{:.0%}")
+    if figure is not None:
+        (axes,) = figure.axes
+        use_percent(axes)
+    return figure
+
+
+def _returns_figure(rows: list[dict[str, str]]) -> Figure | None:
+    return _evaluation_figure(rows, "mean_return", "Mean return in evaluation", "{:,.0f}")
+
+
+def _evaluation_figure(
+    rows: list[dict[str, str]], column: str, title: str, last: str
+) -> Figure | None:
+    """One line per task and one for their mean; the last values stand in the legend."""
+    curves = _evaluation_curves(rows, column)
     mean = curves.pop(MEAN_TASK, None)
     if mean is None:
         return None
     figure, (axes,) = _figure(num_panels=1, num_entries=len(curves) + 1)
     for index, (task, curve) in enumerate(curves.items()):
-        axes.plot(curve.steps, curve.values, **style(index), label=_with_last(task, curve))
-    label = _with_last("mean of tasks", mean)
+        axes.plot(curve.steps, curve.values, **style(index), label=_with_last(task, curve, last))
+    label = _with_last("mean of tasks", mean, last)
     axes.plot(mean.steps, mean.values, color=INK, linewidth=3.5, zorder=3, label=label)
-    use_percent(axes)
-    dress(axes, "Success rate in evaluation")
+    dress(axes, title)
     legend(figure, sorted(axes.lines, key=_legend_rank))
     return figure
 
@@ -118,11 +139,11 @@ def _figure_by_part(rows: list[dict[str, str]], group: str, title: str) -> Figur
     return figure
 
 
-def _success_curves(rows: list[dict[str, str]]) -> dict[str, Curve]:
+def _evaluation_curves(rows: list[dict[str, str]], column: str) -> dict[str, Curve]:
     rows_of = defaultdict(list)
     for row in rows:
         rows_of[row["task"]].append(row)
-    curves = {task: _curve(rows, "success_rate") for task, rows in rows_of.items()}
+    curves = {task: _curve(rows, column) for task, rows in rows_of.items()}
     return {task: curve for task, curve in curves.items() if len(curve.steps) > 1}
 
 
@@ -283,8 +304,8 @@ def legend(figure: Figure, lines: Sequence[Line2D]) -> None:
     )
 
 
-def _with_last(name: str, curve: Curve) -> str:
-    return f"{name}  {curve.values[-1]:.0%}"
+def _with_last(name: str, curve: Curve, last: str) -> str:
+    return f"{name}  {last.format(curve.values[-1])}"
 
 
 def _legend_rank(line: Line2D) -> tuple[float, float]:

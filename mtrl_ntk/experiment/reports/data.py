@@ -34,6 +34,7 @@ from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.plots.run_plots import Curve, task_curves
 from mtrl_ntk.experiment.reports.statistics import Float64Array
 from mtrl_ntk.experiment.reports.unseen import Unseen, find_unseen
+from mtrl_ntk.experiment.types import NO_SUCCESS
 from mtrl_ntk.rl.sac import Part
 
 SINGLE_TASK = "STL"
@@ -68,7 +69,7 @@ class Run:
     seconds: Float64Array
     """Time since the start, ``[evaluations]``."""
     success: Float64Array
-    """Success rates, ``[evaluations, tasks]``."""
+    """Success rates, ``[evaluations, tasks]``; where nothing counts as success, mean returns."""
     updates_per_second: float
     """Median over the log's intervals, so that evaluations do not count; NaN if unknown."""
     env_steps_per_second: float
@@ -78,6 +79,11 @@ class Run:
     logged: Mapping[tuple[str, Part], Mapping[str, Curve]]
     """Task weights and largest NTK eigenvalues over training: by quantity, ``weights`` or ``ntk``,
     and part, then by task."""
+
+    @property
+    def counts_returns(self) -> bool:
+        """Whether mean returns stand for success, as nothing counts as such."""
+        return self.protocol.get("success") == NO_SUCCESS
 
     @property
     def is_complete(self) -> bool:
@@ -218,7 +224,8 @@ def read_run(path: Path) -> Run:
     stated = {"observations": "raw", **info["protocol"]}
     protocol = {**stated, "tasks": names, "environment steps in all": length}
     try:
-        evaluations = _evaluations(read_rows(path / EVALUATION_CSV), tasks)
+        column = "mean_return" if stated.get("success") == NO_SUCCESS else "success_rate"
+        evaluations = _evaluations(read_rows(path / EVALUATION_CSV), tasks, column)
         log = read_rows(path / TRAINING_CSV)
         updates_per_second, env_steps_per_second = _rates(log)
         logged = {(of, part): task_curves(log, of, part) for of, part in product(_LOGGED, PARTS)}
@@ -255,9 +262,9 @@ def _read_info(path: Path) -> dict[str, Any]:
 
 
 def _evaluations(
-    rows: Sequence[Mapping[str, str]], tasks: Sequence[str]
+    rows: Sequence[Mapping[str, str]], tasks: Sequence[str], column: str
 ) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array, Float64Array]:
-    """The counters of the evaluations, and success rates by task.
+    """The counters of the evaluations, and a column of numbers by task.
 
     An evaluation whose rows were not all written is none.
     """
@@ -268,9 +275,35 @@ def _evaluations(
     whole = [rows_at[step] for step in sorted(rows_at) if rows_at[step].keys() == set(tasks)]
     names = ("vector_steps", "env_steps", "updates", "seconds")
     counters = np.array([[float(one[tasks[0]][name]) for name in names] for one in whole])
-    success = np.array([[float(one[task]["success_rate"]) for task in tasks] for one in whole])
+    success = np.array([[float(one[task][column]) for task in tasks] for one in whole])
     vector_steps, env_steps, updates, seconds = counters.reshape(-1, len(names)).T
     return vector_steps, env_steps, updates, seconds, success.reshape(-1, len(tasks))
+
+
+def with_returns_as_shares(runs: Sequence[Run]) -> list[Run]:
+    """Puts mean returns on the scale of success rates, in runs in which nothing counts as success.
+
+    Of each task, 0 is the lowest and 1 the highest mean return that any of these runs evaluated.
+    """
+    counting = [run for run in runs if run.counts_returns]
+    returns: dict[str, list[Float64Array]] = defaultdict(list)
+    for run in counting:
+        for task, values in zip(run.tasks, run.success.T, strict=True):
+            returns[task].append(values)
+    low, high = (
+        {task: edge(np.concatenate(values), initial=start) for task, values in returns.items()}
+        for edge, start in ((np.min, math.inf), (np.max, -math.inf))
+    )
+
+    def share(run: Run) -> Float64Array:
+        least, most = (np.array([edge[task] for task in run.tasks]) for edge in (low, high))
+        shares: Float64Array = (run.success - least) / np.where(most > least, most - least, 1)
+        return shares
+
+    return [
+        replace(run, success=share(run)) if run.counts_returns and len(run.success) else run
+        for run in runs
+    ]
 
 
 def _rates(rows: Sequence[Mapping[str, str]]) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from mtrl_ntk.experiment.reports.data import (
     group_runs,
     read_run,
     repeated_seeds,
+    with_returns_as_shares,
 )
 from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.reports.statistics import Bootstrap
@@ -91,7 +92,7 @@ def find(
     anchors = find_anchors(options.anchors)
     left_out: list[str] = []
     paths = find_runs(folders, left_out.append)
-    runs = _chosen([read_run(path) for path in paths], options.methods)
+    runs = with_returns_as_shares(_chosen([read_run(path) for path in paths], options.methods))
     complete = [run for run in runs if run.is_complete]
     if not complete:
         raise UserError(
@@ -108,8 +109,16 @@ def find(
     summaries = [summarize(method, options.last, bootstrap, until) for method in methods]
     summaries.sort(key=lambda one: -one.success.value)
     comparison = compare([one.method for one in summaries], bootstrap)
+    if any(run.counts_returns for run in complete):
+        warnings.append(_SHARES)
     warnings += [*_remarks(runs, summaries), *left_out]
     return Findings(runs, summaries, comparison, until, anchors, warnings, [*different], options)
+
+
+_SHARES = (
+    "Nothing counts as success in these tasks. What is called success here is the mean return of "
+    "each task, from 0 for the lowest to 1 for the highest that any of these runs has evaluated."
+)
 
 
 def _chosen(runs: list[Run], names: Sequence[str]) -> list[Run]:

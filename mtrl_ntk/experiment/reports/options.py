@@ -33,6 +33,9 @@ class ReportOptions(Settings):
     evaluate: bool = False
     """First evaluate runs on goals that training never met, as evaluate_mt10 does, where that has
     not been done; the report shows what has."""
+    suite: str | None = None
+    """Where runs' own tasks come from, as it was given to train_mt10; needed only for --evaluate,
+    and for what is shown of unseen goals."""
     resample: Literal["tasks", "runs"] = "tasks"
     """What the bootstrap draws: runs of each task apart, as is usual, or whole runs."""
     resamples: int = number(5000, at_least=1, limit=100_000)

@@ -28,6 +28,7 @@ from mtrl_ntk.experiment.reports.sections import document
 from mtrl_ntk.experiment.reports.styles import method_styles
 from mtrl_ntk.experiment.reports.traces import TRACED, traced, traces_figure
 from mtrl_ntk.experiment.reports.unseen import find_unseen
+from mtrl_ntk.rl.suites.registry import SUITES, load_suite
 
 DEFAULT_FOLDER = Path("report")
 PAGE = "index.html"
@@ -49,6 +50,8 @@ def report_runs(
     """
     console = console or standard_output()
     evaluate = partial(_evaluated, console) if options.evaluate else None
+    if options.suite is not None:
+        load_suite(options.suite)
     findings = find(folders, options, evaluate)
     folder = options.out or DEFAULT_FOLDER
     try:
@@ -161,7 +164,10 @@ def _tasks_of(findings: Findings) -> str:
         counts = sorted({len(tasks) for tasks in sets})
         return f"unlike sets of {' and '.join(map(str, counts))} tasks"
     (tasks,) = sets
-    benchmarks = findings.complete[0].config.env.suite.benchmarks
+    suite = SUITES.get(findings.complete[0].config.env.suite)
+    if suite is None or suite.source:
+        return f"{len(tasks)} tasks"
+    benchmarks = suite.benchmarks
     names = [name for name, known in benchmarks.items() if tasks == frozenset(known)]
     return f"the {names[0]} benchmark" if names else counted(len(tasks), "task")
 

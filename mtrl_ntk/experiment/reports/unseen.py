@@ -15,6 +15,7 @@ from mtrl_ntk.experiment.evaluation.plan import make_plan
 from mtrl_ntk.experiment.evaluation.results import RESULT_JSON
 from mtrl_ntk.experiment.files.layout import EVALUATIONS
 from mtrl_ntk.experiment.reports.statistics import Float64Array
+from mtrl_ntk.rl.suites.registry import SUITES
 
 _STATED = {"evaluation_goals", "goal_seed", "evaluation_episodes", "policy"}
 _MOST_BYTES = 1_000_000
@@ -33,13 +34,16 @@ class Unseen(NamedTuple):
 def find_unseen(path: Path, config: RunConfig, end: int) -> Unseen | None:
     """The newest evaluation of a run's end that was made as is the default, if there is one.
 
-    Others, of fewer episodes or of an earlier checkpoint, could not be compared between runs.
+    Others, of fewer episodes or of an earlier checkpoint, could not be compared between runs. What
+    they would mean on tasks that are not imported is not known.
 
     Args:
         path: Folder of the run.
         config: Its settings.
         end: Vector steps at its end.
     """
+    if config.env.suite not in SUITES:
+        return None
     wanted = make_plan(EvaluationOptions(run=path), config, config.env.task_names).protocol
     for file in sorted(path.glob(f"{EVALUATIONS}/*/{RESULT_JSON}"), reverse=True):
         result = _read(file)

@@ -154,11 +154,12 @@ def read_sweep(argv: Sequence[str], prog: str) -> Sweep:
         raise ConfigError("no methods; --methods ntkmtl,equal trains these two")
     varied = [*map(as_flag, *_names(chosen.variants))]
     _refuse_what_differs([*common, *settings, *varied])
-    if any(argument.split("=")[0] == "--plugin" for argument in [*common, *varied]):
-        raise ConfigError(
-            "plugin is the same for all runs, and imported only if the command line itself says "
-            "so: --plugin MODULE"
-        )
+    for name in ("plugin", "suite"):
+        if any(argument.split("=")[0] == f"--{name}" for argument in [*common, *varied]):
+            raise ConfigError(
+                f"{name} is the same for all runs, and imported only if the command line itself "
+                f"says so: --{name} ..."
+            )
     return Sweep(chosen, (*common, *settings))
 
 

@@ -92,12 +92,14 @@ def make_loop(
     )
     evaluations = TrainingEvaluations(config, evaluation_envs, logger, progress, stop)
     parts = statistics.parts() | _parts(config.seed, trainer, evaluations, logger)
+    suite = config.env.task_suite
     about = {
+        "dims": [suite.observation_dim, suite.action_dim],
         "task_names": list(names),
         "protocol": protocol(config.env, config.evaluation),
         "config": to_dict(replace(config, run_dir=None, resume=None)),
     }
-    state = RunState(agent, replay, parts, about, circumstances(config.env.suite, device))
+    state = RunState(agent, replay, parts, about, circumstances(suite, device))
     return TrainingLoop(
         config=config,
         trainer=trainer,
@@ -147,6 +149,7 @@ def make_trainer(
         exploration,
         NStepReturns(replay, config.sac.n_steps, config.sac.gamma),
         agent.reward_scale,
+        agent.features,
         statistics.health,
         statistics.episodes,
     )
@@ -170,6 +173,7 @@ def _parts(
         "exploration": collector.exploration,
         "returns": collector.returns,
         "reward_scale": collector.reward_scale,
+        "features": collector.features,
         "agent_stream": Stream(agent.generator, seed, "agent", lambda: clock.step),
         "replay_stream": Stream(replay.generator, seed, "replay", lambda: clock.step),
         # Put back where the logs are opened.

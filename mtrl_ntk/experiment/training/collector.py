@@ -12,6 +12,7 @@ from mtrl_ntk.experiment.logs.metrics import EpisodeStatistics
 from mtrl_ntk.experiment.training.health import Health
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv, StepResults
 from mtrl_ntk.rl.exploration import Exploration
+from mtrl_ntk.rl.features import Features
 from mtrl_ntk.rl.reward_scale import RewardScale
 from mtrl_ntk.rl.transitions import NStepReturns
 from mtrl_ntk.rl.types import FloatArray, Transitions
@@ -27,6 +28,7 @@ class Collector:
         exploration: Chooses the actions.
         returns: Makes of the transitions what the replay is given.
         reward_scale: Takes note of the transitions.
+        features: Takes note of them, too.
         health: Keeps out what is not finite.
         episodes: Takes note of episodes that end.
 
@@ -40,11 +42,12 @@ class Collector:
         exploration: Exploration,
         returns: NStepReturns,
         reward_scale: RewardScale,
+        features: Features,
         health: Health,
         episodes: EpisodeStatistics,
     ) -> None:
         self.envs, self.exploration = envs, exploration
-        self.returns, self.reward_scale = returns, reward_scale
+        self.returns, self.reward_scale, self.features = returns, reward_scale, features
         self.observations: FloatArray = np.zeros(0, np.float32)
         self._actions: FloatArray = np.zeros(0, np.float32)
         self._health, self._episodes = health, episodes
@@ -91,6 +94,7 @@ class Collector:
         keep = self._health.keepable(transitions.valid, *transitions[:4])
         transitions = transitions._replace(valid=keep)
         self.reward_scale.observe(transitions)
+        self.features.observe(transitions)
         self.returns.add(transitions)
         self._episodes.add(infos)
         self.exploration.observe(infos)

@@ -16,6 +16,7 @@ from mtrl_ntk.experiment.config import (
     known_options,
     method_of,
     options_elsewhere,
+    suite_of,
 )
 from mtrl_ntk.experiment.options.fields import Option, convert_values, options
 from mtrl_ntk.experiment.options.parser import Parser
@@ -23,13 +24,15 @@ from mtrl_ntk.experiment.options.presets import config_file
 from mtrl_ntk.experiment.options.values import convert
 from mtrl_ntk.experiment.options.yaml_files import read_values
 from mtrl_ntk.experiment.plugins import all_methods, load_plugin
+from mtrl_ntk.rl.suites.registry import find_suite, load_suite
+from mtrl_ntk.rl.suites.suite import Suite
 
 
 def load(argv: Sequence[str], prog: str) -> RunConfig:
     """Makes the configuration of a command: defaults, then ``--config``, then the command line.
 
-    A run that is resumed has its own settings for defaults. Plugins are those of the command line
-    alone: what a file names is never imported.
+    A run that is resumed has its own settings for defaults. Plugins and suites are those of the
+    command line alone: what a file names is never imported.
 
     Args:
         argv: Arguments without the program's name.
@@ -46,22 +49,26 @@ def load(argv: Sequence[str], prog: str) -> RunConfig:
     first.add_argument("--resume", nargs="?", const=str(NEWEST))
     plugins = load_plugins(argv)
     given = vars(first.parse_known_args(argv)[0])
+    if named := named_suite(argv):
+        given["suite"] = named.name
     asked = given.pop("config", None)
     file = None if asked is None else config_file(asked)
     values = (read_values(file) | given) if file else given
     resumed_from, resumed = _resumed_settings(values)
     settings = {**resumed, **values} | ({_PLUGIN: None} if plugins else {})
     method, source = method_of(settings), str(file or "command line")
+    suite = find_suite(suite_of(settings)).name
     values.pop(_PLUGIN, None)
-    known = known_options(method)
+    known = known_options(method, suite)
     names = {option.name for option in known} - {_PLUGIN}
     kept = {name: value for name, value in resumed.items() if name in names}
     chosen = convert_values(known, kept, resumed_from, {})
     chosen |= convert_values(known, values, source, options_elsewhere(method))
     if file:
         chosen.setdefault("preset", _preset(file))
-    parser = _parser(prog, [_with_default(option, chosen) for option in known_options(method)])
-    return build(method, chosen | parser.parse(argv, options_elsewhere(method)))
+    parser = _parser(prog, [_with_default(option, chosen) for option in known])
+    parsed = parser.parse(argv, options_elsewhere(method))
+    return build(method, {**chosen, **parsed, "suite": suite}, suite)
 
 
 _PLUGIN = "plugin"
@@ -80,6 +87,18 @@ def load_plugins(argv: Sequence[str]) -> tuple[Path, ...]:
     for plugin in plugins:
         load_plugin(plugin)
     return plugins
+
+
+def named_suite(argv: Sequence[str]) -> Suite | None:
+    """Imports the suite that a command line names, if it names one.
+
+    Raises:
+        ConfigError: If it cannot be used.
+    """
+    parser = Parser("", add_help=False)
+    parser.add_argument("--suite")
+    name = vars(parser.parse_known_args(argv)[0]).get("suite")
+    return None if name is None else load_suite(name)
 
 
 def _resumed_settings(values: Mapping[Any, Any]) -> tuple[str, Mapping[str, object]]:
@@ -101,7 +120,7 @@ DRY_RUN = "--dry-run"
 """A flag that is no setting: it asks what a run would be."""
 
 _DESCRIPTION = """\
-Trains one multi-task SAC agent on Meta-World tasks, balanced by a method.
+Trains one multi-task SAC agent on Meta-World tasks or your own, balanced by a method.
 
 Settings are taken from the defaults, then from --config, then from the command line; of a
 flag given twice the last counts, but every --plugin. The defaults are the Meta-World+ protocol. A
@@ -114,6 +133,7 @@ examples:
   {prog} --config my.yaml --dry-run  # what would be trained, and the time and memory it takes
   {prog} --method ntkmtl --help     # shows the options of that method
   {prog} --plugin my_method.py --method mine  # a method of your own, as the README shows
+  {prog} --suite my_tasks.py:make_tasks  # tasks of your own, as docs/own_tasks.md shows
 
 methods: {methods}"""
 

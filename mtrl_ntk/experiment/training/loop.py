@@ -196,7 +196,7 @@ class TrainingLoop:
 
     @property
     def _command_to_go_on(self) -> str:
-        return command_to_go_on(self.logger.run_dir)
+        return command_to_go_on(self.logger.run_dir, self.config.env.task_suite)
 
     def _evaluate(self) -> EvaluationResult:
         with self.statistics.rates.paused():

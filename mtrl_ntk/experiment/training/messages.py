@@ -13,6 +13,7 @@ from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.training.saver import Saver
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
+from mtrl_ntk.rl.suites.suite import Suite
 
 Say = Callable[[str], object]
 """Shows a line."""
@@ -32,6 +33,8 @@ def announce(
         f"{agent.device.type}; replay of {config.loop.replay_capacity} transitions per task in "
         f"{replay.nbytes / 1e6:.0f} MB; logs in {run_dir}"
     )
+    if remark := config.env.task_suite.remark:
+        say(remark)
     if start and start.found is None:
         say("there is no checkpoint to go on from yet: starting afresh")
 
@@ -47,9 +50,10 @@ def announce_resumption(
         say(f"from here on results may differ in the last bits: {'; '.join(remarks)}")
 
 
-def command_to_go_on(run_dir: Path) -> str:
+def command_to_go_on(run_dir: Path, suite: Suite) -> str:
     """What goes on with a run that has stopped."""
-    return f"train_mt10 --run-dir {shlex.quote(str(run_dir))} --resume"
+    own = f" --suite {shlex.quote(suite.source)}" if suite.source else ""
+    return f"train_mt10 --run-dir {shlex.quote(str(run_dir))} --resume{own}"
 
 
 def what_is_unsaved(saver: Saver, logger: RunLogger) -> str | None:

@@ -12,7 +12,7 @@ import torch
 from mtrl_ntk.errors import ConfigError, RunFailed
 from mtrl_ntk.experiment.checkpoints.resume import Start, find_start, require_replay, resumed_folder
 from mtrl_ntk.experiment.checkpoints.run_state import counters_of, evaluation_of, make_archive
-from mtrl_ntk.experiment.config import RunConfig, run_folder, save
+from mtrl_ntk.experiment.config import RunConfig, run_folder, save, with_suite
 from mtrl_ntk.experiment.devices import learner_threads, resolve_device
 from mtrl_ntk.experiment.evaluation.episodes import protocol
 from mtrl_ntk.experiment.files.layout import (
@@ -34,15 +34,24 @@ from mtrl_ntk.experiment.training.messages import announce, what_is_unsaved
 from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.heap import keep_freed_memory
 from mtrl_ntk.rl.precision import set_products
+from mtrl_ntk.rl.suites.own.suite import Origin
+from mtrl_ntk.rl.suites.registry import add_tasks
+from mtrl_ntk.rl.suites.suite import Suite
 
 
 def train(
-    config: RunConfig, *, callbacks: Sequence[Callback] = (), quiet: bool = False
+    config: RunConfig,
+    *,
+    suite: Suite | Origin | None = None,
+    callbacks: Sequence[Callback] = (),
+    quiet: bool = False,
 ) -> EvaluationResult:
     """Trains an agent as configured, and leaves logs, checkpoints and plots in the run's folder.
 
     Args:
         config: The run's configuration.
+        suite: Tasks of your own, a function that returns them, or what ``add_tasks`` or
+            ``load_suite`` made of such; instead of the tasks of the configuration.
         callbacks: Who is told of steps, evaluations and checkpoints.
         quiet: Whether nothing is shown; warnings are.
 
@@ -54,6 +63,8 @@ def train(
         Interrupted: If a signal has stopped the run, which is saved.
         RunFailed: If the end of the run could not be saved.
     """
+    if suite is not None:
+        config = with_suite(config, suite if isinstance(suite, Suite) else add_tasks(suite))
     with ExitStack() as stack:
         run_dir = folder_of(config)
         if config.run_dir is None and config.resume is None:
@@ -88,7 +99,7 @@ def train(
 
 def _describe(config: RunConfig, start: Start | None, logger: RunLogger) -> bool:
     """Writes the run's settings and what it runs with; returns whether that worked."""
-    run_dir, suite = logger.run_dir, config.env.suite
+    run_dir, suite = logger.run_dir, config.env.task_suite
 
     def write() -> None:
         save(config, run_dir / CONFIG)

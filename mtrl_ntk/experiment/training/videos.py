@@ -40,12 +40,12 @@ class TrainingVideos:
     ) -> None:
         self._config, self._say = config.video, say
         self._every, self._last = config.evaluation.video_every, config.loop.total_steps
-        self._scene = Scene(config.env.suite, tasks, evaluation_rules(config.env), config.seed)
+        self._scene = Scene(config.env.task_suite, tasks, evaluation_rules(config.env), config.seed)
         self._folder = run_dir / VIDEOS
         self._backend: str | None = None
         if self._every:
             try:
-                self._backend = require_video()
+                self._backend = require_video(self._scene.suite)
             except RenderingError as error:
                 self._give_up(error)
 

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,8 @@ class Scene:
     """Seed of the goals."""
 
 
-def require_video() -> str:
-    """Returns the OpenGL to make videos with.
+def require_video(suite: Suite) -> str:
+    """Returns the OpenGL to make videos with; an empty name where none works nor is needed.
 
     Raises:
         RenderingError: If none works here, or if no encoder is installed.
@@ -47,7 +48,12 @@ def require_video() -> str:
         raise RenderingError(
             "imageio-ffmpeg, which encodes videos, is missing; pip install imageio-ffmpeg"
         )
-    return find_backend()
+    try:
+        return find_backend()
+    except RenderingError:
+        if suite.needs_opengl:
+            raise
+        return ""
 
 
 def film(
@@ -67,7 +73,7 @@ def film(
         scene: The episodes.
         config: What the videos show.
         mosaic: File of the mosaic of all tasks.
-        backend: OpenGL to draw with, one that was found to work.
+        backend: OpenGL to draw with, one that was found to work; empty for none.
         task_folder: Folder for a video of each task; None for none.
         report: Called after each task.
 
@@ -121,7 +127,8 @@ def _frames(
 
     with closing(env), closing(make_camera(env, config, backend)) as camera:
         for _ in range(config.video_episodes):
-            for frame in episode_frames(act, env, camera.picture, config.video_stride):
+            picture = partial(_picture, camera)
+            for frame in episode_frames(act, env, picture, config.video_stride):
                 yield frame
             for _ in range(round(HOLD_SECONDS * rate)):
                 yield frame
@@ -135,7 +142,8 @@ def episode_frames(
 ) -> Iterator[Frame]:
     """Runs an episode; yields a frame of its start, of every ``stride``-th step and of its end."""
     observation = env.reset()
-    caption = Caption(env.name, env.goal_index, 0, env.rules.horizon, 0.0, False, False)
+    succeeds = None if env.suite.success is None else False
+    caption = Caption(env.name, env.goal_index, 0, env.rules.horizon, 0.0, succeeds, False)
     yield Frame(picture(), caption)
     while not caption.over:
         step = env.step(act(observation))
@@ -144,11 +152,18 @@ def episode_frames(
             caption,
             step=step.episode_length,
             episode_return=step.episode_return,
-            success=step.success,
+            success=None if succeeds is None else step.success,
             over=step.terminated or step.truncated,
         )
         if caption.over or caption.step % stride == 0:
             yield Frame(picture(), caption)
+
+
+def _picture(camera: Camera) -> Pixels:
+    try:
+        return camera.picture()
+    except Exception as error:  # of as many types as there are environments
+        raise RenderingError(f"a picture cannot be drawn: {error}") from error
 
 
 def make_camera(env: TaskEnv, config: VideoConfig, backend: str) -> Camera:
@@ -164,6 +179,7 @@ def make_camera(env: TaskEnv, config: VideoConfig, backend: str) -> Camera:
     """
     try:
         with using(backend):
-            return env.simulation.camera(config.video_camera, even(config.video_size))
+            name = config.video_camera or env.suite.default("video_camera")
+            return env.simulation.camera(name, even(config.video_size))
     except Exception as error:  # of as many types as there are libraries
-        raise RenderingError(f"{backend} cannot draw: {error}") from error
+        raise RenderingError(f"{backend or 'the environment'} cannot draw: {error}") from error

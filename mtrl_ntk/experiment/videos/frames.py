@@ -23,7 +23,7 @@ GAP = 4
 """Pixels between the panels of a mosaic."""
 
 _BACKGROUND, _INK, _FAINT = "#181818", "#f2f2f2", "#a8a8a8"
-_STATUS_INKS = {"success": "#5fd38d", "failed": "#ff8a70", "running": _FAINT}
+_STATUS_INKS = {"success": "#5fd38d", "failed": "#ff8a70", "running": _FAINT, "over": _FAINT}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Caption:
     step: int
     horizon: int
     episode_return: float
-    success: bool
+    success: bool | None
+    """None where nothing counts as success."""
     over: bool
 
     @property
@@ -43,7 +44,9 @@ class Caption:
         """How the episode stands."""
         if self.success:
             return "success"
-        return "failed" if self.over else "running"
+        if not self.over:
+            return "running"
+        return "failed" if self.success is False else "over"
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,10 @@ def draw_a_ball() -> None:
 
 @contextmanager
 def using(backend: str) -> Iterator[None]:
-    """Lets Gymnasium's viewers that are made meanwhile draw with an OpenGL."""
+    """Lets Gymnasium's viewers that are made meanwhile draw with an OpenGL, if any is named."""
+    if not backend:
+        yield
+        return
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = backend
     try:

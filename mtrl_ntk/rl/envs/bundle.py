@@ -10,7 +10,7 @@ Imports no torch: a worker is a small process that starts quickly.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,9 @@ from mtrl_ntk.errors import RunFailed
 from mtrl_ntk.rl.envs.task_env import Step, TaskEnv
 from mtrl_ntk.rl.suites.registry import DEFAULT_SUITE
 from mtrl_ntk.rl.suites.suite import EpisodeRules, Suite
+
+Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
+"""Those of a call."""
 
 
 class SimulationError(RunFailed, RuntimeError):
@@ -37,6 +40,7 @@ class BundleSpec:
     rules: EpisodeRules
     seed: int
     suite: Suite = DEFAULT_SUITE
+    picture_size: int = 0
 
     @property
     def num_envs(self) -> int:
@@ -74,7 +78,7 @@ class BundleSpec:
         These are its resets since seeding, its steps since the last, and their actions: all that
         there is to know, see ``TaskEnv.go_to``.
         """
-        actions = (self.suite.max_horizon, self.suite.action_dim)
+        actions = (self.rules.horizon, self.suite.action_dim)
         fields: list[Any] = [
             ("episodes", np.int64),
             ("length", np.int64),
@@ -99,11 +103,14 @@ class Stepper(Protocol):
     def go_to(self, seed: int) -> None:
         """Puts all rows where their histories say, under a seed."""
 
-    def step_async(self) -> None:
-        """Begins a step with the rows' actions."""
+    def step_async(self, skipped: Collection[int] = ()) -> None:
+        """Begins a step with the rows' actions, but for those that stay as they are."""
 
     def step_wait(self) -> None:
         """Returns when the rows hold the step's results."""
+
+    def call(self, method: str, arguments: Mapping[int, Arguments]) -> dict[int, Any]:
+        """Calls a method of ``TaskEnv`` in some rows; returns what each returns."""
 
     def close(self) -> None:
         """Frees everything; may be called twice."""
@@ -135,6 +142,7 @@ class EnvBundle:
         self._made_progress = made_progress
         self._seed = spec.seed
         self._goals: dict[str, NDArray[np.float64]] = {}
+        self._skipped: Collection[int] = ()
         rows = range(spec.num_envs) if rows is None else rows
         self.envs = {row: self._make_env(spec, row) for row in rows}
 
@@ -149,6 +157,7 @@ class EnvBundle:
             copies=spec.copies,
             goals=self._goals.get(name),
             suite=spec.suite,
+            picture_size=spec.picture_size,
         )
         self._goals[name] = env.goals
         self._made_progress()
@@ -194,17 +203,23 @@ class EnvBundle:
             env.reseed(seed, self._goals.get(env.name))
             self._goals[env.name] = env.goals
 
-    def step_async(self) -> None:
-        """Does nothing: the step is taken by ``step_wait``."""
+    def step_async(self, skipped: Collection[int] = ()) -> None:
+        """Takes note of which rows stay as they are; the step is taken by ``step_wait``."""
+        self._skipped = skipped
 
-    def step_wait(self, given_up: Collection[int] = ()) -> None:
-        """Steps every environment with its row's action, and resets those whose episode ended.
-
-        Rows that are given up are left as they are.
-        """
+    def step_wait(self) -> None:
+        """Steps every environment with its row's action, and resets those whose episode ended."""
         for row in self.envs:
-            if row not in given_up:
+            if row not in self._skipped:
                 self._work(self._step, row)
+
+    def call(self, method: str, arguments: Mapping[int, Arguments]) -> dict[int, Any]:
+        """Calls a method in those of some rows that are here."""
+        return {
+            row: getattr(self.envs[row], method)(*args, **kwargs)
+            for row, (args, kwargs) in arguments.items()
+            if row in self.envs
+        }
 
     def _step(self, row: int) -> None:
         env = self.envs[row]

@@ -1,8 +1,9 @@
 """One process that steps environments: its main function, and how its parent sees it.
 
 A command or an answer is a few bytes through a pipe, which never fills; all else is in shared
-memory. Every command is answered once, by ``DONE``; ``ALIVE`` may come before it, any number of
-times. Commands may be sent before the answers to earlier ones have come.
+memory, but for calls, whose arguments and results are pickles. Every command is answered once, by
+``DONE``; ``ALIVE`` may come before it, any number of times, and the results of a call. Commands may
+be sent before the answers to earlier ones have come.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import resource_tracker
@@ -26,12 +28,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl_ntk.rl.envs.bundle import BundleSpec, EnvBundle, SimulationError
+from mtrl_ntk.rl.envs.bundle import Arguments, BundleSpec, EnvBundle, SimulationError
 
-DONE, ALIVE, FAILED = b"d", b"a", b"f"
-"""First byte of an answer; the text of what failed follows."""
+DONE, ALIVE, FAILED, RESULTS = b"d", b"a", b"f", b"v"
+"""First byte of an answer; the text of what failed follows, or the results of a call."""
 
-_STEP, _RESET, _GO_TO, _CLOSE = b"s", b"r", b"g", b"c"
+STEP, _RESET, _GO_TO, _CALL, _CLOSE = b"s", b"r", b"g", b"k", b"c"
 _INTERRUPTS = {
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
@@ -42,14 +44,25 @@ _INTERRUPTS = {
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
-def step_command(given_up: Collection[int] = ()) -> bytes:
-    """Steps the rows with their actions, but for those that are given up."""
-    return _STEP + _listed(given_up)
+def step_command(skipped: Collection[int] = ()) -> bytes:
+    """Steps the rows with their actions, but for some that stay as they are."""
+    return STEP + _listed(skipped)
 
 
 def reset_command(seed: int | None, rows: Collection[int] = ()) -> bytes:
     """Starts new episodes, in all rows if none are named."""
     return _RESET + (b"" if seed is None else str(seed).encode()) + b":" + _listed(rows)
+
+
+def call_command(method: str, arguments: Mapping[int, Arguments]) -> bytes:
+    """Calls a method in some rows."""
+    return _CALL + pickle.dumps((method, arguments))
+
+
+def starts_afresh(command: bytes) -> bool:
+    """Whether it does not matter to a command where environments were before."""
+    is_seeded = command.startswith(_RESET) and not command.startswith(_RESET + b":")
+    return is_seeded or command.startswith(_GO_TO)
 
 
 def go_to_command(seed: int, given_up: Collection[int] = ()) -> bytes:
@@ -105,12 +118,14 @@ class Worker:
         owed: Answers that have not come yet.
         silence: Seconds for which it has owed an answer without a sign of life; kept by the caller.
         is_ready: Whether its environments are made.
+        results: What the last call returned, by row, or raised.
     """
 
     def __init__(self, name: str, arrays: SharedArrays, rows: Sequence[int]) -> None:
         self.name, self.rows = name, rows
         self._arrays = arrays
         self.owed, self.silence, self.is_ready = 0, 0.0, False
+        self.results: dict[int, Any] | Exception = {}
 
     def start(self, spec: BundleSpec) -> None:
         """Starts a process, which owes a first answer when its environments are made."""
@@ -150,6 +165,8 @@ class Worker:
         if message[:1] == FAILED:
             return f"failed: {message[1:].decode()}"
         self.silence = 0.0
+        if message[:1] == RESULTS:
+            self.results = pickle.loads(message[1:])
         if message == DONE:
             self.owed -= 1
             self.is_ready = True
@@ -205,8 +222,11 @@ def _serve(connection: Connection, bundle: EnvBundle) -> None:
     connection.send_bytes(DONE)
     while (command := connection.recv_bytes()) != _CLOSE:
         kind, arguments = command[:1], command[1:]
-        if kind == _STEP:
-            bundle.step_wait(_rows(arguments) if arguments else ())
+        if kind == STEP:
+            bundle.step_async(_rows(arguments) if arguments else ())
+            bundle.step_wait()
+        elif kind == _CALL:
+            connection.send_bytes(RESULTS + _called(bundle, arguments))
         elif kind == _GO_TO:
             seed, _, given_up = arguments.partition(b":")
             bundle.go_to(int(seed), _rows(given_up))
@@ -215,6 +235,15 @@ def _serve(connection: Connection, bundle: EnvBundle) -> None:
             bundle.reset(int(seed) if seed else None, _rows(rows))
         connection.send_bytes(DONE)
     bundle.close()
+
+
+def _called(bundle: EnvBundle, arguments: bytes) -> bytes:
+    """What a call returns, or the error that it raises, which is no fault of the worker's."""
+    try:
+        return pickle.dumps(bundle.call(*pickle.loads(arguments)))
+    except Exception as error:
+        kind = AttributeError if isinstance(error, AttributeError) else RuntimeError
+        return pickle.dumps(kind(f"{type(error).__name__}: {error}"))
 
 
 def _ends_with_its_threads() -> bool:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtrl_ntk.rl.seeds import seed_of
 from mtrl_ntk.rl.suites.registry import DEFAULT_SUITE
-from mtrl_ntk.rl.suites.suite import EpisodeRules, Suite
+from mtrl_ntk.rl.suites.suite import Camera, EpisodeRules, Suite
 
 _GOALS_STREAM, _FIXED_STREAM, _RESAMPLING_STREAM = range(3)
 
@@ -51,6 +52,7 @@ class TaskEnv:
         copies: Number of copies; ``in_order`` deals the goals out among them.
         goals: The ``goals`` of another copy with the same seed, to save the time of drawing them.
         suite: What the task is one of.
+        picture_size: Width and height of what ``render`` gives; 0 for no pictures.
 
     Raises:
         ConfigError: If there can be no such episodes.
@@ -66,12 +68,17 @@ class TaskEnv:
         copies: int = 1,
         goals: NDArray[np.float64] | None = None,
         suite: Suite = DEFAULT_SUITE,
+        picture_size: int = 0,
     ) -> None:
         self.name, self.suite = name, suite
         self.rules = EpisodeRules(suite.max_horizon) if rules is None else rules
         suite.check(self.rules)
         seed = seed_of(seed)
         self.simulation = suite.simulate(name, self.rules)
+        self._camera: Camera | None = None
+        if picture_size:
+            camera = suite.default("video_camera")
+            self._camera = self.simulation.camera(camera, picture_size)
         self._copy = copy
         self._copies = copies
         self.reseed(seed, goals)
@@ -163,15 +170,48 @@ class TaskEnv:
             observation=self._observation,
             reward=outcome.reward if is_stable else 0.0,
             terminated=terminated,
-            truncated=not terminated and (self._length >= self.rules.horizon or not is_stable),
+            truncated=not terminated
+            and (self._length >= self.rules.horizon or outcome.is_cut or not is_stable),
             success=self._success,
             valid=action_is_finite and is_stable,
             episode_return=self._return,
             episode_length=self._length,
         )
 
+    def render(self) -> NDArray[np.uint8] | None:
+        """A picture ``[size, size, 3]``; None if there are to be none."""
+        return None if self._camera is None else self._camera.picture()
+
+    def _holder(self, name: str) -> Any:  # noqa: ANN401 - the environment is any library's
+        """What has an attribute: the environment that is simulated, or else this one."""
+        env = getattr(self.simulation, "env", None)
+        wraps = isinstance(env, gymnasium.Env) and env.has_wrapper_attr(name)
+        return env if wraps and name != "render" else self
+
+    def get_attr(self, name: str) -> Any:  # noqa: ANN401 - whatever it is
+        """An attribute of the environment that is simulated, or else of this one."""
+        holder = self._holder(name)
+        return getattr(self, name) if holder is self else holder.get_wrapper_attr(name)
+
+    def set_attr(self, name: str, value: object) -> None:
+        """Sets an attribute where :meth:`get_attr` finds it; a new one, in the environment."""
+        holder = self._holder(name)
+        if holder is self and not hasattr(self, name):
+            holder = getattr(self.simulation, "env", self)
+        if holder is self:
+            setattr(self, name, value)
+        else:
+            holder.set_wrapper_attr(name, value)
+
+    def call(self, name: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401 - as it comes
+        """Calls a method, or returns an attribute that is none."""
+        found = self.get_attr(name)
+        return found(*args, **kwargs) if callable(found) else found
+
     def close(self) -> None:
         """Frees what the simulation holds."""
+        if self._camera is not None:
+            self._camera.close()
         self.simulation.close()
 
 

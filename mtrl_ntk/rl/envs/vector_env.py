@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.rl.envs.bundle import BundleSpec, EnvBundle, Stepper
+from mtrl_ntk.rl.envs.bundle import Arguments, BundleSpec, EnvBundle, Stepper
 from mtrl_ntk.rl.envs.config import EnvConfig, resolved_workers
 from mtrl_ntk.rl.envs.reward_scaling import RewardNormalization, make_reward_scaler
 from mtrl_ntk.rl.envs.workers import RestartRules, WorkerPool
 from mtrl_ntk.rl.seeds import seed_of
-from mtrl_ntk.rl.suites.registry import DEFAULT_SUITE
+from mtrl_ntk.rl.suites.registry import DEFAULT_SUITE, load_suite
 from mtrl_ntk.rl.suites.suite import EpisodeRules, GoalMode, Suite
 
 StepResults = tuple[
@@ -44,6 +45,10 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
     and bootstraps through truncations, that is wherever ``terminations`` is False. Rows where
     ``infos["valid"]`` is False must not be stored.
 
+    With ``AutoresetMode.NEXT_STEP``, which some of Gymnasium's wrappers ask for, the step that ends
+    an episode returns its last observation; the next one ignores that environment's action and
+    returns the first observation of the new episode, with a reward of zero and ``valid`` False.
+
     Args:
         tasks: Task names, in the order of the task axis.
         seed: Non-negative seed of all goals and draws.
@@ -63,6 +68,9 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         lean: Whether to use lean simulations, which are bit-identical to the stock ones. With a
             library for which that is not proven, a warning says that stock ones are used.
         suite: What the tasks belong to.
+        autoreset_mode: When an environment whose episode has ended is reset.
+        render_mode: ``rgb_array`` for pictures by :meth:`render`.
+        picture_size: Their width and height.
 
     Attributes:
         suite: What the tasks belong to.
@@ -89,6 +97,9 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         report: Callable[[str], object] = warnings.warn,
         lean: bool = True,
         suite: Suite = DEFAULT_SUITE,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+        picture_size: int = 240,
     ) -> None:
         # Until the workers run there is nothing for the base class's __del__ to close.
         self.closed = True
@@ -103,24 +114,38 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         self.num_envs = self.num_tasks * envs_per_task
         # Here and not in the workers, so that one small object in one process is all its state.
         self.reward_scaler = make_reward_scaler(reward_normalization, self.num_envs)
-        self._set_spaces(seed)
+        self.render_mode = _known_render_mode(render_mode)
+        self._set_spaces(seed, autoreset_mode)
         self._seed = seed
         self._horizon = horizon = suite.max_horizon if horizon is None else horizon
         episodes = EpisodeRules(horizon, reward_version, goal_mode, terminate_on_success, lean)
         suite.check(episodes)
         # Asked here, so that one process warns and not each worker.
-        spec = BundleSpec(self.task_names, envs_per_task, suite.settle(episodes), seed, suite)
+        size = 0 if render_mode is None else picture_size
+        rules_here = suite.settle(episodes)
+        spec = BundleSpec(self.task_names, envs_per_task, rules_here, seed, suite, size)
         self._stepper: Stepper = (
             WorkerPool(spec, workers, rules, report) if workers else EnvBundle(spec)
         )
         # Kept by this process, so that it outlives the workers.
         self._histories = self._stepper.histories
+        self._success = np.float32(math.nan if suite.success is None else 1.0)
+        # Which environments the next step resets, and with what observation.
+        self._due = np.zeros(self.num_envs, np.bool_)
         self._is_reset = False
         self._is_stepping = False
         self.closed = False
 
-    def _set_spaces(self, seed: int) -> None:
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    def _set_spaces(self, seed: int, autoreset_mode: AutoresetMode | str) -> None:
+        mode = AutoresetMode(autoreset_mode)
+        if mode == AutoresetMode.DISABLED:
+            raise ConfigError("autoreset_mode is Disabled; it must be SameStep or NextStep")
+        self._waits = mode == AutoresetMode.NEXT_STEP
+        self.metadata = {
+            "autoreset_mode": mode,
+            "render_modes": ["rgb_array"],
+            "render_fps": round(self.suite.steps_per_second),
+        }
         observation, action = (self.suite.observation_dim,), (self.suite.action_dim,)
         self.single_observation_space = Box(-np.inf, np.inf, observation, np.float32)
         self.single_action_space = Box(-1.0, 1.0, action, np.float32)
@@ -162,6 +187,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         self._stepper.reset(seed, () if mask.all() else np.flatnonzero(mask).tolist())
         self._histories["episodes"] += mask
         self._histories["length"][mask] = 0
+        self._due &= ~mask
         self._is_reset = True
         return self._stepper.records["observation"].copy(), {}
 
@@ -203,7 +229,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         self._stepper.records["action"] = actions
         lengths = self._histories["length"]
         self._histories["actions"][np.arange(self.num_envs), lengths] = actions
-        self._stepper.step_async()
+        self._stepper.step_async(np.flatnonzero(self._due).tolist())
         self._is_stepping = True
 
     def step_wait(self) -> StepResults:
@@ -214,10 +240,10 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             ``[num_envs]``; and infos, which always hold
 
             - ``success [num_envs]`` float32: whether the episode has succeeded so far, and for an
-              ended episode whether it succeeded;
+              ended episode whether it succeeded; NaN where nothing counts as success;
             - ``valid [num_envs]`` bool: False where the action or the simulation was broken,
 
-            and when any episode ended
+            and when any episode ended, unless its reset waits for the next step,
 
             - ``final_obs [num_envs, observation]``: the step's own next observations;
             - ``final_info``: ``success`` and ``episode`` with the undiscounted return ``r`` and the
@@ -229,25 +255,79 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         self._stepper.step_wait()
         self._is_stepping = False
         records = self._stepper.records
+        if self._due.any():
+            for name in ("reward", "success", "terminated", "truncated", "valid"):
+                records[name][self._due] = 0
         infos: dict[str, Any] = {
-            "success": records["success"].copy(),
+            "success": records["success"] * self._success,
             "valid": records["valid"].copy(),
         }
         ended = records["terminated"] | records["truncated"]
         self._histories["episodes"] += ended
-        self._histories["length"] = np.where(ended, 0, self._histories["length"] + 1)
-        if ended.any():
-            infos |= _final_infos(records, ended)
+        after = self._histories["length"] + ~self._due
+        self._histories["length"] = np.where(ended, 0, after)
+        observations = records["observation"].copy()
+        if self._waits:
+            self._due = ended
+            observations[ended] = records["final_observation"][ended]
+        elif ended.any():
+            infos |= _final_infos(records, ended, infos["success"])
         rewards = records["reward"].copy()
         if self.reward_scaler is not None:
             rewards = self.reward_scaler.scale(rewards, records["valid"])
         return (
-            records["observation"].copy(),
+            observations,
             rewards,
             records["terminated"].copy(),
             records["truncated"].copy(),
             infos,
         )
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:  # noqa: ANN401
+        """Calls a method of every environment, or returns an attribute of each.
+
+        It is that of the environment that is simulated, such as a user's own, or else that of
+        ``TaskEnv``: ``name``, ``goals``, ``goal_index``, ``rules``, ``simulation``.
+        """
+        return self._call("call", [((name, *args), kwargs)] * self.num_envs)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every environment, as :meth:`call` finds it."""
+        return self._call("get_attr", [((name,), {})] * self.num_envs)
+
+    def set_attr(self, name: str, values: Any) -> None:  # noqa: ANN401 - as Gymnasium has it
+        """Sets an attribute of every environment.
+
+        It is no part of :meth:`state`: where environments are made anew, for a lost worker or a
+        resumed run, they have what they are made with.
+
+        Args:
+            name: The attribute.
+            values: A list or tuple of one for each environment, or one for all.
+        """
+        each = values if isinstance(values, list | tuple) else [values] * self.num_envs
+        if len(each) != self.num_envs:
+            raise ValueError(f"there are {len(each)} values for {self.num_envs} environments")
+        self._call("set_attr", [((name, value), {}) for value in each])
+
+    def _call(self, method: str, arguments: Sequence[Arguments]) -> tuple[Any, ...]:
+        self._check_idle()
+        results = self._stepper.call(method, dict(enumerate(arguments)))
+        return tuple(results[row] for row in range(self.num_envs))
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """A picture of every environment; None without a ``render_mode``."""
+        return (
+            None if self.render_mode is None else self._call("render", [((), {})] * self.num_envs)
+        )
+
+    def __enter__(self) -> MultiTaskVectorEnv:
+        """Is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes it."""
+        self.close()
 
     @property
     def pending_actions(self) -> NDArray[np.float32] | None:
@@ -281,6 +361,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             "pending_actions": self.pending_actions,
             "action_space": self.action_space.np_random.bit_generator.state,
             "reward_scaler": scaler and {"mean": scaler.mean, "variance": scaler.variance},
+            "due": self._due if self._waits else None,
         }
 
     def restore(self, state: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -317,11 +398,16 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
                 for name in ("mean", "variance")
             ]
             self.reward_scaler.mean, self.reward_scaler.variance = scale
+        due = state.get("due") if self._waits else None
+        self._due = np.zeros(self.num_envs, np.bool_)
+        if due is not None:
+            self._due = _array(state, "due", np.bool_, (self.num_envs,))
         self._seed = seed
         self._histories[...] = histories
         self._stepper.go_to(self._seed)
         self._is_reset = True
         self.action_space.np_random.bit_generator.state = state["action_space"]
+        # Where a reset is due, that of the reset: the last of the episode before is gone.
         observations = self._stepper.records["observation"].copy()
         if pending is not None:
             self.step_async(pending)
@@ -338,6 +424,12 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         self._stepper.close()
 
 
+def _known_render_mode(mode: str | None) -> str | None:
+    if mode not in (None, "rgb_array"):
+        raise ConfigError(f"render_mode is {mode!r}; it must be rgb_array, or left out")
+    return mode
+
+
 def _array(
     state: Mapping[str, Any], name: str, dtype: type[np.generic], shape: tuple[int, ...]
 ) -> NDArray[Any]:
@@ -347,7 +439,9 @@ def _array(
     return array
 
 
-def _final_infos(records: NDArray[Any], ended: NDArray[np.bool_]) -> dict[str, Any]:
+def _final_infos(
+    records: NDArray[Any], ended: NDArray[np.bool_], success: NDArray[np.float32]
+) -> dict[str, Any]:
     episode = {
         "r": np.where(ended, records["episode_return"], 0.0),
         "_r": ended,
@@ -358,7 +452,7 @@ def _final_infos(records: NDArray[Any], ended: NDArray[np.bool_]) -> dict[str, A
         "final_obs": records["final_observation"].copy(),
         "_final_obs": ended,
         "final_info": {
-            "success": np.where(ended, records["success"], np.float32(0.0)),
+            "success": np.where(ended, success, np.float32(0.0)),
             "_success": ended,
             "episode": episode,
             "_episode": ended,
@@ -377,7 +471,7 @@ def make_envs(config: EnvConfig, *, seed: int, **overrides: Any) -> MultiTaskVec
             as ``goal_mode="in_order"`` and ``terminate_on_success=True`` for evaluation.
     """
     arguments: dict[str, Any] = {
-        "suite": config.suite,
+        "suite": config.task_suite,
         "tasks": config.task_names,
         "envs_per_task": config.envs_per_task,
         "horizon": config.horizon,
@@ -389,3 +483,35 @@ def make_envs(config: EnvConfig, *, seed: int, **overrides: Any) -> MultiTaskVec
         "rules": RestartRules(config.worker_timeout, config.worker_restarts, config.restart_window),
     } | overrides
     return MultiTaskVectorEnv(seed=seed, **arguments)
+
+
+def make_vector_env(
+    num_envs: int = 1,
+    benchmark: str | None = None,
+    suite: str = DEFAULT_SUITE.name,
+    seed: int = 0,
+    **arguments: Any,  # noqa: ANN401 - as there
+) -> MultiTaskVectorEnv:
+    """Makes the tasks of a benchmark or a suite, as ``gymnasium.make_vec`` asks for them.
+
+    Args:
+        num_envs: A multiple of the number of tasks, copies of which follow one another; 1, the
+            default of Gymnasium, stands for one copy of each.
+        benchmark: Benchmark of the suite; its first by default.
+        suite: A name of ``SUITES``, or ``module:function``.
+        seed: Non-negative seed of all goals and draws.
+        **arguments: Further ones of ``MultiTaskVectorEnv``.
+
+    Raises:
+        ConfigError: If there can be no such environments.
+    """
+    tasks_of = load_suite(suite)
+    names = tasks_of.task_names(benchmark, arguments.pop("tasks", None))
+    copies, rest = divmod(num_envs, len(names))
+    if rest and num_envs != 1:
+        raise ConfigError(
+            f"num_envs is {num_envs}; it must be a multiple of the {len(names)} tasks"
+        )
+    return MultiTaskVectorEnv(
+        names, seed=seed, envs_per_task=max(copies, 1), suite=tasks_of, **arguments
+    )

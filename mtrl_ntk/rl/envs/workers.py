@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
@@ -22,12 +22,15 @@ from typing import Any, NoReturn
 from numpy.typing import NDArray
 
 from mtrl_ntk.errors import RunFailed
-from mtrl_ntk.rl.envs.bundle import BundleSpec
+from mtrl_ntk.rl.envs.bundle import Arguments, BundleSpec
 from mtrl_ntk.rl.envs.process import (
+    STEP,
     SharedArrays,
     Worker,
+    call_command,
     go_to_command,
     reset_command,
+    starts_afresh,
     step_command,
 )
 
@@ -108,6 +111,7 @@ class WorkerPool:
         self._restarts = _Restarts(self._rules)
         self._blamed = Counter[int]()
         self._given_up: list[int] = []
+        self._skipped: Collection[int] = ()
         self._error: WorkerError | None = None
         arrays = SharedArrays.allocate(spec)
         self.records, self.histories = arrays.records, arrays.histories
@@ -142,14 +146,26 @@ class WorkerPool:
         self._wait_for_all()
         self._seed = seed
 
-    def step_async(self) -> None:
+    def step_async(self, skipped: Collection[int] = ()) -> None:
         """Tells the workers to step, and returns at once."""
         self._steps += 1
-        self._send_to_all(step_command())
+        self._skipped = skipped
+        self._send_to_all(step_command(skipped))
 
     def step_wait(self) -> None:
         """Returns when all workers have stepped."""
         self._wait_for_all()
+
+    def call(self, method: str, arguments: Mapping[int, Arguments]) -> dict[int, Any]:
+        """Calls a method in some rows."""
+        self._send_to_all(call_command(method, arguments))
+        self._wait_for_all()
+        results: dict[int, Any] = {}
+        for worker in self._workers:
+            if isinstance(worker.results, Exception):
+                raise worker.results
+            results |= worker.results
+        return results
 
     def close(self) -> None:
         """Ends the workers, by force after a few seconds; may be called twice."""
@@ -217,7 +233,7 @@ class WorkerPool:
         """Ends the episode that has been at work in two failures of one step; returns its task."""
         busy = [row for row in worker.rows if self.records["busy"][row]]
         self.records["busy"][worker.rows] = False
-        if self._command is None or self._command != step_command():
+        if self._command is None or not self._command.startswith(STEP):
             return ""
         self._blamed.update(busy)
         given_up = [row for row in busy if self._blamed[row] == 2]
@@ -230,13 +246,13 @@ class WorkerPool:
         """What leads a new process to the end of the present command."""
         if self._command is None:
             return []
-        if self._command == step_command():
+        if self._command.startswith(STEP):
             go_to = go_to_command(self._seed, self._given_up)
-            return [go_to, step_command(self._given_up)]
-        # With a seed, what was before does not matter; nor does it before the first reset.
-        if self._command.startswith(reset_command(None)) and self.histories["episodes"].any():
-            return [go_to_command(self._seed), self._command]
-        return [self._command]
+            return [go_to, step_command([*self._skipped, *self._given_up])]
+        # Before the first reset there is nowhere to go.
+        if starts_afresh(self._command) or not self.histories["episodes"].any():
+            return [self._command]
+        return [go_to_command(self._seed), self._command]
 
     def _fail(self, text: str) -> NoReturn:
         self._error = WorkerError(text)

@@ -56,6 +56,8 @@ class Outcome(NamedTuple):
     """Whether the task is solved at this step."""
     is_over: bool = False
     """Whether the task itself ends here, so that nothing comes after."""
+    is_cut: bool = False
+    """Whether the episode ends here though the task goes on, before its horizon."""
     is_stable: bool = True
     """False: the simulation has broken down, and the step must not be learnt from."""
 
@@ -119,10 +121,17 @@ class Suite:
         settle: What becomes of rules on this machine; asked once, by the process that trains.
         reward_versions: Reward functions among which rules may choose; empty for none.
         packages: Packages that decide about the numbers, the one that brings the tasks first.
-        features: What networks may see in place of raw observations, by name.
+        features: What networks may see besides raw and normalised observations, by name.
         step_costs: Time that a step takes, in any unit, by task; those that are left out take the
             mean.
         steps_per_second: Environment steps in a second of the world that is simulated.
+        cameras: What videos may be taken with.
+        defaults: What options take of the suite, by the option's name, where it is not the first.
+        success: What counts as success, for protocols; None where nothing does, and mean returns
+            are what is compared.
+        needs_opengl: Whether there are no pictures without an OpenGL.
+        source: How a command line names the suite, if it is none of the package's.
+        remark: What a user should know before a run starts.
     """
 
     name: str
@@ -140,6 +149,37 @@ class Suite:
     features: Mapping[str, FeatureMap] = field(default_factory=dict, compare=False)
     step_costs: Mapping[str, float] = field(default_factory=dict)
     steps_per_second: float = 30.0
+    cameras: tuple[str, ...] = ()
+    defaults: Mapping[str, str] = field(default_factory=dict, compare=False)
+    success: str | None = "at any step; the episode ends with it"
+    needs_opengl: bool = False
+    source: str = ""
+    remark: str | None = None
+
+    def choices(self, option: str) -> tuple[str, ...]:
+        """What an option may be that is the suite's to say; nothing where it has no such thing."""
+        possible: dict[str, Iterable[str]] = {
+            "benchmark": self.benchmarks,
+            "reward_version": self.reward_versions,
+            "features": ("raw", "running", *self.features),
+            "video_camera": self.cameras,
+        }
+        return tuple(possible[option])
+
+    def check_choice(self, option: str, value: str) -> None:
+        """Checks that such an option may be so.
+
+        Raises:
+            ConfigError: If it may not.
+        """
+        possible = self.choices(option)
+        if value not in (possible or ("",)):
+            needed = f"one of {', '.join(possible)}" if possible else "left out, as there is none"
+            raise ConfigError(f"{option} is {value!r}; it must be {needed}")
+
+    def default(self, option: str) -> str:
+        """What such an option is where nothing is asked for."""
+        return self.defaults.get(option, next(iter(self.choices(option)), ""))
 
     @property
     def description(self) -> str:

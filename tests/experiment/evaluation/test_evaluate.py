@@ -49,7 +49,7 @@ def test_who_trained_for_one_goal_is_told_how_to_run_it(
 
 @pytest.fixture
 def without_opengl(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> str:
+    def fail(_: object) -> str:
         raise RenderingError("there is no OpenGL;\ninstall libegl1 and libgl1")
 
     monkeypatch.setattr(evaluation, "require_video", fail)
@@ -91,7 +91,7 @@ def test_a_video_that_fails_does_not_take_the_numbers_with_it(
     def fail(*_: object, **__: object) -> None:
         raise RenderingError("the disk is full")
 
-    monkeypatch.setattr(evaluation, "require_video", lambda: "none")
+    monkeypatch.setattr(evaluation, "require_video", lambda _: "none")
     monkeypatch.setattr(evaluation, "film", fail)
     options = asked(run=run_dir, out=tmp_path / "out", video=True, video_strict=strict, **ONE)
     if strict:

@@ -28,7 +28,7 @@ def test_option_names_are_unique(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_option_says_what_it_decides(method: str) -> None:
-    known = {"decides", "bounds", "choices", "flags", "alone", "one_value"}
+    known = {"decides", "bounds", "choices", "flags", "alone", "one_value", "of_suite"}
     for name, _, facts in leaves(defaults(method)):
         assert facts["decides"] in get_args(Decides), name
         assert facts.keys() <= known, name

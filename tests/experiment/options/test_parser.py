@@ -28,7 +28,7 @@ def test_every_flag_sets_its_option(
 ) -> None:
     method = request.node.callspec.id.replace("all", "equal")
     for option in options_to_set:
-        if option.flags and option.name not in ("method", "plugin"):
+        if option.flags and option.name not in ("method", "plugin", "suite"):
             arguments, value = as_arguments(option, example(option)), example(option)
             # So that small values fit.
             small = ["--warmstart-steps", "2", "--batch-size", "2", "--kernel-minibatches", "1"]

@@ -132,7 +132,7 @@ def test_the_half_line_of_a_killed_run_is_left_out(tmp_path: Path) -> None:
     write_evaluation(tmp_path, ["a"], num_rows=3)
     path = tmp_path / "evaluation.csv"
     path.write_text(path.read_text() + "4000,4000,4000,4000,mean,0.9")
-    curves = plots._success_curves(read_rows(path))
+    curves = plots._evaluation_curves(read_rows(path), "success_rate")
     assert curves["mean"].steps.tolist() == [1000, 2000, 3000]
     assert curves["mean"].values.tolist() == pytest.approx([0, 1 / 3, 2 / 3])
 

@@ -14,6 +14,7 @@ import pytest
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.config import SHARED, defaults
+from mtrl_ntk.experiment.files.layout import RUN_INFO
 from mtrl_ntk.experiment.options.fields import leaves, options, updated
 from mtrl_ntk.experiment.reports.data import (
     Run,
@@ -22,7 +23,9 @@ from mtrl_ntk.experiment.reports.data import (
     group_runs,
     read_run,
     repeated_seeds,
+    with_returns_as_shares,
 )
+from mtrl_ntk.experiment.types import NO_SUCCESS
 from tests.experiment.examples import example
 from tests.experiment.run_folders import TOTAL, make_config, write_run_folder
 
@@ -278,3 +281,30 @@ def test_run_info_need_not_name_versions(folder: Path) -> None:
     del info["versions"]
     (folder / "run.json").write_text(json.dumps(info))
     assert read_run(folder).versions == {}
+
+
+def test_returns_are_shares_of_what_these_runs_reached(folder: Path) -> None:
+    """Where nothing counts as success; runs in which something does are left as they are."""
+    other = read_run(folder)
+    runs = [
+        replace(
+            other,
+            success=np.array(returns, np.float64),
+            protocol={**other.protocol, "success": NO_SUCCESS},
+        )
+        for returns in ([[-4, 5, 7], [0, 5, 7]], [[-2, 5, 9]])
+    ]
+    first, second, third = with_returns_as_shares([*runs, other])
+    assert first.counts_returns
+    assert first.success.tolist() == [[0, 0, 0], [1, 0, 0]]
+    assert second.success.tolist() == [[0.5, 0, 1]]
+    assert third is other
+
+
+def test_a_run_without_success_is_read_with_its_returns(folder: Path) -> None:
+    info = json.loads((folder / RUN_INFO).read_text())
+    info["protocol"]["success"] = NO_SUCCESS
+    (folder / RUN_INFO).write_text(json.dumps(info))
+    before = read_run(folder).success
+    assert before.max() > 1
+    assert with_returns_as_shares([read_run(folder)])[0].success.max() <= 1

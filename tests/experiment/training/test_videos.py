@@ -56,7 +56,7 @@ def drawing(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Scene, Path]]:
                 write(Image.new("RGB", (64, 48), (level, level, level)))
 
     pytest.importorskip("imageio_ffmpeg")
-    monkeypatch.setattr(training_video, "require_video", lambda: "none")
+    monkeypatch.setattr(training_video, "require_video", lambda _: "none")
     monkeypatch.setattr(training_video, "film", film)
     return filmed
 
@@ -91,7 +91,7 @@ def test_who_wants_no_videos_needs_no_opengl(
 
 
 def test_without_opengl_it_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> str:
+    def fail(_: object) -> str:
         raise RenderingError("there is\nno OpenGL")
 
     monkeypatch.setattr(training_video, "require_video", fail)
@@ -107,7 +107,7 @@ def test_a_video_that_fails_is_the_last_that_is_tried(
     def fail(*_: object, **__: object) -> None:
         raise RenderingError("the disk is full")
 
-    monkeypatch.setattr(training_video, "require_video", lambda: "none")
+    monkeypatch.setattr(training_video, "require_video", lambda _: "none")
     monkeypatch.setattr(training_video, "film", fail)
     said: list[str] = []
     videos = make(CONFIG, tmp_path, said)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,13 +14,14 @@ from mtrl_ntk.experiment.evaluation.episodes import (
     make_evaluation_envs,
     run_episodes,
 )
-from mtrl_ntk.experiment.options.sections import Camera, EvaluationConfig, VideoConfig
+from mtrl_ntk.experiment.options.sections import EvaluationConfig, VideoConfig
 from mtrl_ntk.experiment.videos import filming as video
 from mtrl_ntk.experiment.videos.filming import Scene, episode_frames, film, make_camera
 from mtrl_ntk.experiment.videos.frames import Frame, Mosaic, Pixels
 from mtrl_ntk.experiment.videos.opengl import RenderingError
 from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.envs.task_env import TaskEnv
+from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
 from mtrl_ntk.rl.suites.suite import EpisodeRules
 from mtrl_ntk.rl.types import FloatArray
 from tests.simulations import sawyer
@@ -30,7 +30,7 @@ from tests.videos import decode
 TASKS = ("drawer-close-v3", "reach-v3")
 SIZE = 64
 ENVS = EnvConfig(tasks=TASKS, horizon=60, workers=0)
-SCENE = Scene(ENVS.suite, TASKS, evaluation_rules(ENVS), seed=3)
+SCENE = Scene(ENVS.task_suite, TASKS, evaluation_rules(ENVS), seed=3)
 CONFIG = VideoConfig(video_size=SIZE, video_stride=8, video_episodes=2)
 
 
@@ -193,7 +193,7 @@ def test_an_opengl_that_does_not_draw_is_a_line(reach: TaskEnv) -> None:
 def test_without_an_encoder_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(RenderingError, match="pip install imageio-ffmpeg"):
-        video.require_video()
+        video.require_video(METAWORLD)
 
 
 # Pictures
@@ -224,9 +224,9 @@ def place_of_goal(env: TaskEnv, name: str, size: int) -> tuple[float, float, flo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("camera", get_args(Camera))
+@pytest.mark.parametrize("camera", METAWORLD.cameras)
 def test_pictures_are_the_right_way_up_and_not_mirrored(
-    scene: TaskEnv, backend: str, camera: Camera
+    scene: TaskEnv, backend: str, camera: str
 ) -> None:
     size = 160
     taker = make_camera(scene, VideoConfig(video_camera=camera, video_size=size), backend)

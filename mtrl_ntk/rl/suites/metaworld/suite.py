@@ -57,4 +57,15 @@ METAWORLD = Suite(
     features={"relative": RELATIVE},
     step_costs=_STEP_COSTS_US,
     steps_per_second=80.0,
+    cameras=(
+        "corner",
+        "corner2",
+        "corner3",
+        "corner4",
+        "topview",
+        "behindGripper",
+        "gripperPOV",
+    ),
+    defaults={"reward_version": "v2", "video_camera": "corner4"},
+    needs_opengl=True,
 )

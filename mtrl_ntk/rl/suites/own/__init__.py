@@ -1,0 +1,1 @@
+"""Gymnasium environments of a user's own as a suite."""
