@@ -59,9 +59,10 @@ class Bounds:
 
     def required_of(self, value: Any, *, whole: bool) -> str | None:  # noqa: ANN401 - as it comes
         """What a value must be that is not; None if it is."""
-        if whole and not issubclass(type(value), Integral):
+        is_bool = isinstance(value, bool)  # which Python counts among the integers
+        if whole and (is_bool or not issubclass(type(value), Integral)):
             return "a whole number"
-        if not issubclass(type(value), Real) or not -math.inf < value < math.inf:
+        if is_bool or not issubclass(type(value), Real) or not -math.inf < value < math.inf:
             return "a finite number"
         if all(_RELATIONS[name](value, number) for name, number in self.relations.items()):
             return f"at most {self.limit}" if value > self.limit else None

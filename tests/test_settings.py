@@ -47,6 +47,8 @@ class Example(Settings):
         ({"count": 2.5}, "count is 2.5; it must be a whole number"),
         ({"perhaps": 2.0}, "perhaps is 2.0; it must be a whole number"),
         ({"count": "2"}, "count is 2; it must be a whole number"),
+        ({"count": True}, "count is True; it must be a whole number"),
+        ({"rate": True}, "rate is True; it must be a finite number"),
         ({"rate": None}, "rate is None; it must be a finite number"),
         ({"word": "c"}, "word is 'c'; it must be one of a, b"),
         ({"word": None}, "word is None; it must be one of a, b"),
