@@ -3,6 +3,7 @@
 Torch only: nothing here knows about reinforcement learning.
 """
 
+from mtrl_ntk.balancing.alone import aggregate, weights_of_gramian, weights_of_rows
 from mtrl_ntk.balancing.balancer import Balancer
 from mtrl_ntk.balancing.factors import register_layer
 from mtrl_ntk.balancing.jacobian import (
@@ -28,9 +29,12 @@ __all__ = [
     "TaskBalancer",
     "Weighting",
     "Workspace",
+    "aggregate",
     "apply_layer",
     "factored_jacobian",
     "record",
     "register_layer",
     "sequential_jacobian",
+    "weights_of_gramian",
+    "weights_of_rows",
 ]

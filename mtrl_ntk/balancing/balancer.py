@@ -47,7 +47,8 @@ class Balancer:
         optimizer: Optimiser of the network's parameters.
         max_grad_norm: Norm to which the combined gradient is clipped; 0 turns clipping off.
         differentiate: How gradients are taken; tests and benchmarks pass a reference.
-        check: Compare the first step's gradients with those of plain autograd.
+        check: Compare the first step's gradients with those of plain autograd; and, on the CPU,
+            refuse negative losses where the method needs them positive.
     """
 
     def __init__(
@@ -72,9 +73,10 @@ class Balancer:
                 "the network shares nothing between tasks, so there is no balancing it"
             )
         _check_optimizer(optimizer, [*self.shared, *self.task_specific])
-        self._checks_next = check
+        self._checks_next = self._checks_losses = check
         self._workspace = Workspace()
         self._memory = _GradientMemory(self.shared, self.task_specific)
+        weighting.fit(sum(parameter.numel() for parameter in self.shared))
 
     @property
     def nbytes(self) -> int:
@@ -125,6 +127,13 @@ class Balancer:
         self._check(tape)
         jacobian = self._jacobian(tape, sample_losses, outputs)
         losses = sample_losses.detach().to(at_least_float32(sample_losses)).mean(1)
+        # Elsewhere the host would wait for the device.
+        if (
+            self._checks_losses
+            and losses.device.type == "cpu"
+            and not torch.compiler.is_compiling()
+        ):
+            weighting.check_losses(losses)
         with torch.no_grad():
             weights, skipped, gradient, kernels = weigh(weighting, jacobian, losses, noise)
             gradient_norm = self._write_gradients(jacobian, gradient)

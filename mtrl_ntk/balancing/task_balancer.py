@@ -125,7 +125,8 @@ class TaskBalancer:
             The weights, and what they were made of.
 
         Raises:
-            ValueError: If the losses are not those of the method's tasks.
+            ValueError: If the losses are not those of the method's tasks, or, at the first step on
+                any device and at all on the CPU, negative where the method needs them positive.
         """
         weighting = self.weighting
         self._demand_observation()
@@ -140,6 +141,9 @@ class TaskBalancer:
                 graph, shared, request, representation, recording, check=check
             )
             task_losses = average(graph.values.to(shared.dtype).mean(1))
+            if check or task_losses.device.type == "cpu":
+                weighting.check_losses(task_losses)
+            weighting.fit(shared.num_entries)
             if noise is None:
                 noise = from_first(task_losses.new_empty(weighting.noise_shape).normal_())
             preferences = None if self.preferences is None else self.preferences.to(task_losses)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -49,7 +51,11 @@ class Weighting(nn.Module, ABC):
     Args:
         num_tasks: Number of tasks.
         config: The method's hyper-parameters; its defaults when left out.
-        num_parameters: Shared parameters of the network; methods that keep gradients need it.
+        num_parameters: Shared parameters of the network, for methods that keep gradients; left out,
+            it is that of the first gradients they see.
+
+    Raises:
+        ValueError: The number of tasks is none, or the config is another method's.
 
     Attributes:
         config_class: :class:`Settings` of the method's hyper-parameters.
@@ -86,6 +92,13 @@ class Weighting(nn.Module, ABC):
         self, num_tasks: int, config: object | None = None, num_parameters: int = 0
     ) -> None:
         super().__init__()
+        if not _is_count(num_tasks):
+            raise ValueError(f"the number of tasks is {num_tasks!r}; it must be at least 1")
+        if not isinstance(config, self.config_class | None):
+            raise ValueError(
+                f"the config of {type(self).__name__} is {config!r}; it must be made by "
+                f"{self.config_class.__name__}"
+            )
         self.num_tasks = num_tasks
         self.num_parameters = num_parameters
         self.config = self.config_class() if config is None else config
@@ -93,6 +106,32 @@ class Weighting(nn.Module, ABC):
     @abstractmethod
     def weigh(self, statistics: Statistics) -> Tensor:
         """Draws the method's statistic and turns it into weights ``[tasks]``."""
+
+    def fit(self, num_parameters: int) -> None:
+        """Makes ready for gradients with so many entries; methods override it that have to be."""
+
+    def check_losses(self, task_losses: Tensor) -> None:
+        """Waits for the losses and sees whether the method can do with them.
+
+        Raises:
+            ValueError: One is negative, and the method takes logarithms or ratios of them.
+        """
+        if self.positive_losses and bool((task_losses < 0).any()):
+            raise ValueError(
+                f"{type(self).__name__} needs losses of at least zero; they are "
+                f"{[round(loss, 6) for loss in task_losses.tolist()]}"
+            )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:  # noqa: ANN401
+        """Does what a change of device or type does; but no number that is kept loses digits."""
+
+        def kept(tensor: Tensor) -> Tensor:
+            changed = fn(tensor)
+            if changed.is_floating_point() and changed.itemsize < torch.float32.itemsize:
+                return tensor.to(changed.device, torch.float32)
+            return changed
+
+        return super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
 
     @property
     def request(self) -> Request:
@@ -185,6 +224,10 @@ class JacobianWeighting(Weighting):
         """See :meth:`Weighting.weigh`."""
         weights: Tensor = self(statistics.jacobian.gradients())
         return weights
+
+
+def _is_count(number: Any) -> bool:  # noqa: ANN401 - as it comes
+    return issubclass(type(number), Integral) and number is not True and number > 0
 
 
 def floored(values: Tensor, floor: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
@@ -190,6 +191,32 @@ def test_nothing_moves_when_every_task_is_broken(method: str, headed: Problem) -
     result = step(headed, make_balancer(headed, method))
     assert not result.weights.any()
     assert all(map(torch.equal, before, headed.parameters))
+
+
+@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if m.positive_losses])
+def test_methods_that_need_positive_losses_say_so(method: str, headed: Problem) -> None:
+    headed.scales = -headed.scales
+    with pytest.raises(ValueError, match="needs losses of at least zero; they are"):
+        step(headed, make_balancer(headed, method))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_made_without_a_number_of_parameters_take_the_same_step(method: str) -> None:
+    problems = [make_problem(own="head", batch_size=8)]
+    problems.append(deepcopy(problems[0]))
+    noise = torch.randn(1000, dtype=torch.float64)
+    for problem, size in zip(problems, (problems[0].num_shared, 0), strict=True):
+        weighting = METHODS[method](4, None, size).double()
+        optimizer = torch.optim.SGD(problem.parameters, lr=1e-2)
+        balancer = Balancer(problem.network, weighting, optimizer)
+        for _ in range(3):
+            tape = Tape()
+            losses = problem.sample_losses(tape)
+            shape = weighting.noise_shape
+            drawn = noise[: math.prod(shape)].view(shape)
+            balancer.step(tape, losses, noise=drawn, reevaluate=losses.detach)
+    for one, other in zip(problems[0].parameters, problems[1].parameters, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_layer_outside_the_tape_is_an_error(problem: Problem) -> None:

@@ -328,3 +328,15 @@ def test_checkpoints_go_along() -> None:
     losses = [loss.mean() for loss in problem.sample_losses(last(hidden))]
     step = make(problem, "ntkmtl").backward(losses)
     assert_close(step.eigenvalues, problem.rows()[:, 0].square().sum(1))
+
+
+@pytest.mark.parametrize("method", ["moco", "db_mtl", "graddrop", "si", "famo", "go4align"])
+def test_methods_are_made_with_tasks_alone_and_say_what_losses_they_need(method: str) -> None:
+    network = nn.Linear(3, 1).double()
+    balancer = TaskBalancer(METHODS[method](2), network)
+    losses = network(torch.randn(2, 5, 3).double()).squeeze(2).square().mean(1)
+    assert balancer.backward(losses).weights.isfinite().all()
+    if METHODS[method].positive_losses:
+        balancer.reset()
+        with pytest.raises(ValueError, match="needs losses of at least zero"):
+            balancer.backward(-network(torch.randn(2, 5, 3).double()).square().mean((1, 2)))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.balancing.weighting import (
     GramianWeighting,
     JacobianWeighting,
@@ -48,6 +49,29 @@ def test_the_mean_stands_in_for_a_loss_that_is_not_finite(problem: Problem) -> N
     assert given._replace(losses=losses).task_losses.tolist() == [1.0, 2.0, 3.0, 2.0]
     hopeless = torch.full((4,), torch.nan)
     assert given._replace(losses=hopeless).task_losses.tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("num_tasks", [0, -1, 2.5, True, "3"])
+def test_a_number_of_tasks_that_is_none_is_refused(num_tasks: object) -> None:
+    with pytest.raises(ValueError, match=f"the number of tasks is {num_tasks!r}; it must be"):
+        METHODS["equal"](num_tasks)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("config", ["", {"exponent": 1.0}, METHODS["mgda"].config_class()])
+def test_a_config_of_something_else_is_refused(config: object) -> None:
+    with pytest.raises(ValueError, match=r"the config of NTKMTL is .*; it must be made by NTKMTLC"):
+        METHODS["ntkmtl"](2, config)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_states_keep_the_digits_of_single_precision(method: str) -> None:
+    weighting, kept = METHODS[method](3, None, 5), METHODS[method](3, None, 5)
+    weighting.to(torch.bfloat16)
+    for name, tensor in weighting.state_dict().items():
+        assert_close(tensor, kept.state_dict()[name], rtol=0, atol=0)
+    weighting.double()
+    floats = [buffer for buffer in weighting.buffers() if buffer.is_floating_point()]
+    assert all(buffer.dtype == torch.float64 for buffer in floats)
 
 
 class LossWeightingOfOnes(LossWeighting):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.jacobian import Jacobian
-from mtrl_ntk.balancing.weighting import Statistics, Weighting, floored
+from mtrl_ntk.balancing.tracking import TrackingWeighting
+from mtrl_ntk.balancing.weighting import Statistics, floored
 from mtrl_ntk.settings import Settings, number
 
 
@@ -26,7 +27,7 @@ class DBMTLConfig(Settings):
     """Smallest loss that counts, as a share of the tasks' mean."""
 
 
-class DBMTL(Weighting):
+class DBMTL(TrackingWeighting):
     r"""Balances losses by their logarithm and gradients by their norm.
 
     With moving averages :math:`\hat g_i` of the gradients :math:`g_i / L_i` of the logarithms, the
@@ -48,18 +49,11 @@ class DBMTL(Weighting):
     config_class = DBMTLConfig
     config: DBMTLConfig
     positive_losses = True
-    needs_rows = True
-    tracked: Tensor
-    started: Tensor
-    steps: Tensor
 
     def __init__(
         self, num_tasks: int, config: DBMTLConfig | None = None, num_parameters: int = 0
     ) -> None:
         super().__init__(num_tasks, config, num_parameters)
-        self.register_buffer("tracked", torch.zeros(num_tasks, num_parameters))
-        self.register_buffer("started", torch.zeros(num_tasks, dtype=torch.bool))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self._losses = torch.ones(num_tasks)
 
     def weigh(self, statistics: Statistics) -> Tensor:
@@ -83,10 +77,7 @@ class DBMTL(Weighting):
         """
         self.steps.add_(1)
         decay = self.config.db_mtl_decay / self.steps.double() ** self.config.db_mtl_decay_power
-        rates = torch.where(self.started, 1.0 - decay, 1.0)
-        rates = rates.masked_fill(~finite, 0.0).to(self.tracked.dtype)
-        self.tracked.lerp_(log_gradients.to(self.tracked.dtype), rates[:, None])
-        self.started.logical_or_(finite)
+        self.track(log_gradients, finite, 1.0 - decay)
         squared = _norms(self.tracked).square()
         scales: Tensor = (squared.max() / floored(squared, self.config.norm_floor**2)).sqrt()
         return scales.masked_fill(squared.max() <= 0, 1.0).to(log_gradients.dtype)

@@ -48,6 +48,11 @@ class GradDrop(Weighting):
         self.noise_shape = (num_parameters,)
         self._uniforms = torch.empty(0)
 
+    def fit(self, num_parameters: int) -> None:
+        """See :meth:`Weighting.fit`."""
+        self.num_parameters = num_parameters
+        self.noise_shape = (num_parameters,)
+
     def weigh(self, statistics: Statistics) -> Tensor:
         """Weights of one; the numbers that decide on the signs are kept for the step."""
         self._uniforms = torch.special.ndtr(statistics.noise)

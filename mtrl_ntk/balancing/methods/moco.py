@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.jacobian import Jacobian
-from mtrl_ntk.balancing.weighting import Statistics, Weighting
+from mtrl_ntk.balancing.tracking import TrackingWeighting
+from mtrl_ntk.balancing.weighting import Statistics
 from mtrl_ntk.settings import Settings, number
 
 
@@ -28,7 +29,7 @@ class MoCoConfig(Settings):
     """Divide inner products of tracked gradients by their mean square; no: the paper's raw form."""
 
 
-class MoCo(Weighting):
+class MoCo(TrackingWeighting):
     r"""Follows the shortest convex combination of moving averages of the gradients.
 
     Tracked gradients :math:`Y` ``[tasks, parameters]`` and weights :math:`\lambda` on the simplex
@@ -56,20 +57,13 @@ class MoCo(Weighting):
 
     config_class = MoCoConfig
     config: MoCoConfig
-    needs_rows = True
-    tracked: Tensor
     simplex_weights: Tensor
-    started: Tensor
-    steps: Tensor
 
     def __init__(
         self, num_tasks: int, config: MoCoConfig | None = None, num_parameters: int = 0
     ) -> None:
         super().__init__(num_tasks, config, num_parameters)
-        self.register_buffer("tracked", torch.zeros(num_tasks, num_parameters))
         self.register_buffer("simplex_weights", torch.full((num_tasks,), 1 / num_tasks))
-        self.register_buffer("started", torch.zeros(num_tasks, dtype=torch.bool))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def weigh(self, statistics: Statistics) -> Tensor:
         """See :meth:`Weighting.weigh`."""
@@ -81,10 +75,7 @@ class MoCo(Weighting):
         """Weights ``[tasks]`` from gradients ``[tasks, parameters]`` and which of them count."""
         self.steps.add_(1)
         slowdown = self.steps.double() ** self.config.moco_decay
-        rates = torch.where(self.started, self.config.moco_tracking_rate / slowdown, 1.0)
-        rates = rates.masked_fill(~finite, 0.0).to(self.tracked.dtype)
-        self.tracked.lerp_(gradients.to(self.tracked.dtype), rates[:, None])
-        self.started.logical_or_(finite)
+        self.track(gradients, finite, self.config.moco_tracking_rate / slowdown)
         descent = self._gramian() @ self.simplex_weights.double()
         moved = self.simplex_weights - self.config.moco_step_size / slowdown * descent
         self.simplex_weights.copy_(project_to_simplex(moved))
