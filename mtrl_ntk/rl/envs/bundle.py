@@ -78,7 +78,7 @@ class BundleSpec:
         These are its resets since seeding, its steps since the last, and their actions: all that
         there is to know, see ``TaskEnv.go_to``.
         """
-        actions = (self.rules.horizon, self.suite.action_dim)
+        actions = (self.suite.max_horizon, self.suite.action_dim)
         fields: list[Any] = [
             ("episodes", np.int64),
             ("length", np.int64),
