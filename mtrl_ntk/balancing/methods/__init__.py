@@ -39,3 +39,8 @@ METHODS: dict[str, type[Weighting]] = {
     for name, class_name in _CLASSES.items()
 }
 """Class of each method by name."""
+
+
+def is_own(method: type[Weighting]) -> bool:
+    """Whether a method is one of this package, whose tests see that all its state is in tensors."""
+    return method.__module__.startswith(f"{__name__}.")

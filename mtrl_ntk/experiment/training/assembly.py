@@ -153,7 +153,12 @@ def make_trainer(
         statistics.health,
         statistics.episodes,
     )
-    recorder = recorder_for(agent.device, cuda_graph=config.cuda_graph, compiled=config.compile)
+    recorder = recorder_for(
+        agent.device,
+        type(agent.critic_balancer.weighting),
+        cuda_graph=config.cuda_graph,
+        compiled=config.compile,
+    )
     learner = Learner(agent, replay, statistics.metrics, recorder=recorder, compiled=config.compile)
     return Trainer(config.loop, statistics.clock, collector, learner, after_update)
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mtrl_ntk.balancing import Weighting
+from mtrl_ntk.balancing.methods import is_own
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.logs.metrics import MetricMeans
 from mtrl_ntk.rl.cuda_graph import CudaRecorder, Graphed, Recorder
@@ -96,15 +98,21 @@ def compile_whole(learn: Learn, backend: str | Callable[..., object] = "inductor
 
 
 def recorder_for(
-    device: torch.device, *, cuda_graph: bool = True, compiled: bool = False
+    device: torch.device,
+    method: type[Weighting],
+    *,
+    cuda_graph: bool = True,
+    compiled: bool = False,
 ) -> Recorder | None:
     """What records updates on a device.
 
     Args:
         device: Where the agent learns.
+        method: The balancing method. What others have written may look at a counter of its own
+            every hundredth time: on the CPU, where nobody asks for a graph, it runs as it is.
         cuda_graph: Whether CUDA is to have a graph.
         compiled: Whether updates are compiled, which on the CPU leaves nothing to record.
     """
     if device.type == "cuda":
         return CudaRecorder() if cuda_graph else None
-    return HostRecorder() if device.type == "cpu" and not compiled else None
+    return HostRecorder() if device.type == "cpu" and is_own(method) and not compiled else None

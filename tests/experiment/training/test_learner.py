@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.logs.metrics import MetricMeans
 from mtrl_ntk.experiment.training.learner import Learner, compile_whole, recorder_for
@@ -203,12 +204,20 @@ def test_an_update_keeps_to_its_device(
 
 
 def test_every_device_has_its_recorder() -> None:
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert isinstance(recorder_for(cpu), HostRecorder)
-    assert recorder_for(cpu, compiled=True) is None
-    assert isinstance(recorder_for(cuda, compiled=True), CudaRecorder)
-    assert recorder_for(cuda, cuda_graph=False) is None
-    assert recorder_for(torch.device("meta")) is None
+    cpu, cuda, method = torch.device("cpu"), torch.device("cuda"), METHODS["equal"]
+    assert isinstance(recorder_for(cpu, method), HostRecorder)
+    assert recorder_for(cpu, method, compiled=True) is None
+    assert isinstance(recorder_for(cuda, method, compiled=True), CudaRecorder)
+    assert recorder_for(cuda, method, cuda_graph=False) is None
+    assert recorder_for(torch.device("meta"), method) is None
+
+
+def test_a_method_of_others_runs_as_it_is_on_the_cpu() -> None:
+    class Counting(METHODS["equal"]):  # type: ignore[misc]
+        """Could look at a counter every hundredth time."""
+
+    assert recorder_for(torch.device("cpu"), Counting) is None
+    assert isinstance(recorder_for(torch.device("cuda"), Counting), CudaRecorder)
 
 
 def check_repeats(
