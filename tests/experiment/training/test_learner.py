@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.balancing.methods.equal import Equal
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.logs.metrics import MetricMeans
 from mtrl_ntk.experiment.training.learner import Learner, compile_whole, recorder_for
@@ -204,7 +204,7 @@ def test_an_update_keeps_to_its_device(
 
 
 def test_every_device_has_its_recorder() -> None:
-    cpu, cuda, method = torch.device("cpu"), torch.device("cuda"), METHODS["equal"]
+    cpu, cuda, method = torch.device("cpu"), torch.device("cuda"), Equal
     assert isinstance(recorder_for(cpu, method), HostRecorder)
     assert recorder_for(cpu, method, compiled=True) is None
     assert isinstance(recorder_for(cuda, method, compiled=True), CudaRecorder)
@@ -213,7 +213,7 @@ def test_every_device_has_its_recorder() -> None:
 
 
 def test_a_method_of_others_runs_as_it_is_on_the_cpu() -> None:
-    class Counting(METHODS["equal"]):  # type: ignore[misc]
+    class Counting(Equal):
         """Could look at a counter every hundredth time."""
 
     assert recorder_for(torch.device("cpu"), Counting) is None
