@@ -52,6 +52,13 @@ def test_the_examples_of_the_python_api_run(
     assert "torch.Size([3, 4])" in capsys.readouterr().out
 
 
+def test_the_recipes_of_balancing_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_in_order("docs/balancing.md", monkeypatch)
+    assert capsys.readouterr().out.count("[") == 2
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of the library about its own spaces
 def test_the_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +23,24 @@ from mtrl_ntk.balancing.recorded_jacobian import RecordedLayers
 from mtrl_ntk.balancing.recording import Recording
 from mtrl_ntk.balancing.representation import (
     Latest,
+    Representation,
     Rows,
+    as_rows,
+    from_tasks,
     gradient_in,
     representation_of,
 )
+
+
+class Differentiated(NamedTuple):
+    """What came of the losses' derivatives."""
+
+    jacobian: Jacobian
+    columns: Columns
+    """The parameters in the order of the Jacobian's columns."""
+    own_gradients: list[Tensor | None] | None = None
+    """Gradients of the sum of all mini-batch losses in the tasks' own parameters, if they came
+    along."""
 
 
 class AutogradJacobians:
@@ -54,9 +69,10 @@ class AutogradJacobians:
         request: Request,
         representation: Tensor | None = None,
         recording: Recording | None = None,
+        own: Sequence[Tensor] = (),
         *,
         check: bool = False,
-    ) -> tuple[Jacobian, Columns]:
+    ) -> Differentiated:
         """Makes the Jacobian of the losses with respect to parameters.
 
         Args:
@@ -65,42 +81,58 @@ class AutogradJacobians:
             request: What will be asked.
             representation: The shared representation, if no module was named.
             recording: Of the layers that led to the losses, ``[tasks, rows]``.
+            own: Parameters of the tasks' own, whose gradients may come along.
             check: Compare with autograd what comes from a recording or through a representation.
-
-        Returns:
-            The Jacobian, and the parameters in the order of its columns.
 
         Raises:
             ValueError: If there is no representation and one is needed, or if the losses depend on
                 the parameters beside it.
         """
         kept = None
-        tensors = self._named.take() if self._named and representation is None else [representation]
+        tensors = [] if self._named is None else self._named.take(graph.tensors)
+        if representation is not None:
+            tensors = [representation]
         if request.kernel_source == "output":
             raise ValueError("kernels of the outputs need a tape: see Balancer")
         if request.kernel_source == "representation":
-            kept = _Through(graph, columns, tensors, self._layout_of(graph, tensors, check=check))
+            layout = self._layout_of(graph, tensors, check=check)
+            kept = _Through(graph, columns, tensors, layout, own)
             if check:
                 kept.check()
-        losses = average(graph.values.clone())
         if request.needs_rows or (kept is None and request.needs_kernels):
             known = None if kept is None else kept.representation
-            if recording is None:
-                return Jacobian(self._rows(graph, columns), representation=known), columns
-            layers = RecordedLayers(recording, graph, columns)
-            found, order = layers.jacobian(request, self._workspace, self._fill, known)
-            if check:
-                check_gradients(
-                    recording.network, graph.combine, found, order.parameters, layers.precision
-                )
-            return found, order
+            return self._whole(graph, columns, request, recording, known, check=check)
+        losses = average(graph.values.clone())
         if kept is not None:
-            return MeanGradient(losses, kept.combine, kept.representation), columns
+            jacobian = MeanGradient(losses, kept.combine, kept.representation)
+            return Differentiated(jacobian, columns, kept.own_gradients)
 
         def one_pass(coefficients: Tensor) -> Tensor:
             return average(combine(graph, columns, coefficients))
 
-        return MeanGradient(losses, one_pass), columns
+        return Differentiated(MeanGradient(losses, one_pass), columns)
+
+    def _whole(
+        self,
+        graph: LossGraph,
+        columns: Columns,
+        request: Request,
+        recording: Recording | None,
+        representation: Representation | None,
+        *,
+        check: bool,
+    ) -> Differentiated:
+        """The Jacobian of all rows."""
+        if recording is None:
+            rows = self._rows(graph, columns)
+            return Differentiated(Jacobian(rows, representation=representation), columns)
+        layers = RecordedLayers(recording, graph, columns)
+        found, order = layers.jacobian(request, self._workspace, self._fill, representation)
+        if check:
+            check_gradients(
+                recording.network, graph.combine, found, order.parameters, layers.precision
+            )
+        return Differentiated(found, order)
 
     def _rows(self, graph: LossGraph, columns: Columns) -> Tensor:
         like = graph.values.new_empty(0, dtype=columns.dtype)
@@ -114,16 +146,16 @@ class AutogradJacobians:
         write_rows(graph, columns, rows, self._rows_at_once)
 
     def _layout_of(
-        self, graph: LossGraph, tensors: Sequence[Tensor | None], *, check: bool
+        self, graph: LossGraph, tensors: Sequence[Tensor], *, check: bool
     ) -> tuple[Rows, int]:
-        if not tensors or any(each is None or not each.requires_grad for each in tensors):
+        if not tensors or not all(each.requires_grad for each in tensors):
             raise ValueError(
                 "the method asks for gradients in a shared representation: name the module that "
                 "makes it, TaskBalancer(..., representation=network.trunk), or pass the tensor, "
                 "backward(losses, representation=z); it has to be trained"
             )
         if self._layout is None or check:
-            self._layout = layout_of(graph, [each for each in tensors if each is not None])
+            self._layout = layout_of(graph, tensors)
         return self._layout
 
 
@@ -134,13 +166,22 @@ class _Through:
         self,
         graph: LossGraph,
         columns: Columns,
-        tensors: Sequence[Tensor | None],
+        tensors: Sequence[Tensor],
         layout: tuple[Rows, int],
+        own: Sequence[Tensor],
     ) -> None:
-        self._graph, self._columns = graph, columns
-        self._tensors = [each for each in tensors if each is not None]
-        self._axes = layout[1]
-        self.representation = representation_of(graph, self._tensors, *layout)
+        self._graph, self._columns, self._tensors = graph, columns, tensors
+        rows, self._axes = layout
+        self.own_gradients: list[Tensor | None] | None = None
+        read = None
+        if len(tensors) == 1 and (rows == "of_minibatch" or graph.values.shape[1] == 1):
+            read = graph.read_by_task(tensors[0], own)
+        if read is None:
+            self.representation = representation_of(graph, tensors, *layout)
+        else:
+            by_task, self.own_gradients = read
+            gradients = [as_rows(each, self._axes) for each in by_task]
+            self.representation = from_tasks(gradients, graph, rows)
 
     def combine(self, coefficients: Tensor) -> Tensor:
         """Gradient of a weighted sum of the losses in the parameters, ``[entries]``."""

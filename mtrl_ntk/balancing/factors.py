@@ -177,10 +177,6 @@ class LinearFactor(KernelFactor):
         is_cached = len(self.inputs) * written_bytes < _CACHED_BYTES
         return not is_cached and operations < _OPERATIONS_PER_BYTE * 3 * written_bytes
 
-    def input_gradients(self, output_gradients: Tensor) -> Tensor:
-        """Gradient with respect to the inputs, ``[tasks, batch, input features]``."""
-        return output_gradients.to(self.weight.dtype) @ self.weight.detach()
-
 
 class LayerNormFactor(KernelFactor):
     """Layer normalisation: gain and bias gradients are sums over rows."""
@@ -403,6 +399,7 @@ def output_gradients(
     total: Tensor,
     factors: Sequence[Factor],
     *,
+    also: Sequence[Tensor] = (),
     retain_graph: bool = False,
     allow_unused: bool = False,
 ) -> list[Tensor]:
@@ -411,6 +408,7 @@ def output_gradients(
     Args:
         total: The number.
         factors: The layers.
+        also: Tensors of which the whole gradients follow those of the layers.
         retain_graph: As for ``torch.autograd.grad``.
         allow_unused: As for ``torch.autograd.grad``.
 
@@ -420,10 +418,11 @@ def output_gradients(
     # The layers of an ensemble have their outputs in common.
     outputs = {id(factor.outputs): factor.outputs for factor in factors}
     gradients = torch.autograd.grad(
-        total, list(outputs.values()), retain_graph=retain_graph, allow_unused=allow_unused
+        total, [*outputs.values(), *also], retain_graph=retain_graph, allow_unused=allow_unused
     )
-    by_outputs = dict(zip(outputs, gradients, strict=True))
-    return [factor.own(by_outputs[id(factor.outputs)]) for factor in factors]
+    by_outputs = dict(zip(outputs, gradients, strict=False))
+    found = [factor.own(by_outputs[id(factor.outputs)]) for factor in factors]
+    return [*found, *gradients[len(outputs) :]]
 
 
 def coarsest(types: Sequence[torch.dtype]) -> torch.dtype:

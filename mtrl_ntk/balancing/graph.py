@@ -20,6 +20,26 @@ def nodes(roots: Sequence[Tensor]) -> Iterator[Any]:
         waiting.extend(following)
 
 
+def readers(root: Any, tensor: Tensor) -> list[tuple[Any, int]]:  # noqa: ANN401
+    """The nodes between a root and a tensor that read the tensor, and as which of their inputs.
+
+    Args:
+        root: A node.
+        tensor: What was computed on the way to it.
+    """
+    place = (tensor.grad_fn, tensor.output_nr)
+    waiting, seen, found = [root], {root}, []
+    while waiting:
+        node = waiting.pop()
+        for index, (following, output) in enumerate(node.next_functions):
+            if (following, output) == place:
+                found.append((node, index))
+            elif following is not None and following is not place[0] and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+    return found
+
+
 def leaves(roots: Sequence[Tensor]) -> list[Tensor]:
     """The leaf tensors that tensors depend on."""
     found = (getattr(node, "variable", None) for node in nodes(roots))

@@ -12,7 +12,6 @@ from torch import Tensor
 from mtrl_ntk.balancing.factors import (
     Factor,
     KernelFactor,
-    LinearFactor,
     output_gradients,
     parameters_of,
 )
@@ -278,9 +277,12 @@ def factored_jacobian(
     if request.kernel_source == "output" and outputs is not None:
         kernels = output_kernels(tape.shared, outputs)
     losses = minibatch_losses(sample_losses, len(sample_losses), num_minibatches)
-    gradients = output_gradients(losses.sum(), tape.factors, retain_graph=request.keep_graph)
+    read = tape.representations if request.kernel_source == "representation" else []
+    gradients = output_gradients(
+        losses.sum(), tape.factors, also=read, retain_graph=request.keep_graph
+    )
     shared = list(zip(tape.shared, gradients, strict=False))
-    own = list(zip(tape.task_specific, gradients[len(shared) :], strict=True))
+    own = list(zip(tape.task_specific, gradients[len(shared) :], strict=False))
     columns = [
         Ghost(factor, gradient) if stays_unwritten(factor, request, path) else num_entries(factor)
         for factor, gradient in shared
@@ -299,7 +301,7 @@ def factored_jacobian(
         columns,
         own_gradients=own_gradients.div_(num_minibatches) if num_minibatches > 1 else own_gradients,
         output_kernels=kernels,
-        representation=_representation(own, request),
+        representation=_representation(gradients[len(tape.factors) :], request),
     )
 
 
@@ -334,17 +336,16 @@ def _write(pairs: Sequence[tuple[Factor, Tensor]], rows: Tensor, num_copies: int
         factor.write(gradient, [next(blocks) for _ in factor.parameters])
 
 
-def _representation(
-    pairs: Sequence[tuple[Factor, Tensor]], request: Request
-) -> Representation | None:
-    """Gradients in what the tasks' own layers read."""
+def _representation(gradients: Sequence[Tensor], request: Request) -> Representation | None:
+    """Gradients in what the tasks' own layers read, ``[tasks, batch, features]`` or of members."""
     if request.kernel_source != "representation":
         return None
-    heads = [(f, gradient) for f, gradient in pairs if isinstance(f, LinearFactor)]
-    if not heads:
+    if not gradients:
         raise ValueError("the network has no layers of the tasks' own that read a representation")
-    gradients = torch.cat([factor.input_gradients(gradient) for factor, gradient in heads], dim=2)
-    return Representation(gradients.unflatten(1, (request.num_minibatches, -1)))
+    # The features of an ensemble's members lie side by side.
+    parts = [part for each in gradients for part in (each if each.ndim > 3 else each[None])]
+    together = torch.cat(parts, dim=2)
+    return Representation(together.unflatten(1, (request.num_minibatches, -1)))
 
 
 def sequential_jacobian(

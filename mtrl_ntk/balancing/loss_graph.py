@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from mtrl_ntk.balancing.distributed import is_true_anywhere
-from mtrl_ntk.balancing.graph import nodes
+from mtrl_ntk.balancing.graph import nodes, readers
 from mtrl_ntk.balancing.losses import TaskLosses, minibatch_losses
 from mtrl_ntk.balancing.parameters import hooks_resting
 
@@ -53,6 +53,8 @@ class LossGraph:
         sizes = {loss.shape[axis:].numel() for loss in self.tensors if loss.ndim > axis}
         self.num_rows = sizes.pop() if len(sizes) == 1 else 0
         self._roots = _roots(losses)
+        # One root takes less time than many.
+        self._all = _root_of_all(losses) if isinstance(losses, Tensor) else None
         self._scale = scale
 
     def rows(
@@ -72,7 +74,8 @@ class LossGraph:
             ``[sums, *shape]`` for each tensor; None where no loss reaches it.
         """
         counting = coefficients.any(2).any(0).tolist()
-        roots = [root for root in self._roots if any(counting[root.tasks])]
+        roots = [self._all] if all(counting) and self._all is not None else self._roots
+        roots = [root for root in roots if any(counting[root.tasks])]
         if not roots:
             return [None] * len(tensors)
         coefficients = coefficients.to(self.values)
@@ -85,6 +88,44 @@ class LossGraph:
             return []
         found = self.rows(coefficients[None], tensors)
         return [None if each is None else each[0] for each in found]
+
+    def read_by_task(
+        self, tensor: Tensor, parameters: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor | None]] | None:
+        """Gradients of each task's losses in a tensor that all read, by one pass for all tasks.
+
+        What the first operations of a task's heads make of the tensor's gradient is seen before it
+        is added to that of the other tasks.
+
+        Args:
+            tensor: What the tasks' heads read.
+            parameters: Leaves whose gradients of all losses together come along.
+
+        Returns:
+            The gradients in the tensor, of each task's sum of mini-batch losses, ``[*shape]``, and
+            those in the parameters, ``[*shape]``; None if one pass cannot tell the tasks apart, or
+            if some losses are not finite.
+        """
+        by_root = [readers(root.node, tensor) for root in self._roots]
+        found = [node for each in by_root for node, _ in each]
+        apart = len(self._roots) == len(self.values) and len(set(found)) == len(found)
+        if not apart or not all(by_root) or not bool(self.values.isfinite().all()):
+            return None
+        seen: list[list[Tensor]] = [[] for _ in by_root]
+        handles = [
+            node.register_hook(_keeper(seen[task], index))
+            for task, each in enumerate(by_root)
+            for node, index in each
+        ]
+        try:
+            gradients = self.combine(torch.ones_like(self.values), [tensor, *parameters])
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not all(seen):
+            return None
+        sums = [self._in_true_scale(sum(each[1:], each[0])) for each in seen]
+        return sums, gradients[1:]
 
     def backward(
         self,
@@ -156,21 +197,28 @@ class Columns:
         self.dtype = at_least_float32(*parameters)
 
     def vector(self, gradients: Sequence[Tensor | None]) -> Tensor:
-        """Gradients ``[1, *shape]`` as one vector ``[entries]``."""
-        device = self.parameters[0].device
-        row = torch.empty(1, self.num_entries, dtype=self.dtype, device=device)
-        return self.fill(row, gradients)[0]
+        """Gradients ``[1, *shape]`` as one vector ``[entries]``, with zeros where one is None."""
+        self._note(gradients)
+        parts = [
+            torch.zeros_like(parameter) if gradient is None else gradient
+            for parameter, gradient in zip(self.parameters, gradients, strict=True)
+        ]
+        return torch.cat([part.reshape(-1) for part in parts]).to(self.dtype)
 
-    def fill(self, rows: Tensor, gradients: Sequence[Tensor | None]) -> Tensor:
+    def fill(self, rows: Tensor, gradients: Sequence[Tensor | None]) -> None:
         """Writes gradients ``[rows, *shape]`` into ``[rows, entries]``, zeros where one is None."""
-        blocks = rows.split(self._sizes, dim=1)
-        for index, (block, gradient) in enumerate(zip(blocks, gradients, strict=True)):
-            if gradient is None:
-                block.zero_()
-            else:
-                self.used[index] = True
-                block.copy_(gradient.reshape(block.shape))
-        return rows
+        self._note(gradients)
+        pairs = zip(rows.split(self._sizes, dim=1), gradients, strict=True)
+        found = [(block, each) for block, each in pairs if each is not None]
+        if len(found) < len(gradients):
+            rows.zero_()
+        if found:
+            blocks = [block for block, _ in found]
+            torch._foreach_copy_(blocks, [each.reshape(len(rows), -1) for _, each in found])
+
+    def _note(self, gradients: Sequence[Tensor | None]) -> None:
+        for index, gradient in enumerate(gradients):
+            self.used[index] |= gradient is not None
 
     def without(self, parameters: Sequence[Tensor]) -> Columns:
         """The columns of all but some parameters."""
@@ -242,12 +290,30 @@ class _Root(NamedTuple):
     shape: torch.Size
     """Shape of what it is."""
 
+    @property
+    def node(self) -> Any:  # noqa: ANN401
+        """Its node in the graph."""
+        return self.of.grad_fn if isinstance(self.of, Tensor) else self.of.node
+
     def gradients(self, coefficients: Tensor) -> Tensor:
         """What it is given for ``[sums, tasks, mini-batches]`` coefficients, ``[sums, *shape]``."""
         num_sums, num_tasks, num_minibatches = coefficients.shape
         num_rows = self.shape.numel() // num_tasks // num_minibatches
         by_row = (coefficients / num_rows).repeat_interleave(num_rows, 2)
         return by_row.reshape(num_sums, *self.shape)
+
+
+def _root_of_all(losses: Tensor) -> _Root:
+    return _Root(losses, slice(0, len(losses)), losses.shape)
+
+
+def _keeper(kept: list[Tensor], index: int) -> Callable[[Any, Any], None]:
+    def keep(gradients: Sequence[Tensor | None], _: object) -> None:
+        gradient = gradients[index]
+        if gradient is not None:
+            kept.append(gradient)
+
+    return keep
 
 
 def _roots(losses: TaskLosses) -> list[_Root]:
@@ -259,7 +325,7 @@ def _roots(losses: TaskLosses) -> list[_Root]:
         ]
     node = losses.grad_fn
     if node is None or node.name() != "StackBackward0" or node._saved_dim != 0:  # type: ignore[attr-defined]
-        return [_Root(losses, slice(0, len(losses)), losses.shape)]
+        return [_root_of_all(losses)]
     return [
         _Root(GradientEdge(function, place), slice(task, task + 1), losses.shape[1:])
         for task, (function, place) in enumerate(node.next_functions)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mtrl_ntk.balancing.distributed import num_processes
+
 Parameters = nn.Module | Tensor | Iterable["nn.Module | Tensor"]
 """Modules, parameters, or several of either."""
 
@@ -35,13 +37,30 @@ def tensors_of(parameters: Parameters) -> list[Tensor]:
 def deliver(gradients: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Adds gradients to the ``.grad`` of leaves, as their part of a backward pass would.
 
-    Autograd does it itself, so that whatever waits for gradients is called: hooks, and what
-    synchronises processes.
+    Autograd does it itself where something waits for gradients: hooks, or what synchronises
+    processes. Elsewhere it would only copy them.
+
+    Args:
+        gradients: Leaves and gradients, which are taken over.
     """
-    pairs = [(leaf, gradient.to(leaf.dtype)) for leaf, gradient in gradients]
-    if pairs:
-        leaves, parts = zip(*pairs, strict=True)
+    awaited = []
+    for leaf, gradient in gradients:
+        part = gradient.to(leaf.dtype)
+        if _is_awaited(leaf):
+            awaited.append((leaf, part))
+        elif leaf.grad is None:
+            leaf.grad = part
+        else:
+            leaf.grad.add_(part)
+    if awaited:
+        leaves, parts = zip(*awaited, strict=True)
         torch.autograd.backward(leaves, parts)
+
+
+def _is_awaited(leaf: Tensor) -> bool:
+    hooks = leaf._backward_hooks or getattr(leaf, "_post_accumulate_grad_hooks", None)
+    # Optimisers want gradients that lie in memory as the parameters do: autograd sees to it.
+    return bool(hooks) or num_processes() > 1 or not leaf.is_contiguous()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mtrl_ntk.balancing.distributed import average, average_of_squares, is_true_everywhere
 from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.forget import forget_tasks
+from mtrl_ntk.balancing.graph import nodes
 from mtrl_ntk.balancing.loss_graph import LossGraph, at_least_float32, one_hot
 
 Rows = Literal["all", "of_minibatch", "of_task_and_minibatch"]
@@ -38,10 +39,14 @@ class Representation:
         *,
         across_processes: bool = False,
     ) -> None:
-        finite = is_finite(gradients.flatten(1)).all(1)
+        sums = gradients.sum(2)
+        # What is not finite shows in the sums as well, which are far fewer.
+        finite = is_finite(sums.flatten(1)).all(1)
         self.finite = is_true_everywhere(finite) if across_processes else finite
-        forget_tasks(gradients, ~self.finite)
-        self._gradients, self._rows, self._across_processes = gradients, rows, across_processes
+        for each in (gradients, sums):
+            forget_tasks(each, ~self.finite)
+        self._gradients, self._sums = gradients, sums
+        self._rows, self._across_processes = rows, across_processes
 
     def kernels(self, *, across_rows: bool) -> Tensor:
         """Kernels ``[tasks, mini-batches, mini-batches]``, of zeros for tasks that are not finite.
@@ -51,8 +56,8 @@ class Representation:
         """
         gradients = self._gradients
         if across_rows:
-            sums = gradients.sum(2)
-            return row_products(average(sums) if self._across_processes else sums)
+            sums = self._sums
+            return row_products(average(sums.clone()) if self._across_processes else sums)
         if self._rows == "all":
             kernels = row_products(gradients.flatten(2))
         else:
@@ -93,9 +98,13 @@ class Latest:
         if outputs.requires_grad:
             self._outputs.append(outputs)
 
-    def take(self) -> list[Tensor]:
-        """The outputs, which are forgotten."""
+    def take(self, losses: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs that losses depend on; all are forgotten."""
         outputs, self._outputs = self._outputs, []
+        if len(outputs) > 1:
+            # Passes for other purposes may lie in between.
+            known = set(nodes(losses))
+            outputs = [each for each in outputs if each.grad_fn in known]
         return outputs
 
 
@@ -118,9 +127,15 @@ def representation_of(
         sums = one_hot(range(num_tasks), graph.values[:, :1]).expand(-1, -1, num_minibatches)
     else:
         sums = torch.ones(1, num_tasks, num_minibatches)
-    gradients = torch.stack([gradient_in(graph, tensors, each, axes) for each in sums.split(1)])
-    shape = (num_tasks, num_minibatches, -1, gradients.shape[-1])
-    return Representation(gradients.reshape(shape), rows, across_processes=True)
+    gradients = [gradient_in(graph, tensors, each, axes) for each in sums.split(1)]
+    return from_tasks(gradients, graph, rows)
+
+
+def from_tasks(gradients: Sequence[Tensor], graph: LossGraph, rows: Rows) -> Representation:
+    """Puts together the gradients ``[rows, features]`` of the tasks, or of their mini-batches."""
+    stacked = torch.stack(list(gradients))
+    shape = (*graph.values.shape, -1, stacked.shape[-1])
+    return Representation(stacked.reshape(shape), rows, across_processes=True)
 
 
 def gradient_in(
@@ -138,8 +153,12 @@ def gradient_in(
         torch.zeros_like(tensor) if gradient is None else gradient[0]
         for tensor, gradient in zip(tensors, graph.rows(coefficients, tensors), strict=True)
     ]
-    rows = torch.cat([each.flatten(0, axes - 1).flatten(1) for each in found])
-    return rows.to(at_least_float32(rows))
+    return torch.cat([as_rows(each, axes) for each in found])
+
+
+def as_rows(gradient: Tensor, axes: int) -> Tensor:
+    """``[rows, features]``, in the precision of statistics."""
+    return gradient.flatten(0, axes - 1).flatten(1).to(at_least_float32(gradient))
 
 
 def row_products(rows: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mtrl_ntk.balancing.ensemble import Ensemble
 from mtrl_ntk.balancing.factors import Factor, KernelFactor, coarsest, kind_of
-from mtrl_ntk.balancing.layers import TaskLayer
+from mtrl_ntk.balancing.layers import TaskEmbedding, TaskLayer
 
 ApplyLayer = Callable[[nn.Module, Tensor], Tensor]
 """Applies a layer to its inputs; networks take one, so that a tape can replace the plain call."""
@@ -34,6 +34,7 @@ class Tape:
     appear on it once.
 
     Attributes:
+        representations: What the tasks' own layers read that a shared layer, or none, has made.
         shared: Factors of the layers that all tasks share.
         task_specific: Factors of the layers of which every task has its own copy.
     """
@@ -42,6 +43,8 @@ class Tape:
         self.shared: list[KernelFactor] = []
         self.task_specific: list[Factor] = []
         self._watched: list[tuple[nn.Module, Tensor, int]] = []
+        self._reads_shared = True
+        self.representations: list[Tensor] = []
 
     def __call__(self, layer: nn.Module, inputs: Tensor) -> Tensor:
         """Applies ``layer`` to ``inputs [tasks, batch, features]`` and records the call.
@@ -56,6 +59,7 @@ class Tape:
         kind = kind_of(members[0])
         if kind is None:
             return apply_layer(layer, inputs)
+        self._notice(members[0], inputs)
         recorded, outputs = kind.apply(layer, inputs)
         if isinstance(layer, Ensemble):
             for index, member in enumerate(members):
@@ -64,6 +68,16 @@ class Tape:
             self._keep(layer, kind(layer, recorded, outputs))
         self._watch(layer, outputs, recorded)
         return outputs
+
+    def _notice(self, layer: nn.Module, inputs: Tensor) -> None:
+        """Keeps what the first of some layers of the tasks' own reads; embeddings read nothing."""
+        if isinstance(layer, TaskEmbedding):
+            return
+        is_own = isinstance(layer, TaskLayer)
+        known = any(inputs is each for each in self.representations)
+        if is_own and self._reads_shared and inputs.requires_grad and not known:
+            self.representations.append(inputs)
+        self._reads_shared = not is_own
 
     def _keep(self, layer: nn.Module, factor: Factor) -> None:
         """Puts a factor behind the others of its network."""

@@ -137,8 +137,8 @@ class TaskBalancer:
         check, self._checks_next = self._checks_next, False
         with torch.no_grad():
             request = replace(weighting.request, needs_rows=weighting.needs_rows or diagnose)
-            jacobian, shared = self._jacobians.make(
-                graph, shared, request, representation, recording, check=check
+            jacobian, shared, along = self._jacobians.make(
+                graph, shared, request, representation, recording, own.parameters, check=check
             )
             task_losses = average(graph.values.to(shared.dtype).mean(1))
             if check or task_losses.device.type == "cpu":
@@ -148,14 +148,14 @@ class TaskBalancer:
                 noise = from_first(task_losses.new_empty(weighting.noise_shape).normal_())
             preferences = None if self.preferences is None else self.preferences.to(task_losses)
             weighed = weigh(weighting, jacobian, task_losses, noise, preferences)
-            own_gradient = self._own_gradient(graph, own, weighed)
+            own_gradient = self._own_gradient(graph, own, weighed, along)
             norm = torch.hypot(weighed.gradient.norm(), own_gradient.norm())
             is_lost = weighed.skipped.all() | ~is_finite(norm.square())
             change = _factor(factor, scale, jacobian.finite & ~is_lost, task_losses)
             deliver(
-                (parameter, part.masked_fill(is_lost, 0.0) * change)
+                pair
                 for columns, gradient in ((shared, weighed.gradient), (own, own_gradient))
-                for parameter, part in columns.split(gradient)
+                for pair in columns.split(gradient.masked_fill(is_lost, 0.0) * change)
             )
             self._awaits_losses = weighting.observes_step
             return BalancedStep(
@@ -222,10 +222,18 @@ class TaskBalancer:
         if self._checks_next:
             _check_names(graph.tensors, [*shared.parameters, *own.parameters])
 
-    def _own_gradient(self, graph: LossGraph, own: Columns, weighed: Weighed) -> Tensor:
+    def _own_gradient(
+        self,
+        graph: LossGraph,
+        own: Columns,
+        weighed: Weighed,
+        along: Sequence[Tensor | None] | None,
+    ) -> Tensor:
         """Gradient of what belongs to single tasks, ``[entries]``."""
         if not own.parameters:
             return weighed.gradient.new_zeros(0)
+        if along is not None and not self.weigh_own and not bool(weighed.skipped.any()):
+            return average(own.vector(along) / graph.values.numel())
         weights = weighed.weights if self.weigh_own else (~weighed.skipped).to(weighed.weights)
         coefficients = weights[:, None].expand_as(graph.values) / graph.values.numel()
         return average(combine(graph, own, coefficients))

@@ -32,6 +32,13 @@ def test_gradients_are_added_in_the_precision_of_the_parameter() -> None:
     assert weight.grad.tolist() == [2.0, 4.0]
 
 
+def test_gradients_lie_in_memory_as_parameters_do() -> None:
+    weight = nn.Parameter(torch.ones(2, 3, 4, 4).to(memory_format=torch.channels_last))
+    deliver([(weight, torch.randn(2, 3, 4, 4))])
+    assert weight.grad is not None
+    assert weight.grad.stride() == weight.stride()
+
+
 def test_hooks_rest_and_come_back() -> None:
     weight, calls = nn.Parameter(torch.ones(2)), []
     weight.register_hook(lambda _: calls.append("called"))

@@ -99,7 +99,7 @@ def jacobians(
         graph = LossGraph(losses, TASKS, request.num_minibatches)
         columns = Columns([p for p in network.parameters() if p.requires_grad])
         maker = AutogradJacobians(None, None)
-        jacobian, columns = maker.make(graph, columns, request, recording=each, check=True)
+        jacobian, columns, _ = maker.make(graph, columns, request, recording=each, check=True)
         found.append((jacobian, columns.parameters))
     return found[0], found[1]
 

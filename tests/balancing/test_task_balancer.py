@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
+from torchjd.aggregation import Constant
+from torchjd.autojac import jac_to_grad, mtl_backward
 
 from mtrl_ntk.balancing import Jacobian, TaskBalancer, Weighting
 from mtrl_ntk.balancing.methods import METHODS
@@ -340,3 +342,17 @@ def test_methods_are_made_with_tasks_alone_and_say_what_losses_they_need(method:
         balancer.reset()
         with pytest.raises(ValueError, match="needs losses of at least zero"):
             balancer.backward(-network(torch.randn(2, 5, 3).double()).square().mean((1, 2)))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_gradients_are_those_of_torchjd_with_the_same_weights(trunk: str) -> None:
+    problem = make_shared_input(trunk)
+    step = make(problem, "imtl_g").backward(problem.losses())
+    found = gradient(problem.shared)
+    problem.network.zero_grad()
+    features = problem.network.trunk(problem.inputs)
+    losses = [loss.mean() for loss in problem.sample_losses(features)]
+    mtl_backward(losses, features=features, shared_params=problem.shared)
+    jac_to_grad(problem.shared, Constant(step.weights / 3))
+    assert_close(found, gradient(problem.shared))
