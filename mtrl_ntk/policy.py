@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.agents import LAST, load_trained
+from mtrl_ntk.experiment.agents import LAST, device_of, load_trained
 from mtrl_ntk.experiment.files.atomic import replacing
 from mtrl_ntk.experiment.options.fields import suggestion
 from mtrl_ntk.experiment.options.values import convert
@@ -216,13 +216,13 @@ def load_policy(
     trained = load_trained(_path(path), device, checkpoint)
     config, steps = trained.config, trained.metadata["counters"]["vector_steps"]
     return Policy(
-        trained.agent.average_actor,
+        trained.actor,
         trained.task_names,
         observation_dim=trained.suite.observation_dim,
         task=task,
         deterministic=deterministic,
         seed=seed,
-        device=trained.agent.device,
+        device=device_of(trained.actor),
         origin=f"{config.method}, seed {config.seed}, after {steps:,} steps, {trained.folder}",
     )
 
@@ -250,7 +250,7 @@ def export_policy(path: str | Path, out: str | Path, *, checkpoint: str = LAST) 
     if out.suffix not in exporters:
         raise UserError(f"{out} has to end in {' or '.join(exporters)}, which names its format")
     trained = load_trained(_path(path), checkpoint=checkpoint)
-    policy = RowPolicy(trained.agent.average_actor, len(trained.task_names))
+    policy = RowPolicy(trained.actor, len(trained.task_names))
     policy = policy.eval().requires_grad_(False)
     # More than one row, and not as many as tasks: sizes that are equal would be taken for one.
     num_rows = len(trained.task_names) + 2

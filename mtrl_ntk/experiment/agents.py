@@ -1,15 +1,16 @@
-"""Agents: made as configured, found and loaded where they are trained, asked as policies."""
+"""Agents: made as configured; their policies found and loaded where they are trained, and asked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.experiment.checkpoints.archive import (
@@ -26,30 +27,30 @@ from mtrl_ntk.experiment.options.values import counted, shown
 from mtrl_ntk.experiment.plugins import method_class
 from mtrl_ntk.experiment.types import PolicyFunction
 from mtrl_ntk.rl.features import make_features
+from mtrl_ntk.rl.networks import Actor
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer, free_memory
-from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig, make_weighting
+from mtrl_ntk.rl.sac import (
+    MultiTaskSAC,
+    SacConfig,
+    copy_tensors,
+    make_actor,
+    make_weighting,
+    tensors_of,
+)
 from mtrl_ntk.rl.suites.registry import SUITES
 from mtrl_ntk.rl.suites.suite import EpisodeRules, Suite
 from mtrl_ntk.rl.types import FloatArray
 
 
-def make_agent(
-    config: RunConfig, num_tasks: int, device: torch.device, suite: Suite | None = None
-) -> MultiTaskSAC:
+def make_agent(config: RunConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:
     """Makes the untrained agent of a run.
-
-    Args:
-        config: The run's configuration.
-        num_tasks: Number of tasks.
-        device: Where the agent lives.
-        suite: What the tasks belong to; by default, that of the configuration.
 
     Raises:
         UserError: If its networks do not fit into the memory, or its method is not known here.
     """
-    method, suite = method_class(config.method), suite or config.env.task_suite
+    method, suite = method_class(config.method), config.env.task_suite
     features = make_features(config.env.features, suite, num_tasks)
-    _require_memory(config.sac, num_tasks, features.dim, device)
+    _require_memory(config.sac, num_tasks, features.dim, device, copies=_NETWORKS * _COPIES)
     return MultiTaskSAC(
         num_tasks,
         suite.observation_dim,
@@ -64,17 +65,17 @@ def make_agent(
 
 
 def _require_memory(
-    config: SacConfig, num_tasks: int, num_features: int, device: torch.device
+    config: SacConfig, num_tasks: int, num_features: int, device: torch.device, copies: int
 ) -> None:
     """Refuses networks that cannot fit, before any of them is made.
 
-    Counts what there is at least: hidden layers, with a copy that follows and Adam's two moments.
+    Counts what there is at least: hidden layers, each so many times.
     """
     architecture = config.architecture(num_tasks)
     inputs = num_features + architecture.vector_dim + (config.depth - 1) * config.width
     hidden = max(architecture.hidden_copies, 1) * config.width * inputs
     weights = hidden + num_tasks * architecture.vector_dim
-    needed = _NETWORKS * weights * 4 * torch.float32.itemsize
+    needed = copies * weights * torch.float32.itemsize
     available = free_memory(device)
     if needed > available:
         raise UserError(
@@ -85,6 +86,8 @@ def _require_memory(
 
 _NETWORKS = 3
 """The actor and the two critics."""
+_COPIES = 4
+"""Of each while it learns: one that follows, and Adam's two moments."""
 
 
 def make_replay(config: RunConfig, num_tasks: int, device: torch.device) -> MultiTaskReplayBuffer:
@@ -103,50 +106,63 @@ def make_replay(config: RunConfig, num_tasks: int, device: torch.device) -> Mult
     )
 
 
-def load_agent(
-    config: RunConfig,
-    found: Found,
-    num_tasks: int,
-    device: torch.device,
-    suite: Suite | None = None,
-) -> MultiTaskSAC:
-    """Makes the agent of a run with the weights of a checkpoint, but without its balancing.
+def load_actor(
+    config: RunConfig, found: Found, num_tasks: int, device: torch.device, suite: Suite
+) -> Actor:
+    """Makes the policy of a run, as it is evaluated, with the weights of a checkpoint.
+
+    Nothing else of the agent need be there.
 
     Args:
         config: The run's configuration.
         found: The checkpoint.
         num_tasks: Number of tasks.
-        device: Where the agent lives.
-        suite: What the tasks belong to; by default, that of the configuration.
+        device: Where the policy lives.
+        suite: What the tasks belong to.
 
     Raises:
         CheckpointError: If the checkpoint is not of this configuration.
     """
-    # Only training needs the method, which need not be known here.
-    config = replace(config, method="equal", weighting=None)
-    agent = make_agent(config, num_tasks, device, suite)
-    tensors = found.checkpoint.tensors
+    features = make_features(config.env.features, suite, num_tasks).to(device, torch.float32)
+    _require_memory(config.sac, num_tasks, features.dim, device, copies=1)
+    with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and not kept
+        actor = make_actor(config.sac, features, num_tasks, suite.action_dim)
+    actor.to(device, torch.float32)
+    own = tensors_of({"features": features, config.sac.policy_name: actor})
     try:
-        agent.load_state_dict({k: v for k, v in tensors.items() if "_weighting." not in k})
+        copy_tensors(policy_tensors(config.sac, found.checkpoint.tensors), own)
     except ValueError as error:
         raise CheckpointError(f"{found.folder} is of another configuration: {error}") from error
-    return agent
+    return actor
 
 
-def policy_of(agent: MultiTaskSAC) -> PolicyFunction:
+def policy_tensors(config: SacConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of an agent's tensors that its policy is made of."""
+    parts = ("features", config.policy_name)
+    return {name: value for name, value in tensors.items() if name.partition(".")[0] in parts}
+
+
+def policy_of(actor: Actor) -> PolicyFunction:
     """The policy that is evaluated, NumPy in and out: the mode, without noise."""
+    device = device_of(actor)
 
+    @torch.no_grad()
     def policy(observations: FloatArray) -> FloatArray:
-        actions = agent.act(torch.from_numpy(observations).to(agent.device), deterministic=True)
+        actions = actor.mode(torch.from_numpy(observations).to(device))
         result: FloatArray = actions.cpu().numpy()
         return result
 
     return policy
 
 
+def device_of(actor: Actor) -> torch.device:
+    """Where a policy lives."""
+    return next(actor.parameters()).device
+
+
 @dataclass(frozen=True)
 class Trained:
-    """A trained agent and where it comes from."""
+    """A trained policy and where it comes from."""
 
     folder: Path
     """Folder of the checkpoint."""
@@ -154,8 +170,8 @@ class Trained:
     """Settings of its run."""
     task_names: tuple[str, ...]
     """Tasks it was trained on, in the order of its task axis."""
-    agent: MultiTaskSAC
-    """The agent."""
+    actor: Actor
+    """The policy that is evaluated."""
     metadata: dict[str, Any]
     """What the checkpoint says about itself."""
     suite: Suite
@@ -173,7 +189,7 @@ BEST, LAST = "best", "last"
 
 
 def load_trained(path: Path, device: str = "cpu", checkpoint: str = LAST) -> Trained:
-    """Loads the agent of a run, or of one of its checkpoints.
+    """Loads the policy of a run, or of one of its checkpoints.
 
     Args:
         path: Folder of a run, of a checkpoint, or a file in one.
@@ -181,7 +197,7 @@ def load_trained(path: Path, device: str = "cpu", checkpoint: str = LAST) -> Tra
         checkpoint: Which of a run's checkpoints: ``last``, ``best``, or its name.
 
     Raises:
-        UserError: If there is no agent that can be loaded.
+        UserError: If there is no policy that can be loaded.
     """
     found = load_newest(_checkpoint_in(path, checkpoint))
     metadata = found.checkpoint.metadata
@@ -193,8 +209,8 @@ def load_trained(path: Path, device: str = "cpu", checkpoint: str = LAST) -> Tra
     config = recorded(metadata["config"], str(found.folder))
     names = config.env.task_names
     suite = SUITES.get(config.env.suite) or _recorded_suite(config, found)
-    agent = load_agent(config, found, len(names), resolve_device(device), suite)
-    return Trained(found.folder, config, names, agent, metadata, suite)
+    actor = load_actor(config, found, len(names), resolve_device(device), suite)
+    return Trained(found.folder, config, names, actor, metadata, suite)
 
 
 def _recorded_suite(config: RunConfig, found: Found) -> Suite:
@@ -244,20 +260,20 @@ def _named(folder: Path, name: str) -> Path:
     return found
 
 
-def sampled_policy(agent: MultiTaskSAC, seed: int) -> PolicyFunction:
+def sampled_policy(actor: Actor, seed: int) -> PolicyFunction:
     """A policy that draws its actions, from the network whose mode is usually evaluated.
 
     Args:
-        agent: The agent.
+        actor: The policy.
         seed: Seed of the draws, which share no stream with training.
     """
-    generator = torch.Generator(agent.device).manual_seed(stream_seed(seed, "evaluation"))
+    device = device_of(actor)
+    generator = torch.Generator(device).manual_seed(stream_seed(seed, "evaluation"))
 
     @torch.no_grad()
     def policy(observations: FloatArray) -> FloatArray:
-        rows = torch.from_numpy(observations).to(agent.device)
-        mean, log_std = agent.average_actor(rows)
-        noise = torch.randn(mean.shape, generator=generator, device=agent.device)
+        mean, log_std = actor(torch.from_numpy(observations).to(device))
+        noise = torch.randn(mean.shape, generator=generator, device=device)
         actions: FloatArray = (mean + log_std.exp() * noise).tanh().cpu().numpy()
         return actions
 
@@ -279,7 +295,7 @@ def policy_on(
         UserError: If the agent cannot be asked about these tasks.
     """
     places = places_of(tasks, trained.task_names)
-    policy = sampled_policy(trained.agent, seed) if sampled else policy_of(trained.agent)
+    policy = sampled_policy(trained.actor, seed) if sampled else policy_of(trained.actor)
     if places == list(range(len(trained.task_names))):
         return policy
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -127,6 +127,12 @@ class SacConfig(Settings):
         """Whether learning rates or target entropy change with the updates."""
         return self.learning_rate_end != 1 or self.target_entropy_end is not None
 
+    @property
+    def policy_name(self) -> str:
+        """What the tensors of the policy that is evaluated are filed under."""
+        # With a share of one the average is the actor itself.
+        return "actor" if self.policy_tau == 1 else "average_actor"
+
     def architecture(self, num_tasks: int) -> Architecture:
         """Shape of the actor's network, from which the critics' differ in what options say."""
         return Architecture(
@@ -138,6 +144,40 @@ class SacConfig(Settings):
             blocks=self.actor_blocks,
             head_init=self.actor_head_init,
         )
+
+
+def make_actor(config: SacConfig, features: Features, num_tasks: int, action_dim: int) -> Actor:
+    """Makes the policy of an agent, whose first weights are drawn from PyTorch's global stream."""
+    return Actor(
+        features,
+        action_dim,
+        config.architecture(num_tasks),
+        log_std_bounds=(config.log_std_min, config.log_std_max),
+    )
+
+
+def tensors_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """The tensors of some modules by name, each below that of its module."""
+    return {
+        f"{name}.{key}": tensor
+        for name, module in modules.items()
+        for key, tensor in module.state_dict().items()
+    }
+
+
+@torch.no_grad()
+def copy_tensors(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Copies tensors into those of the same names.
+
+    Raises:
+        ValueError: If names or shapes differ.
+    """
+    if own.keys() != state.keys():
+        raise ValueError(f"tensors differ: {sorted(own.keys() ^ state.keys())}")
+    for name, tensor in own.items():
+        if tensor.shape != state[name].shape:
+            raise ValueError(f"{name} is {list(state[name].shape)}, not {list(tensor.shape)}")
+        tensor.copy_(state[name])
 
 
 Part = Literal["critic", "actor"]
@@ -251,12 +291,7 @@ class MultiTaskSAC:
         # The initialisers draw from the global stream: it is forked so as to leave no trace.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            actor = Actor(
-                self.features,
-                action_dim,
-                architecture,
-                log_std_bounds=(config.log_std_min, config.log_std_max),
-            )
+            actor = make_actor(config, self.features, num_tasks, action_dim)
             critic = make_critic(
                 self.features,
                 action_dim,
@@ -273,8 +308,8 @@ class MultiTaskSAC:
         self.target_critic = self._copied(self.critic).requires_grad_(False)
         if self.device.type != "cpu":
             self.join_critics()
-        # With a share of one the average is the actor itself.
-        self.average_actor = self.actor if config.policy_tau == 1 else self._copied(self.actor)
+        is_actor = config.policy_name == "actor"
+        self.average_actor = self.actor if is_actor else self._copied(self.actor)
         followers: list[tuple[nn.Module, nn.Module, float]] = [
             (self.target_critic, self.critic, config.tau),
             (self.average_actor, self.actor, config.policy_tau),
@@ -524,31 +559,18 @@ class MultiTaskSAC:
             "target_critic": self.target_critic,
             "actor_weighting": self.actor_balancer.weighting,
             "critic_weighting": self.critic_balancer.weighting,
-        }
-        if self.average_actor is not self.actor:
-            modules["average_actor"] = self.average_actor
-        tensors = {
-            f"{name}.{key}": tensor
-            for name, module in modules.items()
-            for key, tensor in module.state_dict().items()
+            self.config.policy_name: self.average_actor,
         }
         # Checkpoints have always called it so.
-        return {**tensors, "log_temperature": self.log_alpha.detach()}
+        return {**tensors_of(modules), "log_temperature": self.log_alpha.detach()}
 
-    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Copies the tensors of :meth:`state_dict` into this agent.
 
         Raises:
             ValueError: If the names or shapes are not this agent's.
         """
-        own = self.state_dict()
-        if own.keys() != state.keys():
-            raise ValueError(f"tensors differ: {sorted(own.keys() ^ state.keys())}")
-        for name, tensor in own.items():
-            if tensor.shape != state[name].shape:
-                raise ValueError(f"{name} is {list(state[name].shape)}, not {list(tensor.shape)}")
-            tensor.copy_(state[name])
+        copy_tensors(state, self.state_dict())
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The optimisers' moments and step counts by name; empty before the first update."""

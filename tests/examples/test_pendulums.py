@@ -11,7 +11,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from mtrl_ntk.examples.pendulums import Pendulum, make_tasks
-from mtrl_ntk.experiment.agents import load_trained
+from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.options.sections import EvaluationConfig, LoopConfig
 from mtrl_ntk.experiment.reports.data import read_run
@@ -60,7 +60,9 @@ def test_a_resumed_run_is_the_one_that_was_not_interrupted(
     train(config(whole, 45))
     train(config(part, 30))
     train(replace(config(part, 45), resume=part))
-    trained, resumed = (load_trained(folder).agent.state_dict() for folder in (whole, part))
+    trained, resumed = (
+        load_newest(folder / "checkpoint").checkpoint.tensors for folder in (whole, part)
+    )
     assert all(trained[name].equal(resumed[name]) for name in trained)
     # Reports, and programs that use the policy, do without the tasks.
     monkeypatch.delitem(SUITES, SUITE.name)

@@ -55,9 +55,8 @@ def test_a_run_stands_for_its_newest_checkpoint(run_dir: Path, trained: Trained)
     assert trained.config == CONFIG
     assert trained.home == run_dir
     saved = load_checkpoint(trained.folder).tensors
-    assert all(
-        torch.equal(value, saved[name]) for name, value in trained.agent.state_dict().items()
-    )
+    own = trained.actor.state_dict()
+    assert all(torch.equal(value, saved[f"average_actor.{name}"]) for name, value in own.items())
 
 
 @pytest.mark.parametrize("inside", ["", "manifest.json", "weights.safetensors"])
@@ -105,7 +104,7 @@ def test_what_is_no_run_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_without_its_settings_is_an_error(tmp_path: Path, trained: Trained) -> None:
-    save_checkpoint(tmp_path / "c", trained.agent.state_dict(), {})
+    save_checkpoint(tmp_path / "c", trained.actor.state_dict(), {})
     with pytest.raises(CheckpointError, match="does not say what kind of agent"):
         load_trained(tmp_path / "c")
 
@@ -133,24 +132,24 @@ def test_other_tasks_of_another_number_are_refused() -> None:
 
 def test_the_policy_on_all_tasks_is_the_evaluated_one(trained: Trained) -> None:
     policy = policy_on(trained, TASKS, sampled=False, seed=0)
-    usual = policy_of(trained.agent)
+    usual = policy_of(trained.actor)
     np.testing.assert_array_equal(policy(observations()), usual(observations()))
     np.testing.assert_array_equal(
         policy(observations()),
-        trained.agent.average_actor.mode(torch.from_numpy(observations())).detach(),
+        trained.actor.mode(torch.from_numpy(observations())).detach(),
     )
 
 
 def test_the_policy_on_some_tasks_is_that_of_these_tasks(trained: Trained) -> None:
     some = policy_on(trained, ("push-v3", "reach-v3"), sampled=False, seed=0)
     everywhere = np.repeat(observations(1), len(TASKS), axis=0)
-    of_all = policy_of(trained.agent)(everywhere)
+    of_all = policy_of(trained.actor)(everywhere)
     np.testing.assert_allclose(some(everywhere[:2]), of_all[[2, 0]], rtol=1e-6)
     assert np.abs(of_all[2] - of_all[0]).max() > 1e-3
 
 
 def test_samples_repeat_with_their_seed_and_spread_around_the_mode(trained: Trained) -> None:
-    first, again, other = (sampled_policy(trained.agent, seed) for seed in (1, 1, 2))
+    first, again, other = (sampled_policy(trained.actor, seed) for seed in (1, 1, 2))
     actions = first(observations())
     assert actions.shape == (len(TASKS), COPIES, ACTION_DIM)
     assert np.abs(actions).max() <= 1
@@ -159,14 +158,14 @@ def test_samples_repeat_with_their_seed_and_spread_around_the_mode(trained: Trai
     assert (first(observations()) != actions).any()
     with torch.no_grad():
         # Small ones, for which the tanh does not saturate.
-        mean, log_std = trained.agent.average_actor(torch.from_numpy(0.05 * observations()))
+        mean, log_std = trained.actor(torch.from_numpy(0.05 * observations()))
         low, mode, high = ((mean + k * log_std.exp()).tanh().numpy() for k in (-1, 0, 1))
     many = np.stack([first(0.05 * observations()) for _ in range(400)])
     assert (many < mode).mean() == pytest.approx(0.5, abs=0.02)
     assert ((low < many) & (many < high)).mean() == pytest.approx(0.683, abs=0.02)
 
 
-def test_samples_leave_the_agents_stream_alone(trained: Trained) -> None:
-    before = trained.agent.generator.get_state()
-    sampled_policy(trained.agent, 1)(observations())
-    assert torch.equal(before, trained.agent.generator.get_state())
+def test_samples_leave_the_global_stream_alone(trained: Trained) -> None:
+    before = torch.get_rng_state()
+    sampled_policy(trained.actor, 1)(observations())
+    assert torch.equal(before, torch.get_rng_state())

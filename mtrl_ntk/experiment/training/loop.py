@@ -200,7 +200,7 @@ class TrainingLoop:
 
     def _evaluate(self) -> EvaluationResult:
         with self.statistics.rates.paused():
-            policy = policy_of(self.state.agent)
+            policy = policy_of(self.state.agent.average_actor)
             result = self.evaluations.evaluate(policy, self.statistics.clock.counters)
             self.callbacks.on_evaluation(result)
         return result

@@ -47,7 +47,7 @@ def test_an_evaluation_leaves_its_numbers(evaluated: Evaluated, trained: Trained
     envs = make_evaluation_envs(
         CONFIG.env, EvaluationConfig(evaluation_episodes=EPISODES), seed=UNSEEN_SEED
     )
-    policy = policy_of(trained.agent)
+    policy = policy_of(trained.actor)
     expected = evaluate(policy, envs, episodes=EPISODES, seed=UNSEEN_SEED)
     envs.close()
     assert result.success_rates.tolist() == expected.success_rates.tolist()

@@ -11,8 +11,7 @@ import pytest
 from rich.console import Console
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.agents import load_trained
-from mtrl_ntk.experiment.checkpoints.checkpoint import read_metadata
+from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.config import RunConfig, with_suite
 from mtrl_ntk.experiment.evaluation.evaluate import evaluate_agent
 from mtrl_ntk.experiment.evaluation.options import EvaluationOptions
@@ -58,8 +57,8 @@ def test_mean_returns_stand_where_nothing_counts_as_success(
     assert not (run / "plots" / "success.png").exists()
     stated = json.loads((run / "run.json").read_text())["protocol"]
     assert stated["success"] == "none: mean returns count"
-    trained = load_trained(run)
-    assert read_metadata(trained.folder)["mean_success_rate"] == pytest.approx(result.score)
+    saved = load_newest(run / "checkpoint").checkpoint.metadata
+    assert saved["mean_success_rate"] == pytest.approx(result.score)
     with (tmp_path / "shown").open("w") as file:
         print_result(result, Console(file=file))
     assert "%" not in (tmp_path / "shown").read_text()
@@ -72,7 +71,10 @@ def test_a_run_on_given_tasks_is_evaluated_and_resumed(tmp_path: Path) -> None:
     train(replace(config(unrecorded), cuda_graph=False), suite=make_tasks)
     train(config(part, 20), suite=make_tasks)
     train(replace(config(part), resume=part), suite=make_tasks)
-    agents = [load_trained(folder).agent.state_dict() for folder in (whole, part, unrecorded)]
+    agents = [
+        load_newest(folder / "checkpoint").checkpoint.tensors
+        for folder in (whole, part, unrecorded)
+    ]
     assert "features.mean" in agents[0]
     for other in agents[1:]:
         assert all(agents[0][name].equal(other[name]) for name in agents[0])
