@@ -127,7 +127,7 @@ seed=3                            | unexpected argument 'seed=3'
 --total-steps 10                  | it must be at least warmstart_steps, 4000
 --warmstart-steps 2 --n-steps 3   | it must be at least n_steps, 3
 --normalize-returns 10 --reward-scale 2 | it must be 1 with normalize_returns
---features relativ                | must be one of raw, relative
+--features relativ                | must be one of raw, running, relative
 --total-steps 10000000000000      | it must be at most 1000000000000
 --warmstart-steps 0               | it must be at least 1
 --updates-per-step 0              | it must be above 0
