@@ -37,7 +37,7 @@ from mtrl_ntk.experiment.training.saver import Saver
 from mtrl_ntk.experiment.training.signals import StopRequest
 from mtrl_ntk.experiment.training.trainer import Trainer
 from mtrl_ntk.experiment.training.training_log import TrainingLog
-from mtrl_ntk.rl.envs import make_envs
+from mtrl_ntk.rl.envs import MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.exploration import make_exploration
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
@@ -83,14 +83,14 @@ def make_loop(
     statistics = make_statistics(config, names, device, progress.message)
     diagnoses = KernelDiagnoses(config, agent, replay, names, statistics, logger)
     trainer = make_trainer(config, agent, replay, statistics, stack, diagnoses.diagnose_if_due)
-    evaluation_envs = stack.enter_context(
-        closing(
-            make_evaluation_envs(
-                config.env, config.evaluation, seed=config.seed, report=statistics.restarts
-            )
+
+    def evaluation_envs() -> MultiTaskVectorEnv:
+        envs = make_evaluation_envs(
+            config.env, config.evaluation, seed=config.seed, report=statistics.restarts
         )
-    )
-    evaluations = TrainingEvaluations(config, evaluation_envs, logger, progress, stop)
+        return stack.enter_context(closing(envs))
+
+    evaluations = TrainingEvaluations(config, names, evaluation_envs, logger, progress, stop)
     parts = statistics.parts() | _parts(config.seed, trainer, evaluations, logger)
     suite = config.env.task_suite
     about = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from mtrl_ntk.experiment.config import RunConfig
@@ -26,7 +27,9 @@ class TrainingEvaluations:
 
     Args:
         config: The run's configuration.
-        envs: Environments that nothing else steps.
+        task_names: Names of the tasks.
+        make_envs: Makes environments that nothing else steps, when they are needed first: they
+            take seconds, which the first update would wait for.
         logger: Where results and videos go.
         progress: What shows them.
         stop: What ends an evaluation early.
@@ -39,7 +42,8 @@ class TrainingEvaluations:
     def __init__(
         self,
         config: RunConfig,
-        envs: MultiTaskVectorEnv,
+        task_names: tuple[str, ...],
+        make_envs: Callable[[], MultiTaskVectorEnv],
         logger: RunLogger,
         progress: Progress,
         stop: StopRequest,
@@ -47,8 +51,13 @@ class TrainingEvaluations:
         self.last: EvaluationResult | None = None
         self.at = -1
         self._config, self._seed = config.evaluation, config.seed
-        self._envs, self._logger, self._progress, self._stop = envs, logger, progress, stop
-        self._videos = TrainingVideos(config, envs.task_names, logger.run_dir, progress.message)
+        self._make_envs = make_envs
+        self._logger, self._progress, self._stop = logger, progress, stop
+        self._videos = TrainingVideos(config, task_names, logger.run_dir, progress.message)
+
+    @cached_property
+    def _envs(self) -> MultiTaskVectorEnv:
+        return self._make_envs()
 
     def evaluate(self, policy: PolicyFunction, counters: Counters) -> EvaluationResult:
         """Evaluates a policy, and films it if that is due.

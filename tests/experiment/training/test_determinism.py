@@ -16,8 +16,6 @@ from mtrl_ntk.experiment.training.run import train
 from tests.experiment.outcomes import assert_same, outcome
 from tests.experiment.training.test_run import tiny
 
-pytestmark = pytest.mark.usefixtures("no_plots")
-
 ROOT = Path(__file__).parents[3]
 
 
