@@ -356,3 +356,13 @@ def test_gradients_are_those_of_torchjd_with_the_same_weights(trunk: str) -> Non
     mtl_backward(losses, features=features, shared_params=problem.shared)
     jac_to_grad(problem.shared, Constant(step.weights / 3))
     assert_close(found, gradient(problem.shared))
+
+
+@pytest.mark.parametrize("rows_at_once", [None, 1])
+def test_compiled_networks_are_balanced_alike(rows_at_once: int | None) -> None:
+    problem = make_shared_input()
+    step = make(problem, "ntkmtl").backward(problem.losses())
+    compiled = torch.compile(problem.network.trunk, backend="aot_eager")
+    losses = [loss.mean() for loss in problem.sample_losses(compiled(problem.inputs))]
+    found = make(problem, "ntkmtl", rows_at_once=rows_at_once).backward(losses)
+    assert_close(found.weights, step.weights)
