@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -362,7 +363,7 @@ def test_gradients_are_those_of_torchjd_with_the_same_weights(trunk: str) -> Non
 def test_compiled_networks_are_balanced_alike(rows_at_once: int | None) -> None:
     problem = make_shared_input()
     step = make(problem, "ntkmtl").backward(problem.losses())
-    compiled = torch.compile(problem.network.trunk, backend="aot_eager")
+    compiled: Any = torch.compile(problem.network.trunk, backend="aot_eager")
     losses = [loss.mean() for loss in problem.sample_losses(compiled(problem.inputs))]
     found = make(problem, "ntkmtl", rows_at_once=rows_at_once).backward(losses)
     assert_close(found.weights, step.weights)
