@@ -67,7 +67,8 @@ def _evaluate(argv: list[str], prog: str) -> None:
         prog,
         description=_EVALUATE_DESCRIPTION,
         epilog=_EVALUATE_EPILOG.format(prog=prog),
-        usage="%(prog)s DIR [--checkpoint best] [options]",
+        usage="%(prog)s DIR [--checkpoint best] [options]\n"
+        "       %(prog)s --pretrained NAME [options]",
     )
     parser.add_argument(
         "folder", nargs="?", metavar="DIR", help="folder of a run, or of one of its checkpoints"
@@ -101,6 +102,7 @@ examples:
   {prog} DIR --tasks reach-v3,push-v3            # some of its tasks
   {prog} DIR --goals training                    # on the goals of training
   {prog} DIR --sampled --out results
+  {prog} --pretrained mt10 --video               # an agent that comes with the package
 
 Videos need an OpenGL, on Debian that of the packages libegl1 and libgl1. Where there is none, the
 agent is evaluated without them; --video-strict makes that an error. The environment variable

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.agents import LAST, device_of, load_trained
+from mtrl_ntk.experiment.agents import LAST, device_of, load_trained, save_policy
 from mtrl_ntk.experiment.files.atomic import replacing
 from mtrl_ntk.experiment.options.fields import suggestion
 from mtrl_ntk.experiment.options.values import convert
@@ -198,10 +198,10 @@ def load_policy(
     seed: int = 0,
     device: str = "cpu",
 ) -> Policy:
-    """Loads the policy of a run, or of one of its checkpoints.
+    """Loads the policy of a run, of one of its checkpoints, or one that comes with the package.
 
     Args:
-        path: Folder of a run, of a checkpoint, or a file in one.
+        path: Folder of a run, of a checkpoint, or a file in one; or ``pretrained:mt10``.
         checkpoint: Which of a run's checkpoints: ``last``, ``best``, or its name.
         task: Task that the policy acts in when a call names none.
         deterministic: Take the policy's mode, as evaluations do, instead of a sample.
@@ -223,33 +223,45 @@ def load_policy(
         deterministic=deterministic,
         seed=seed,
         device=device_of(trained.actor),
-        origin=f"{config.method}, seed {config.seed}, after {steps:,} steps, {trained.folder}",
+        origin=f"{config.method}, seed {config.seed}, after {steps:,} steps, {trained.origin}",
     )
 
 
 def export_policy(path: str | Path, out: str | Path, *, checkpoint: str = LAST) -> Path:
-    """Exports the deterministic policy to a file that needs nothing of this package.
+    """Exports a policy: to a file that needs nothing of this package, or to a small checkpoint.
 
-    Its inputs are ``observations [rows, observation]`` float32 and ``tasks [rows]`` int64, the
-    places of the tasks; its output is ``actions [rows, action]``. The file holds the tasks' names
-    as JSON: TorchScript as the extra file ``tasks.json``, ONNX as the metadata property ``tasks``.
+    The inputs of the file, which holds the deterministic policy, are
+    ``observations [rows, observation]`` float32 and ``tasks [rows]`` int64, the places of the
+    tasks; its output is ``actions [rows, action]``. It holds the tasks' names as JSON: TorchScript
+    as the extra file ``tasks.json``, ONNX as the metadata property ``tasks``.
+
+    A checkpoint of the policy alone is loaded, evaluated and filmed as that of a run, of which it
+    keeps the settings and the protocol; training cannot go on from it.
 
     Args:
         path: As for :func:`load_policy`.
-        out: The file; the ending ``.pt`` makes it TorchScript, ``.onnx`` ONNX.
+        out: The file; the ending ``.pt`` makes it TorchScript, ``.onnx`` ONNX. Without an ending,
+            the folder of the checkpoint.
         checkpoint: As for :func:`load_policy`.
 
     Returns:
-        The file.
+        The file, or the folder.
 
     Raises:
-        UserError: If there is no agent that can be loaded, or the ending is another one.
+        UserError: If there is no agent that can be loaded, the ending is another one, or the folder
+            is not empty.
     """
     out = _path(out)
     exporters = {".pt": _export_torchscript, ".onnx": _export_onnx}
-    if out.suffix not in exporters:
-        raise UserError(f"{out} has to end in {' or '.join(exporters)}, which names its format")
+    if out.suffix not in {"", *exporters}:
+        raise UserError(
+            f"{out} has to end in {' or '.join(exporters)}, which names its format, or in nothing, "
+            "for a folder"
+        )
     trained = load_trained(_path(path), checkpoint=checkpoint)
+    if not out.suffix:
+        save_policy(trained, out)
+        return out
     policy = RowPolicy(trained.actor, len(trained.task_names))
     policy = policy.eval().requires_grad_(False)
     # More than one row, and not as many as tasks: sizes that are equal would be taken for one.

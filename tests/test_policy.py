@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 import mtrl_ntk
 from mtrl_ntk import Policy, export_policy, load_policy
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.checkpoints.resume import find_start
 from mtrl_ntk.rl.networks import NETWORK_KINDS
 from mtrl_ntk.rl.sac import MultiTaskSAC
 from tests.saved import CONFIG, TASKS, save_run
@@ -317,9 +318,52 @@ def test_onnx_acts_as_the_policy_does(tmp_path: Path, kind: str) -> None:
 
 
 def test_another_ending_is_an_error_and_leaves_nothing(saved: Saved, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has to end in \.pt or \.onnx"):
+    with pytest.raises(UserError, match=r"has to end in \.pt or \.onnx.*, or in nothing"):
         export_policy(saved[0], tmp_path / "policy.h5")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("policy_tau", [1.0, 0.5])
+def test_a_policy_alone_is_a_checkpoint(tmp_path: Path, kind: str, policy_tau: float) -> None:
+    sac = replace(CONFIG.sac, **KINDS[kind], policy_tau=policy_tau)
+    elsewhere = replace(CONFIG, sac=sac, run_dir=tmp_path / "run", plugin=(tmp_path / "mine.py",))
+    agent = save_run(tmp_path / "run", elsewhere)
+    out = export_policy(tmp_path / "run", tmp_path / "new" / "policy")
+    assert {path.name for path in out.iterdir()} == {"manifest.json", "weights.safetensors"}
+    size = sum(tensor.nbytes for tensor in agent.average_actor.state_dict().values())
+    assert size < (out / "weights.safetensors").stat().st_size < size + 2000
+    assert str(tmp_path) not in (out / "manifest.json").read_text()
+    rows, tasks = observations(), np.arange(ROWS) % len(TASKS)
+    again = export_policy(out, tmp_path / "again")
+    for folder in (out, again):
+        actions = load_policy(folder)(rows, task=list(tasks))
+        np.testing.assert_array_equal(actions, load_policy(tmp_path / "run")(rows, list(tasks)))
+    # Training needs more, and says so.
+    with pytest.raises(UserError, match="holds an agent only: no run can go on from it"):
+        find_start(replace(elsewhere, resume=out))
+
+
+def test_a_folder_that_holds_anything_is_not_overwritten(saved: Saved, tmp_path: Path) -> None:
+    (checkpoint,) = (saved[0] / "checkpoint").iterdir()
+    (tmp_path / "file").touch()
+    for out in (checkpoint, saved[0], tmp_path, tmp_path / "file"):
+        with pytest.raises(UserError, match="exists and is not an empty folder"):
+            export_policy(saved[0], out)
+    load_policy(checkpoint)
+    (tmp_path / "empty").mkdir()
+    load_policy(export_policy(saved[0], tmp_path / "empty"))
+
+
+def test_one_comes_with_the_package(tmp_path: Path) -> None:
+    policy = load_policy("pretrained:mt10", task="reach-v3")
+    assert "pretrained:mt10" in repr(policy)
+    assert len(policy.task_names) == 10
+    export_policy("pretrained:mt10", tmp_path / "mine")
+    rows = observations()
+    np.testing.assert_array_equal(load_policy(tmp_path / "mine", task=0)(rows), policy(rows))
+    with pytest.raises(UserError, match="no pretrained policy 'mt11'"):
+        load_policy("pretrained:mt11")
 
 
 def test_without_onnx_its_packages_are_named(

@@ -14,12 +14,19 @@ from torch import Tensor
 
 from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.experiment.checkpoints.archive import (
+    REPLAY,
     Found,
     best_checkpoint,
     checkpoints,
     load_newest,
 )
-from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError
+from mtrl_ntk.experiment.checkpoints.checkpoint import (
+    MANIFEST,
+    CheckpointError,
+    save_checkpoint,
+)
+from mtrl_ntk.experiment.checkpoints.pretrained import PREFIX, is_pretrained, pretrained_folder
+from mtrl_ntk.experiment.checkpoints.run_state import STATE
 from mtrl_ntk.experiment.config import RunConfig, recorded
 from mtrl_ntk.experiment.devices import resolve_device, stream_seed
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
@@ -176,10 +183,23 @@ class Trained:
     """What the checkpoint says about itself."""
     suite: Suite
     """What its tasks belong to; one that simulates nothing where the user's is not imported."""
+    tensors: Mapping[str, Tensor]
+    """What the policy is made of, by the names in a checkpoint."""
+
+    @property
+    def origin(self) -> str:
+        """What it can be loaded by."""
+        is_ours = is_pretrained(self.folder)
+        return f"{PREFIX}{self.folder.name}" if is_ours else str(self.folder)
 
     @property
     def home(self) -> Path:
-        """The folder of its run, or what the checkpoint lies in."""
+        """The folder of its run, or what the checkpoint lies in.
+
+        The working directory for what came with the package.
+        """
+        if is_pretrained(self.folder):
+            return Path()
         parent = self.folder.resolve().parent
         return parent.parent if parent.name == CHECKPOINT else parent
 
@@ -192,7 +212,7 @@ def load_trained(path: Path, device: str = "cpu", checkpoint: str = LAST) -> Tra
     """Loads the policy of a run, or of one of its checkpoints.
 
     Args:
-        path: Folder of a run, of a checkpoint, or a file in one.
+        path: Folder of a run, of a checkpoint, or a file in one; or ``pretrained:NAME``.
         device: ``auto``, ``cpu`` or ``cuda``.
         checkpoint: Which of a run's checkpoints: ``last``, ``best``, or its name.
 
@@ -210,7 +230,26 @@ def load_trained(path: Path, device: str = "cpu", checkpoint: str = LAST) -> Tra
     names = config.env.task_names
     suite = SUITES.get(config.env.suite) or _recorded_suite(config, found)
     actor = load_actor(config, found, len(names), resolve_device(device), suite)
-    return Trained(found.folder, config, names, actor, metadata, suite)
+    tensors = policy_tensors(config.sac, found.checkpoint.tensors)
+    return Trained(found.folder, config, names, actor, metadata, suite, tensors)
+
+
+def save_policy(trained: Trained, folder: Path) -> None:
+    """Saves a policy alone, as a checkpoint that no run can go on from.
+
+    Args:
+        trained: The policy.
+        folder: The checkpoint's folder.
+
+    Raises:
+        UserError: If there is something in it.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not an empty folder: not overwritten")
+    kept = {k: v for k, v in trained.metadata.items() if k not in (STATE, REPLAY)}
+    # The places of whoever has trained it are of no use elsewhere.
+    config = {**kept["config"], "run_dir": None, "resume": None, "plugin": []}
+    save_checkpoint(folder, trained.tensors, {**kept, "config": config})
 
 
 def _recorded_suite(config: RunConfig, found: Found) -> Suite:
@@ -239,6 +278,7 @@ def _simulate_nothing(suite: str, task: str, rules: EpisodeRules) -> NoReturn:
 
 
 def _checkpoint_in(path: Path, name: str) -> Path:
+    path = pretrained_folder(path)
     if not path.exists():
         raise UserError(f"{path} does not exist; give the folder of a run or of a checkpoint")
     if path.is_file():

@@ -11,6 +11,7 @@ import shtab
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.experiment.checkpoints.pretrained import pretrained
 from mtrl_ntk.experiment.config import all_options, with_choices
 from mtrl_ntk.experiment.evaluation.options import EvaluationOptions
 from mtrl_ntk.experiment.options.fields import Option, options, suggestion
@@ -29,6 +30,7 @@ _VALUES: Mapping[str, Callable[[], Sequence[str]]] = {
     "tasks": lambda: [task for suite in SUITES.values() for task in suite.tasks],
     "metrics": lambda: METRICS,
     "anchors": anchor_keys,
+    "pretrained": lambda: tuple(pretrained()),
 }
 """What options of free text take, by name."""
 

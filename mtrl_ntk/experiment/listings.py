@@ -1,11 +1,14 @@
-"""What there is to choose from: tasks, methods, presets, each a line that begins with its name."""
+"""What there is to choose from, of each kind a line for each, that begins with its name."""
 
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator, Sequence
 
 from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.experiment.checkpoints.pretrained import COMMAND, pretrained
+from mtrl_ntk.experiment.evaluation.results import RESULT_JSON
 from mtrl_ntk.experiment.options.presets import presets, purpose
 from mtrl_ntk.experiment.plugins import all_methods
 from mtrl_ntk.experiment.training.command import load_plugins, named_suite
@@ -29,7 +32,12 @@ def listing(flag: str, argv: Sequence[str]) -> list[str]:
     if flag == "--list-tasks":
         found = _tasks([suite] if suite else [each for each in SUITES.values() if not each.source])
     else:
-        found = _methods() if flag == "--list-methods" else _presets()
+        others = {
+            "--list-methods": _methods,
+            "--list-presets": _presets,
+            "--list-pretrained": _pretrained,
+        }
+        found = others[flag]()
     rows = list(found)
     width = max(len(name) for name, _ in rows)
     return [f"{name:<{width}}  {about}".rstrip() for name, about in rows]
@@ -50,3 +58,11 @@ def _methods() -> Iterator[tuple[str, str]]:
 
 def _presets() -> Iterator[tuple[str, str]]:
     return ((name, purpose(file)) for name, file in presets().items())
+
+
+def _pretrained() -> Iterator[tuple[str, str]]:
+    for name, folder in pretrained().items():
+        result = json.loads((folder / RESULT_JSON).read_text(encoding="utf-8"))
+        command = (folder / COMMAND).read_text(encoding="utf-8").strip()
+        success = f"{result['mean_success_rate']:.1%} success on unseen goals"
+        yield name, f"{success}, {len(result['tasks'])} tasks: {command}"

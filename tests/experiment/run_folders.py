@@ -69,7 +69,7 @@ def write_unseen(
     plan = make_plan(EvaluationOptions(run=run, **asked), config, tasks)
     counters = {"counters": {"vector_steps": steps}}
     suite, agent = config.env.task_suite, cast(Any, None)
-    trained = Trained(run / "checkpoint" / "step", config, tasks, agent, counters, suite)
+    trained = Trained(run / "checkpoint" / "step", config, tasks, agent, counters, suite, {})
     successful = np.arange(plan.episodes) < np.round(plan.episodes * np.array(rates))[:, None]
     successes, lengths = successful.astype(np.float64), np.ones(successful.shape, np.int64)
     out = run / "evaluations" / name

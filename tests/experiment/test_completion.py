@@ -51,7 +51,12 @@ def completed(prog: str, *words: str) -> list[str]:
         ("sweep_mt10", ["--backend", "s"], {"slurm"}),
         ("train_mt10", ["--config", "mt10_q"], {"mt10_quick"}),
         ("sweep_mt10", ["--config", "mt3"], {"mt3_quick"}),
-        ("evaluate_mt10", ["--list-"], {"--list-tasks", "--list-methods", "--list-presets"}),
+        (
+            "evaluate_mt10",
+            ["--list-"],
+            {"--list-tasks", "--list-methods", "--list-presets", "--list-pretrained"},
+        ),
+        ("evaluate_mt10", ["--pretrained", "mt"], {"mt10"}),
         ("report_mt10", ["--resampl"], {"--resample", "--resamples"}),
     ],
 )

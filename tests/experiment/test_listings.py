@@ -10,6 +10,7 @@ import pytest
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.cli import evaluate_mt10, report_mt10, sweep_mt10, train_mt10
+from mtrl_ntk.experiment.checkpoints.pretrained import pretrained
 from mtrl_ntk.experiment.listings import listing
 from mtrl_ntk.experiment.options.presets import presets
 from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
@@ -23,6 +24,7 @@ from tests.plugins import other_methods
         ("--list-tasks", [*METAWORLD.tasks]),
         ("--list-methods", [*METHODS]),
         ("--list-presets", [*presets()]),
+        ("--list-pretrained", [*pretrained()]),
     ],
 )
 def test_every_one_has_its_line(flag: str, names: list[str]) -> None:

@@ -200,6 +200,10 @@ EVALUATE = """
 nothing                           | nothing does not exist; give the folder of a run
 agent agent                       | unexpected argument 'agent'
 agent --run agent                 | give DIR or --run DIR, which are the same, once
+agent --pretrained mt10           | or --pretrained, not both
+--pretrained mt10 --checkpoint best | or --pretrained, not both
+--pretrained mt11                 | there is no pretrained policy 'mt11'; did you mean mt10?
+pretrained:mine                   | there is no pretrained policy 'mine'; possible: mt10
 agent --checkpoint step-1         | agent/checkpoint has no checkpoint 'step-1'; possible:
 agent --checkpoint agent          | agent/checkpoint has no checkpoint 'agent'; possible:
 --run                             | --run: expected one argument

@@ -45,13 +45,11 @@ def evaluate_agent(options: EvaluationOptions) -> EvaluationResult:
     Raises:
         UserError: If there is nothing that can be evaluated as asked for.
     """
-    source = options.run or options.checkpoint
-    assert source is not None, "options.check_together() was not called"
+    assert options.source is not None, "options.check_together() was not called"
     if options.suite is not None:
         load_suite(options.suite)
-    # Alone, a checkpoint is a place, as its run would be.
     named = str(options.checkpoint) if options.run and options.checkpoint else LAST
-    trained = load_trained(source, options.device, checkpoint=named)
+    trained = load_trained(options.source, options.device, checkpoint=named)
     plan = make_plan(options, trained.config, trained.task_names)
     backend = _find_backend(options, plan.env.task_suite)
     with _folder(options.out, trained) as out:

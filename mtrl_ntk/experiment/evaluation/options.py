@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.experiment.checkpoints.pretrained import PREFIX
 from mtrl_ntk.experiment.options.sections import MOST_EPISODES, Device, VideoConfig
 from mtrl_ntk.settings import LARGEST_SEED, MOST_PROCESSES, Settings, number, setting
 
@@ -20,6 +21,8 @@ class EvaluationOptions(Settings):
 
     run: Path | None = None
     """Another way to give DIR."""
+    pretrained: str | None = None
+    """Instead of DIR, a policy that comes with the package; --list-pretrained names them."""
     checkpoint: Path | None = None
     """Which of the run's checkpoints: last, best, or its name; by default the last."""
     suite: str | None = None
@@ -59,12 +62,22 @@ class EvaluationOptions(Settings):
         Raises:
             ConfigError: If options are missing, or do not fit together.
         """
-        if self.run is None and self.checkpoint is None:
+        if self.source is None:
             raise ConfigError("give DIR, the folder of a run or of one of its checkpoints")
+        if self.pretrained is not None and (self.run or self.checkpoint):
+            raise ConfigError("give DIR, with --checkpoint or without, or --pretrained, not both")
         if self.benchmark is not None and self.tasks:
             raise ConfigError("give --benchmark or --tasks, not both")
         if self.goals == "training" and self.seed is not None and not self.sampled:
             raise ConfigError("--seed chooses unseen goals; leave it out with --goals training")
+
+    @property
+    def source(self) -> Path | None:
+        """Where the policy is, as far as it was said."""
+        if self.pretrained is not None:
+            return Path(f"{PREFIX}{self.pretrained}")
+        # Alone, a checkpoint is a place, as its run would be.
+        return self.run or self.checkpoint
 
     @property
     def wants_video(self) -> bool:

@@ -43,7 +43,7 @@ def save_results(out: Path, plan: Plan, trained: Trained, episodes: Episodes) ->
         "protocol": plan.protocol,
         "agent": {
             **agent,
-            "checkpoint": str(trained.folder),
+            "checkpoint": trained.origin,
             "tasks": trained.task_names,
             "counters": trained.metadata["counters"],
         },

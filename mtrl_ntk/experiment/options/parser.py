@@ -13,7 +13,7 @@ from mtrl_ntk.experiment.options.fields import Option, suggestion
 from mtrl_ntk.experiment.options.values import convert, shown, without_none
 
 VERSION = "--version"
-LISTS = ("--list-tasks", "--list-methods", "--list-presets")
+LISTS = ("--list-tasks", "--list-methods", "--list-presets", "--list-pretrained")
 PRINT_COMPLETION = "--print-completion"
 SHELLS = ("bash", "zsh", "tcsh")
 """Shells that can be taught to complete the commands."""
