@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -33,26 +30,6 @@ def test_they_are_found_where_links_are_not_kept(
     (tmp_path / "package" / "configs").write_text("../configs")
     monkeypatch.setattr(module, "PACKAGE_FOLDER", tmp_path / "package")
     assert presets() == {"mine": tmp_path / "configs" / "mine.yaml"}
-
-
-@pytest.mark.slow
-def test_a_wheel_has_them_all_and_the_trained_policies(tmp_path: Path) -> None:
-    build = "from setuptools.build_meta import build_wheel; import sys; build_wheel(sys.argv[1])"
-    copy = tmp_path / "checkout"  # the build leaves folders behind
-    subprocess.run(["git", "clone", "-q", ROOT, copy], check=True)
-    subprocess.run([sys.executable, "-c", build, tmp_path], cwd=copy, check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        files = {name: archive.read(name) for name in archive.namelist() if name[-1] != "/"}
-    folders = ("mtrl_ntk/configs/", "mtrl_ntk/pretrained/")
-    held = {name: content for name, content in files.items() if name.startswith(folders)}
-    expected = {f"mtrl_ntk/configs/{name}": content for name, content in FILES.items()}
-    package = ROOT / "mtrl_ntk"
-    trained = [path for path in (package / "pretrained").rglob("*") if path.is_file()]
-    assert trained
-    assert held == expected | {
-        path.relative_to(ROOT).as_posix(): path.read_bytes() for path in trained
-    }
 
 
 def test_a_preset_goes_before_a_file_of_its_name(
