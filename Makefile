@@ -13,7 +13,7 @@ TOOLS = .venv/.tools
 OLDEST = .venv-oldest
 
 .DEFAULT_GOAL = help
-.PHONY: help install train test fast fast-oldest lint format bench clean
+.PHONY: help install train test fast fast-oldest lint format docs bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # Apart, since training needs none of the peers, oracles and clusters that the tests compare with.
 $(TOOLS): $(INSTALLED)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[check,test]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[check,docs,test]'
 	@touch $@
 
 train: $(INSTALLED) ## train NTKMTL on MT10, quick preset; ARGS='--seed 4' overrides and adds
@@ -47,11 +47,15 @@ fast-oldest: $(TOOLS) ## run them on the oldest versions admitted; ARGS, see scr
 	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile tests -m 'not slow' \
 		-W ignore::DeprecationWarning
 
-lint: $(TOOLS) ## check style, format, types and import layers
+lint: $(TOOLS) ## check style, format, types, import layers and the links of the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+docs: $(TOOLS) ## show the documentation site, anew whenever a page changes
+	$(BIN)/mkdocs serve
 
 format: $(TOOLS) ## format the code and sort the imports
 	$(BIN)/ruff check --fix --select I .
@@ -61,6 +65,6 @@ bench: $(INSTALLED) ## measure the cost of an update into bench_update.json
 	$(BIN)/python -m scripts.benchmarks.update --json bench_update.json
 
 clean: ## remove caches and build outputs; runs and .venv stay
-	rm -rf build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -rf .import_linter_cache bench_update.json
 	find mtrl_ntk scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

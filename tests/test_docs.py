@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -19,10 +20,13 @@ RUN = "runs/mt10_quick/ntkmtl-seed3-20260101-120000"
 
 
 def blocks(path: str) -> list[str]:
-    """The blocks of a page, with the numbers that its comments give for tests."""
-    found = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / path).read_text(), re.DOTALL | re.MULTILINE
-    )
+    """The blocks of a page, or a notebook as one, with the numbers that comments give for tests."""
+    text = (ROOT / path).read_text()
+    if path.endswith(".ipynb"):
+        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+        found = ["\n".join("".join(cell["source"]) for cell in cells)]
+    else:
+        found = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return [re.sub(r"[\d_]+(\W*)# in the tests: (\d+)", r"\2\1", block) for block in found]
 
 
@@ -61,8 +65,11 @@ def test_the_recipes_of_balancing_run(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of the library about its own spaces
-def test_the_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/adding_a_method.md", "docs/first_agent.ipynb"])
+def test_the_examples_of_other_pages_run(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     save_run(tmp_path / RUN)
     with other_methods():
-        run_in_order("README.md", monkeypatch)
+        run_in_order(page, monkeypatch)

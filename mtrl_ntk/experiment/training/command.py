@@ -132,7 +132,7 @@ examples:
   {prog} --method equal --tasks reach-v3,push-v3 --total-steps 50000
   {prog} --config my.yaml --dry-run  # what would be trained, and the time and memory it takes
   {prog} --method ntkmtl --help     # shows the options of that method
-  {prog} --plugin my_method.py --method mine  # a method of your own, as the README shows
+  {prog} --plugin my_method.py --method mine  # a method of your own, see docs/adding_a_method.md
   {prog} --suite my_tasks.py:make_tasks  # tasks of your own, as docs/own_tasks.md shows
 
 methods: {methods}"""
