@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
 import torch
+
+from mtrl_ntk.rl.suites.registry import SUITES
 
 os.environ["MPLBACKEND"] = "agg"  # plots need no display
 # A shell has what it starts in the background ignore Ctrl-C, and nohup a closed terminal; so would
@@ -31,6 +34,15 @@ def seed_offset(pytestconfig: pytest.Config) -> int:
     """What is added to a test's seeds."""
     offset: int = pytestconfig.getoption("--seed-offset")
     return offset
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _suites() -> Iterator[None]:
+    """Forgets the suites that a module's tests have brought."""
+    known = dict(SUITES)
+    yield
+    SUITES.clear()
+    SUITES.update(known)
 
 
 @pytest.fixture(autouse=True)

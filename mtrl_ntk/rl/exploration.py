@@ -97,10 +97,11 @@ class EzGreedy:
 
         Args:
             ended: In which environments, ``[num_envs]``.
-            successes: Whether they succeeded, ``[num_envs]``.
+            successes: Whether they succeeded, ``[num_envs]``; NaN where nothing says so, which
+                changes nothing: where nobody knows, exploration goes on as at first.
         """
         copies = len(ended) // len(self._successes)
-        for index in np.flatnonzero(ended):
+        for index in np.flatnonzero(ended & ~np.isnan(successes)):
             task = index // copies
             self._successes[task] += _NEWEST * (float(successes[index]) - self._successes[task])
 

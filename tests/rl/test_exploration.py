@@ -117,6 +117,12 @@ def test_tasks_that_succeed_are_left_alone_until_they_fail_again() -> None:
     assert (replaced(explorer, 200)[:, 0, 1:] != 2).any()
 
 
+def test_tasks_without_a_success_explore_as_at_first() -> None:
+    explorer = detours()
+    explorer.observe(*ended(dict.fromkeys(range(TASKS * COPIES), float("nan"))))
+    np.testing.assert_array_equal(explorer.success_rates, 0)
+
+
 @pytest.mark.parametrize("hold_noise", [1, 6])
 def test_detours_go_on_where_they_were(hold_noise: int) -> None:
     def make() -> Exploration:

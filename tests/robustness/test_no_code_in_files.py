@@ -17,7 +17,6 @@ from tests.experiment.run_folders import make_config, write_run_folder
 from tests.plugins import OPENED, REGISTERED, other_methods
 from tests.saved import CONFIG, save_run
 
-FILES = sorted(Path(mtrl_ntk.__file__).parent.rglob("*.py"))
 MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 CALLS = {
     "eval",
@@ -31,6 +30,11 @@ CALLS = {
     "yaml.full_load",
     "pandas.read_pickle",
 }
+
+ROOT = Path(mtrl_ntk.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+PIPES = {ROOT / "rl" / "envs" / "process.py": ["pickle"]}
+"""What speaks to worker processes of its own, as multiprocessing does, and reads no file."""
 
 
 def unsafe(source: str) -> Iterator[str]:
@@ -50,7 +54,7 @@ def unsafe(source: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_no_file_of_the_package_can_run_what_it_reads(path: Path) -> None:
-    assert list(unsafe(path.read_text(encoding="utf-8"))) == []
+    assert list(unsafe(path.read_text(encoding="utf-8"))) == PIPES.get(path, [])
 
 
 @pytest.mark.parametrize(
