@@ -345,6 +345,8 @@ def _representation(gradients: Sequence[Tensor], request: Request) -> Representa
     # The features of an ensemble's members lie side by side.
     parts = [part for each in gradients for part in (each if each.ndim > 3 else each[None])]
     together = torch.cat(parts, dim=2)
+    # Layers in bf16 read features in bf16; kernels are statistics.
+    together = together.to(at_least_float32(together))
     return Representation(together.unflatten(1, (request.num_minibatches, -1)))
 
 

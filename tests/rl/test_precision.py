@@ -26,9 +26,10 @@ NETWORKS: tuple[str, ...] = tuple(NETWORK_KINDS)
 def make_agent(
     precision: Precision,
     network: str = "shared",
+    method: str = "",
     **settings: Any,  # noqa: ANN401
 ) -> MultiTaskSAC:
-    method = "equal" if network == "independent" else "ntkmtl"
+    method = method or ("equal" if network == "independent" else "ntkmtl")
     return MultiTaskSAC(
         TASKS,
         7,
@@ -74,6 +75,11 @@ def test_bf16_is_close_to_float32(network: str, settings: dict[str, Any]) -> Non
             error = (found[name] - expected[name]).norm()
             assert error <= tolerance * expected[name].norm(), name
     assert not torch.equal(found["losses/critic"], expected["losses/critic"])
+
+
+def test_kernels_of_features_in_bf16_are_float32() -> None:
+    metrics = make_agent("bf16", "multi_head", "ntkmtl_sr").update(make_batch())
+    assert {tensor.dtype for tensor in metrics.values()} <= {torch.float32, torch.bool}
 
 
 @pytest.mark.parametrize("network", NETWORKS)
