@@ -209,7 +209,8 @@ def test_real_runs_are_trained_interrupted_and_resumed(tmp_path: Path) -> None:
     settings = ["--tasks=reach-v3", "--horizon=20", "--total-steps=60", "--warmstart-steps=10"]
     settings += ["--batch-size=8", "--width=16", "--depth=2", "--replay-capacity=200"]
     settings += ["--evaluate-every=30", "--evaluation-episodes=1", "--log-every=10", "--device=cpu"]
-    argv = ["--methods", "equal,ntkmtl", "--out", str(tmp_path / "out"), "--workers=0", *settings]
+    settings += ["--workers=0", "--no-drop-replay"]
+    argv = ["--methods", "equal,ntkmtl", "--out", str(tmp_path / "out"), *settings]
     start = [sys.executable, "-c", "from mtrl_ntk.cli import sweep_mt10; sweep_mt10()", *argv]
     done = subprocess.run(start, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
