@@ -368,10 +368,9 @@ print(from_dict({{"method": "dimmed", "brightness": 3}}).weighting.brightness)
     assert done.stdout == "3.0\n"
 
 
-def test_the_example_of_the_readme_is_a_plugin(folder: Path) -> None:
-    blocks = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
-    )
+def test_the_example_of_the_docs_is_a_plugin(folder: Path) -> None:
+    page = (ROOT / "docs" / "adding_a_method.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     (example,) = [block for block in blocks if 'METHODS["agreement"]' in block]
     (folder / "agreement.py").write_text(example)
     argv = ["--plugin=agreement.py", "--method=agreement", "--strength=0.8", *SMALL]
