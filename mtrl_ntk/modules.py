@@ -16,8 +16,13 @@ from types import ModuleType
 from mtrl_ntk.errors import ConfigError
 
 
-def import_named(name: str) -> ModuleType:
-    """Imports a module, also of the present folder, or runs a file that ends in ``.py``.
+def import_named(name: str, *, of_folder: bool = False) -> ModuleType:
+    """Imports a module, or runs a file that ends in ``.py``.
+
+    Args:
+        name: Its name.
+        of_folder: Whether a module may also lie in the present folder, where installed commands do
+            not look by themselves.
 
     Raises:
         ConfigError: If there is none.
@@ -27,8 +32,7 @@ def import_named(name: str) -> ModuleType:
         return _import_file(Path(name).absolute())
     top = name.partition(".")[0]
     if importlib.util.find_spec(top) is None:
-        # Installed commands do not look here by themselves.
-        if not any(Path(top + ending).exists() for ending in ("", ".py")):
+        if not (of_folder and any(Path(top + ending).exists() for ending in ("", ".py"))):
             raise ConfigError(f"there is no module of that name; a file ends in .py, as {name}.py")
         sys.path.append(str(Path.cwd()))
         importlib.invalidate_caches()

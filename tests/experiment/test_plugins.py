@@ -171,7 +171,7 @@ def test_a_plugin_that_is_none_is_refused_in_one_line(
     ("name", "said"),
     [
         ("nowhere.py", "there is no such file"),
-        ("unheard_of", "there is no module of that name; a file ends in .py, as unheard_of.py"),
+        ("dimmed", "there is no module of that name; a file ends in .py, as dimmed.py"),
         ("a/b", "there is no module of that name"),
         (".", "ValueError"),
         ("json", "it adds no method"),

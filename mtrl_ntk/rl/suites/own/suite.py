@@ -41,7 +41,7 @@ def named_tasks(reference: str) -> Tasks:
     module, colon, function = reference.rpartition(":")
     if not colon or not module or not function.isidentifier():
         raise ConfigError("it must be module:function, or file.py:function")
-    found = import_named(module)
+    found = import_named(module, of_folder=True)
     if not hasattr(found, function):
         raise ConfigError(f"{module} has no function {function}")
     return as_tasks(getattr(found, function))
