@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtrl_ntk.rl.envs import EnvConfig
-from mtrl_ntk.rl.suites.registry import SUITES
+from mtrl_ntk.rl.suites.registry import add_suite
 from mtrl_ntk.rl.suites.suite import EpisodeRules, Outcome, Suite
 
 MASSES = {"light": 1.0, "medium": 2.0, "heavy": 4.0}
@@ -87,6 +87,6 @@ POINTS = Suite(
 )
 
 
-SUITES[POINTS.name] = POINTS
-PointConfig = partial(EnvConfig, suite=POINTS.name)
-"""Options that mean the tasks of this suite."""
+def point_config(**options: Any) -> EnvConfig:  # noqa: ANN401 - fields of many types
+    """Options that mean the tasks of this suite, which is known from then on."""
+    return EnvConfig(suite=add_suite(POINTS).name, **options)

@@ -22,7 +22,7 @@ from mtrl_ntk.rl.envs import EnvConfig
 from mtrl_ntk.rl.sac import SacConfig
 from mtrl_ntk.rl.suites.registry import SUITES, add_tasks
 
-SUITE = add_tasks(make_tasks, "pendulums:of_a_test")
+SUITE = "pendulums:of_a_test"
 
 
 def config(folder: Path, steps: int) -> RunConfig:
@@ -30,7 +30,7 @@ def config(folder: Path, steps: int) -> RunConfig:
         run_dir=folder,
         device="cpu",
         threads=1,
-        env=EnvConfig(suite=SUITE.name, horizon=8, workers=0),
+        env=EnvConfig(suite=SUITE, horizon=8, workers=0),
         sac=SacConfig(batch_size=4, width=8, depth=1),
         loop=LoopConfig(steps, warmstart_steps=8, replay_capacity=100, log_every=10),
         evaluation=EvaluationConfig(evaluate_every=15, evaluation_episodes=2),
@@ -56,6 +56,7 @@ def test_a_resumed_run_is_the_one_that_was_not_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "plot_run", lambda _: [])
+    add_tasks(make_tasks, SUITE)
     whole, part = tmp_path / "whole", tmp_path / "part"
     train(config(whole, 45))
     train(config(part, 30))
@@ -65,7 +66,7 @@ def test_a_resumed_run_is_the_one_that_was_not_interrupted(
     )
     assert all(trained[name].equal(resumed[name]) for name in trained)
     # Reports, and programs that use the policy, do without the tasks.
-    monkeypatch.delitem(SUITES, SUITE.name)
+    monkeypatch.delitem(SUITES, SUITE)
     assert read_run(part).tasks == ("short", "usual", "long", "light")
     assert "pendulums:of_a_test, gymnasium " in str(read_run(part).protocol["environment"])
     assert load_policy(part)(np.zeros(3), task="long").shape == (1,)

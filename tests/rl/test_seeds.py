@@ -16,7 +16,7 @@ from mtrl_ntk.policy import load_policy
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv, TaskEnv, make_envs
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
 from mtrl_ntk.rl.seeds import seed_of
-from tests.points import POINTS, PointConfig
+from tests.points import POINTS, point_config
 from tests.rl.agents import make_weighting
 
 BAD = [-1, np.int64(-1), True, np.True_, 1.0, "1", None, [1], 2**64]
@@ -39,7 +39,7 @@ TAKERS: dict[str, Callable[[Any], object]] = {
     "a task": lambda seed: TaskEnv("light", seed=seed, suite=POINTS),
     "environments": lambda seed: MultiTaskVectorEnv(["light"], seed=seed, suite=POINTS),
     "a configuration's": lambda seed: make_envs(
-        PointConfig(tasks=("light",), horizon=9, workers=0), seed=seed
+        point_config(tasks=("light",), horizon=9, workers=0), seed=seed
     ),
     "an agent": agent,
     "a stream": lambda seed: stream_seed(seed, "agent"),

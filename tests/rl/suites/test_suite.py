@@ -22,7 +22,7 @@ from mtrl_ntk.rl.envs import MultiTaskVectorEnv, TaskEnv, make_envs
 from mtrl_ntk.rl.sac import SacConfig
 from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
 from mtrl_ntk.rl.suites.suite import EpisodeRules, without_version
-from tests.points import POINTS, PointConfig
+from tests.points import POINTS, point_config
 from tests.videos import decode
 
 Rows = list[tuple[bytes, ...]]
@@ -110,7 +110,7 @@ def test_names_without_their_versions() -> None:
 
 
 def test_an_agent_learns_the_tasks_of_another_suite(tmp_path: Path) -> None:
-    env = PointConfig(tasks=("light", "heavy"), horizon=20, workers=0)
+    env = point_config(tasks=("light", "heavy"), horizon=20, workers=0)
     config = RunConfig(
         method="ntkmtl",
         run_dir=tmp_path / "run",
@@ -130,7 +130,7 @@ def test_an_agent_learns_the_tasks_of_another_suite(tmp_path: Path) -> None:
 
 def test_another_suite_is_filmed(tmp_path: Path) -> None:
     pytest.importorskip("imageio_ffmpeg")
-    env = PointConfig(tasks=("light", "heavy"), horizon=12)
+    env = point_config(tasks=("light", "heavy"), horizon=12)
     scene = Scene(POINTS, env.task_names, evaluation_rules(env), seed=1)
     config = VideoConfig(video_size=64, video_stride=4)
     (mosaic,) = film(
@@ -145,6 +145,6 @@ def test_another_suite_is_filmed(tmp_path: Path) -> None:
 
 
 def test_a_configuration_says_which_suite() -> None:
-    with closing(make_envs(PointConfig(tasks=("heavy",), horizon=9, workers=0), seed=0)) as envs:
+    with closing(make_envs(point_config(tasks=("heavy",), horizon=9, workers=0), seed=0)) as envs:
         assert envs.suite is POINTS
         assert envs.reset()[0].shape == (1, 5)
