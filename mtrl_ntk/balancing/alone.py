@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.jacobian import Jacobian
+from mtrl_ntk.balancing.loss_graph import at_least_float32
 from mtrl_ntk.balancing.weighting import LossWeighting, Statistics, Weighting
 
 
@@ -123,7 +124,7 @@ def _refuse_rows(weighting: Weighting, num_rows: int) -> None:
 
 
 def _precise(numbers: Tensor) -> Tensor:
-    return numbers.detach().to(torch.promote_types(numbers.dtype, torch.float32))
+    return numbers.detach().to(at_least_float32(numbers))
 
 
 def _statistics(

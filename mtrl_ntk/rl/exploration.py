@@ -64,11 +64,6 @@ class EzGreedy:
         self._successes = np.zeros(num_tasks)
         self._actions = self._left = torch.zeros(0, device=generator.device)
 
-    @property
-    def success_rates(self) -> FloatArray:
-        """Mean success of each task's episodes, the latest counting most, ``[tasks]``."""
-        return self._successes.astype(np.float32)
-
     def replace(self, actions: Tensor) -> Tensor:
         """The policy's actions ``[tasks, copies, action]``, or what is held instead."""
         if self._left.shape != actions.shape[:2]:

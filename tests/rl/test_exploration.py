@@ -106,21 +106,21 @@ def test_tasks_that_succeed_are_left_alone_until_they_fail_again() -> None:
     explorer = detours()
     for _ in range(200):
         explorer.observe(*ended({0: 1.0}))
-    rates = explorer.success_rates
+    rates = explorer.state()["successes"]
     np.testing.assert_allclose(rates, [1.0] + [0.0] * (TASKS - 1), atol=1e-6)
     actions = replaced(explorer, 200)
     assert (actions[50:, 0] == 2).all()
     assert (actions[:, 1:, 1:] != 2).any()
     for _ in range(10):
         explorer.observe(*ended({COPIES - 1: 0.0}))
-    np.testing.assert_allclose(explorer.success_rates[0], 0.9**10, rtol=1e-5)
+    np.testing.assert_allclose(explorer.state()["successes"][0], 0.9**10, rtol=1e-5)
     assert (replaced(explorer, 200)[:, 0, 1:] != 2).any()
 
 
 def test_tasks_without_a_success_explore_as_at_first() -> None:
     explorer = detours()
     explorer.observe(*ended(dict.fromkeys(range(TASKS * COPIES), float("nan"))))
-    np.testing.assert_array_equal(explorer.success_rates, 0)
+    np.testing.assert_array_equal(explorer.state()["successes"], 0)
 
 
 @pytest.mark.parametrize("hold_noise", [1, 6])
