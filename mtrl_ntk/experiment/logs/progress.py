@@ -65,6 +65,7 @@ class Progress:
         task_names: Tasks in the order of the table.
         console: Where to print; by default the standard output.
         quiet: Whether nothing is printed instead.
+        at_most: What stands before lengths of a run that may end sooner.
         clock: Seconds since any fixed moment.
     """
 
@@ -75,12 +76,14 @@ class Progress:
         console: Console | None = None,
         *,
         quiet: bool = False,
+        at_most: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         # No terminal: the display of one would swallow what others print.
         silence = Console(quiet=True, force_terminal=False) if quiet else None
         self._console = console or silence or standard_output()
         self._total_steps = total_steps
+        self._at_most = at_most
         self._task_names = tuple(task_names)
         self._clock = clock
         self._start = clock()
@@ -170,7 +173,7 @@ class Progress:
         """Says how long the run will take."""
         rounded = 60 * round(seconds / 60) if seconds >= 600 else seconds
         duration = format_duration(rounded).removesuffix(" 00 s")
-        self.message(f"This run will take about {duration}.")
+        self.message(f"This run will take {self._at_most}about {duration}.")
 
     def final_table(
         self,
@@ -214,7 +217,7 @@ class Progress:
         parts = [
             f"{_percent(self._share):>4}",
             f"{self._steps:>{len(f'{self._total_steps:,}')},} steps",
-            f"ETA {format_duration(self._remaining):<11}",
+            f"ETA {self._at_most}{format_duration(self._remaining):<11}",
             f"{_count(self._env_rate)} env/s",
             f"{_count(self._update_rate)} upd/s",
             f"return {_return(_mean(self._returns.values()))}"
@@ -229,10 +232,10 @@ class Progress:
             share_bar(self._share, width=36, color="cyan"),
             Text(f"{_percent(self._share):>4}", style="bold"),
             Text(f"{format_duration(self._elapsed):>11}"),
-            Text(f"ETA {format_duration(self._remaining)}", style="cyan"),
+            Text(f"ETA {self._at_most}{format_duration(self._remaining)}", style="cyan"),
         )
         numbers = Text(
-            f"{self._steps:,} of {self._total_steps:,} steps  "
+            f"{self._steps:,} of {self._at_most}{self._total_steps:,} steps  "
             f"{_count(self._env_rate)} env/s  {_count(self._update_rate)} updates/s  "
         )
         source, rates = (

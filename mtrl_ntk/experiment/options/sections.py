@@ -71,6 +71,11 @@ class EvaluationConfig(Settings):
     video_every: int = number(0, at_least=0, decides="nothing")
     """Vector steps from one video to the next, each made at an evaluation; 0 for none."""
 
+    @property
+    def at_most(self) -> str:
+        """What stands before the length of a run, which an evaluation may end sooner."""
+        return "at most " if self.stop_at else ""
+
     def is_enough(self, success: float) -> bool:
         """Whether an evaluation with a mean success rate ends the run."""
         # A mean of rates such as 0.98 differs from it by its rounding.

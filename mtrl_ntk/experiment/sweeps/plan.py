@@ -70,7 +70,7 @@ def _estimate(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Fol
     costs = rehearse(first, saved_step(left[0].folder))
     rounds = -(-len(left) // plan.jobs)
     return (
-        f"about {format_duration(rounds * costs.total_s)}, "
+        f"{first.evaluation.at_most}about {format_duration(rounds * costs.total_s)}, "
         f"{size_text(plan.jobs * costs.memory)} of memory and "
         f"{size_text(len(runs) * costs.disk)} of disk, if all runs are like "
         f"{left[0].name} and do not slow each other down: {format_duration(costs.total_s)}, "

@@ -51,6 +51,11 @@ class SweepRow:
         most = self.run.config.loop.total_steps
         return self.step or most if self.job.state == "finished" else most
 
+    @property
+    def at_most(self) -> str:
+        """What stands before its length, which may be less."""
+        return self.run.config.evaluation.at_most
+
     def refresh(self, now: float) -> None:
         """Reads what the run has written since."""
         step = last_logged_step(self.run.folder)
@@ -69,6 +74,11 @@ class SweepRow:
             return math.nan
         pace = (now - self._first[0]) / (self.step - self._first[1])
         return (self.total - self.step) * pace
+
+    def left(self, now: float) -> str:
+        """The time left, for people."""
+        seconds = self.remaining(now)
+        return MISSING if math.isnan(seconds) else self.at_most + format_duration(seconds)
 
 
 class SweepView:
@@ -156,7 +166,7 @@ class SweepView:
         return f"{counted(len(states), 'run')}: {', '.join(counts)}; {share:.0%} of all steps"
 
     def _line(self, row: SweepRow) -> str:
-        return f"{row.step:,} of {row.total:,} steps, success {_percent(row.success)}"
+        return f"{row.step:,} of {row.at_most}{row.total:,} steps, success {_percent(row.success)}"
 
     def _table(self, rows: Sequence[SweepRow]) -> Table:
         now = self._clock()
@@ -175,7 +185,7 @@ class SweepView:
                 f"{share:.0%}",
                 _percent(row.success),
                 format_duration(row.job.seconds) if row.job.seconds else MISSING,
-                format_duration(row.remaining(now)),
+                row.left(now),
             )
         return table
 

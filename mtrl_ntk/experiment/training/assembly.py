@@ -79,7 +79,10 @@ def make_loop(
     position = log_position(start)
     logger = stack.enter_context(RunLogger(run_dir, names, position, to_dict(config)))
     archive = make_archive(run_dir, config.loop.keep_checkpoints, start)
-    progress = stack.enter_context(Progress(config.loop.total_steps, names, quiet=quiet))
+    at_most = config.evaluation.at_most
+    progress = stack.enter_context(
+        Progress(config.loop.total_steps, names, quiet=quiet, at_most=at_most)
+    )
     statistics = make_statistics(config, names, device, progress.message)
     diagnoses = KernelDiagnoses(config, agent, replay, names, statistics, logger)
     trainer = make_trainer(config, agent, replay, statistics, stack, diagnoses.diagnose_if_due)

@@ -38,7 +38,7 @@ def _description(config: RunConfig, run_dir: Path, done: int) -> Iterator[str]:
     yield "# protocol:"
     for line in _lines(protocol(config.env, config.evaluation)):
         yield f"#   {line}"
-    for line in estimate(rehearse(config, done), run_dir):
+    for line in estimate(rehearse(config, done), run_dir, config.evaluation.at_most):
         yield f"# {line}"
 
 
@@ -68,7 +68,7 @@ def _text(value: object) -> str:
     )
 
 
-def estimate(costs: Costs, run_dir: Path) -> Iterator[str]:
+def estimate(costs: Costs, run_dir: Path, at_most: str = "") -> Iterator[str]:
     """Time, memory and disk of a run that writes to a folder, in lines."""
     threads, processes = costs.threads, costs.num_workers
     yield (
@@ -76,8 +76,9 @@ def estimate(costs: Costs, run_dir: Path) -> Iterator[str]:
         f"thread{'s' * (threads > 1)} and {processes} worker processes:"
     )
     yield (
-        f"  time: about {format_duration(costs.total_s)}, at {costs.random_step_s * 1e3:.1f} ms a "
-        f"step of the warm start and {costs.step_s * 1e3:.1f} ms a step with updates; "
+        f"  time: {at_most}about {format_duration(costs.total_s)}, at "
+        f"{costs.random_step_s * 1e3:.1f} ms a step of the warm start and "
+        f"{costs.step_s * 1e3:.1f} ms a step with updates; "
         f"{format_duration(costs.start_s)} of it for the start, and "
         f"{format_duration(costs.evaluations_s)} for evaluations, in episodes of full length"
     )

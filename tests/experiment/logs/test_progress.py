@@ -130,6 +130,20 @@ def test_the_remaining_time_follows_the_recent_speed() -> None:
     assert "ETA 3 min 20 s" in output(log).splitlines()[-1]
 
 
+def test_lengths_of_a_run_that_may_end_sooner_are_at_most() -> None:
+    clock, log = Clock(), console(terminal=False)
+    progress = Progress(1000, TASKS, log, at_most="at most ", clock=clock)
+    progress.estimate(1800)
+    for steps in (100, 400):
+        clock.now += 3600
+        progress.update(steps, 1.0, 1.0)
+    said, _, line = output(log).splitlines()
+    assert said == "This run will take at most about 30 min."
+    assert "  ETA at most 2 h 00 min  " in line
+    assert "ETA at most 2 h 00 min" in view(progress)
+    assert "400 of at most 1,000 steps" in view(progress)
+
+
 def test_a_run_that_goes_on_shows_how_far_it_was() -> None:
     screen = console(terminal=True)
     progress = Progress(1000, TASKS, screen)

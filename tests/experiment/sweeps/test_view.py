@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 
 from mtrl_ntk.experiment.sweeps.backends.job import Job, State
+from mtrl_ntk.experiment.sweeps.options import Sweep
 from mtrl_ntk.experiment.sweeps.runs import plan_runs
 from mtrl_ntk.experiment.sweeps.view import SweepRow, SweepView
-from tests.experiment.sweeps.made_sweeps import two_by_two, write_finished_run
+from tests.experiment.sweeps.made_sweeps import SETTINGS, two_by_two, write_finished_run
 
 
 def test_the_live_table_shows_running_and_failed_runs_first(tmp_path: Path) -> None:
@@ -41,3 +42,14 @@ def test_the_time_left_follows_from_the_speed_seen(tmp_path: Path) -> None:
         row.refresh(now)
     assert row.step == 40
     assert row.remaining(14.0) == pytest.approx(8.0)
+
+
+def test_what_is_left_of_a_run_that_may_end_sooner_is_at_most_that(tmp_path: Path) -> None:
+    (run, *_) = plan_runs(Sweep(two_by_two(tmp_path).options, (*SETTINGS, "--stop-at=0.9")))
+    row = SweepRow(run, Job(run.name, [], tmp_path / "log", "running"))
+    assert row.left(0.0) == "-"
+    for now, step in ((10.0, 20), (14.0, 40)):
+        write_finished_run(run.folder, step)
+        row.refresh(now)
+    assert row.left(14.0) == "at most 8 s"
+    assert "40 of at most 80 steps" in SweepView([row])._line(row)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mtrl_ntk.experiment.config import from_dict
+from mtrl_ntk.experiment.options.sections import EvaluationConfig
 from mtrl_ntk.experiment.training import costs as rehearsal, dry_run
 from mtrl_ntk.experiment.training.costs import rehearse, seconds_each, steps_seconds
 from tests.experiment.costs import COSTS, SETTINGS
@@ -37,7 +38,13 @@ def test_the_start_counts_and_the_threads_are_those_of_the_run() -> None:
     assert costs.start_s > 0.1  # this process has imported PyTorch
     texts = " ".join(dry_run.estimate(replace(COSTS, threads=7), Path()))
     assert "with 7 threads" in texts
+    assert "time: about 1 h 00 min" in texts
     assert "20 s of it for the start" in texts
+
+
+def test_the_time_of_a_run_that_may_end_sooner_is_one_at_most() -> None:
+    _, line, *_ = dry_run.estimate(COSTS, Path(), EvaluationConfig(stop_at=0.9).at_most)
+    assert "time: at most about 1 h 00 min" in line
 
 
 def test_what_is_on_a_gpu_takes_no_other_memory() -> None:

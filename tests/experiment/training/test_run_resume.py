@@ -337,7 +337,9 @@ def test_a_run_ends_at_a_success_rate_as_at_its_last_step(
     told(monkeypatch, *rates)
     config = until(tmp_path / "run", 0.9)
     assert train(config).mean_success_rate == pytest.approx(0.9)
-    assert "ended after 14 steps: a mean success rate of 0.9 is enough" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "ETA at most " in output
+    assert "ended after 14 steps: a mean success rate of 0.9 is enough" in output
     assert [*success_rates(tmp_path / "run")] == [7, 14]
     assert rows(tmp_path / "run" / "training.csv")[-1]["vector_steps"] == "14"
     before = kept_files(tmp_path / "run")
