@@ -160,6 +160,15 @@ def test_help_is_no_error(run: Run, command: Callable[[], None]) -> None:
         (evaluate_mt10, ["--run", "x", "--goals", "training", "--seed", "1"], "leave it out"),
         (evaluate_mt10, ["--run", "x", "--video-size", "32"], "video_size is 32"),
         (evaluate_mt10, ["--run", "x", "--video-stride", "0"], "video_stride is 0"),
+        *(
+            (evaluate_mt10, ["--run", "x", *argv], f"{argv[0][2:].replace('-', '_')} is of no use")
+            for argv in (
+                ["--video-camera", "topview"],
+                ["--video-size", "64"],
+                ["--video-stride", "1"],
+                ["--video-episodes", "2"],
+            )
+        ),
         (evaluate_mt10, ["--run"], "--run: expected one argument"),
         (evaluate_mt10, ["--run", "x", "--episodes", "0"], "evaluation_episodes is 0"),
         (evaluate_mt10, ["--run", "x", "--seed", "-1"], "seed is -1"),
@@ -181,6 +190,22 @@ def test_help_is_no_error(run: Run, command: Callable[[], None]) -> None:
         (report_mt10, ["--kernels", "none"], "none holds no run: there is no training.csv"),
         (report_mt10, ["--kernel", "x"], "did you mean --kernels?"),
         (report_mt10, ["--kernels", "x", "--least-affinity", "much"], "it must be a finite number"),
+        (report_mt10, ["x", "--least-affinity", "0.5"], "least_affinity is an option of --kernels"),
+        *(
+            (report_mt10, ["--kernels", "x", *argv], f"{argv[0][2:]} is no option of --kernels")
+            for argv in (
+                ["--title", "t"],
+                ["--methods", "equal"],
+                ["--metrics", "iqm"],
+                ["--last", "3"],
+                ["--anchors", "all"],
+                ["--evaluate"],
+                ["--suite", "a:b"],
+                ["--resample", "runs"],
+                ["--resamples", "10"],
+                ["--force"],
+            )
+        ),
     ],
 )
 @pytest.mark.usefixtures("trained", "evaluated")

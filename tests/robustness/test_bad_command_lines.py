@@ -238,7 +238,7 @@ agent --checkpoint agent          | agent/checkpoint has no checkpoint 'agent'; 
 --run agent --out runs/equal-seed1 | already holds an evaluation; choose another --out
 --run agent --width 3             | unknown option --width
 --run agent --video-size 0        | it must be from 64 to 1920
---run agent --video-camera up     | it must be one of corner, corner2
+--run agent --video --video-camera up | it must be one of corner, corner2
 --run agent --samples             | did you mean --sampled?
 --run agent --config unknown.yaml | unknown option --config
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +70,9 @@ class EvaluationOptions(Settings):
             raise ConfigError("give --benchmark or --tasks, not both")
         if self.goals == "training" and self.seed is not None and not self.sampled:
             raise ConfigError("--seed chooses unseen goals; leave it out with --goals training")
+        for one in fields(self.videos):
+            if not self.wants_video and getattr(self.videos, one.name) != one.default:
+                raise ConfigError(f"{one.name} is of no use without --video")
 
     @property
     def source(self) -> Path | None:

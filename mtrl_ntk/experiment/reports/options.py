@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -55,3 +55,11 @@ class ReportOptions(Settings):
             raise ConfigError(
                 f"metrics is {','.join(self.metrics)!r}; it must be some of {', '.join(METRICS)}"
             )
+        chosen = {one.name for one in fields(self) if getattr(self, one.name) != one.default}
+        if "kernels" in chosen and (others := sorted(chosen - _OF_KERNELS)):
+            raise ConfigError(f"{others[0]} is no option of --kernels; leave it out")
+        if "least_affinity" in chosen and "kernels" not in chosen:
+            raise ConfigError("least_affinity is an option of --kernels")
+
+
+_OF_KERNELS = frozenset({"kernels", "out", "least_affinity"})
