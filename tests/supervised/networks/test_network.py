@@ -1,0 +1,45 @@
+"""What all networks are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mtrl_ntk.balancing import TaskBalancer
+from mtrl_ntk.balancing.methods.ntkmtl_sr import NTKMTLSR, NTKMTLSRConfig
+from mtrl_ntk.supervised.datasets.dataset import Inputs
+from mtrl_ntk.supervised.networks.network import Network
+from mtrl_ntk.supervised.networks.small_cnn import SmallCNN, SmallCNNConfig
+from mtrl_ntk.supervised.tasks import Classification, Regression, Task
+
+ROWS = 4
+
+
+def case(name: str) -> tuple[Network, Inputs, list[Task]]:
+    tasks: list[Task] = [Classification("left", 5), Regression("sum")]
+    assert name == SmallCNN.name
+    return SmallCNN(SmallCNNConfig(4, 8), (1, 4, 6), tasks), torch.randn(ROWS, 1, 4, 6), tasks
+
+
+NAMES = [SmallCNN.name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_task_has_an_output_of_its_size(name: str) -> None:
+    network, inputs, tasks = case(name)
+    outputs = network(inputs)
+    assert list(outputs) == [task.name for task in tasks]
+    assert [output.shape[:2] for output in outputs.values()] == [
+        (ROWS, task.outputs) for task in tasks
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_trunk_is_the_representation_that_all_methods_can_use(name: str) -> None:
+    network, inputs, tasks = case(name)
+    method = NTKMTLSR(len(tasks), NTKMTLSRConfig(num_minibatches=2))
+    balancer = TaskBalancer(method, network.trunk, network.heads, representation=network.trunk)
+    losses = [output.flatten(1).square().mean(1) for output in network(inputs).values()]
+    step = balancer.backward(losses)
+    assert bool((step.weights > 0).all())
+    assert all(parameter.grad is not None for parameter in network.parameters())
