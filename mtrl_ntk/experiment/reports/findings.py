@@ -11,6 +11,7 @@ from mtrl_ntk.experiment.options.fields import suggestion
 from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.reports import anchors as published
 from mtrl_ntk.experiment.reports.anchors import Anchors, find_anchors
+from mtrl_ntk.experiment.reports.contrasts import Contrast, contrasts
 from mtrl_ntk.experiment.reports.data import (
     Method,
     Run,
@@ -47,6 +48,8 @@ class Findings:
     """One per method, the best first."""
     comparison: Comparison
     """Of the methods, in that order."""
+    contrasts: list[Contrast]
+    """With the methods that all others are to be compared with."""
     until: Budget
     """What areas under learning curves are over."""
     anchors: list[Anchors]
@@ -108,11 +111,14 @@ def find(
     bootstrap, until = Bootstrap(options.resample, options.resamples), budget(methods)
     summaries = [summarize(method, options.last, bootstrap, until) for method in methods]
     summaries.sort(key=lambda one: -one.success.value)
-    comparison = compare([one.method for one in summaries], bootstrap)
+    ordered = [one.method for one in summaries]
+    comparison = compare(ordered, bootstrap)
+    against = contrasts(ordered, options.against, until, options.margin)
     if any(run.counts_returns for run in complete):
         warnings.append(_SHARES)
     warnings += [*_remarks(runs, summaries), *left_out]
-    return Findings(runs, summaries, comparison, until, anchors, warnings, [*different], options)
+    unlike = [*different]
+    return Findings(runs, summaries, comparison, against, until, anchors, warnings, unlike, options)
 
 
 _SHARES = (

@@ -36,6 +36,10 @@ class ReportOptions(Settings):
     suite: str | None = None
     """Where runs' own tasks come from, as it was given to train_mt10; needed only for --evaluate,
     and for what is shown of unseen goals."""
+    against: tuple[str, ...] = setting((), one_value=True)
+    """Methods that all others are compared with, seed by seed, such as equal."""
+    margin: float = number(0.05, above=0, at_most=1)
+    """Difference that is too small to matter, for --against."""
     resample: Literal["tasks", "runs"] = "tasks"
     """What the bootstrap draws: runs of each task apart, as is usual, or whole runs."""
     resamples: int = number(5000, at_least=1, limit=100_000)

@@ -142,6 +142,8 @@ def _csv_files(findings: Findings) -> dict[str, Iterable[Row]]:
         "task_curves.csv": rows.task_curve_rows(methods),
         "traces.csv": rows.trace_rows(methods),
         "improvement.csv": rows.improvement_rows(summaries, comparison),
+        "run_curves.csv": rows.run_curve_rows(methods),
+        "contrasts.csv": rows.contrast_rows(findings.contrasts),
     }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mtrl_ntk.experiment.files.csv_files import Row, write_rows
+from mtrl_ntk.experiment.reports.contrasts import Contrast
 from mtrl_ntk.experiment.reports.data import Method, Run
 from mtrl_ntk.experiment.reports.statistics import Estimate, mean_and_error
 from mtrl_ntk.experiment.reports.summary import Areas, Budget, Comparison, Summary, areas
@@ -134,6 +135,43 @@ def improvement_rows(summaries: Sequence[Summary], comparison: Comparison) -> It
             if one is not other:
                 names = {"method": one.method.name, "over": other.method.name}
                 yield {**names, "probability": value, "low": low, "high": high}
+
+
+def contrast_rows(contrasts: Sequence[Contrast]) -> Iterator[Row]:
+    """Every method against every baseline, by each outcome."""
+    for one in contrasts:
+        difference, p, p_equivalence = one.paired
+        yield {
+            "method": one.method,
+            "baseline": one.baseline,
+            "outcome": one.outcome,
+            "seeds": one.seeds,
+            "difference": difference.value,
+            "low": difference.low,
+            "high": difference.high,
+            "p": p,
+            "p_holm": one.adjusted,
+            "p_equivalence": p_equivalence,
+            "verdict": one.verdict,
+        }
+
+
+def run_curve_rows(methods: Sequence[Method]) -> Iterator[Row]:
+    """The learning curve of each run on each task, a row for each evaluation."""
+    tasks = dict.fromkeys(task for method in methods for task in method.tasks)
+    for method in methods:
+        for run in method.runs:
+            for place, rates in enumerate(run.success.tolist()):
+                yield {
+                    "method": method.name,
+                    "seed": run.config.seed,
+                    "vector_steps": int(run.vector_steps[place]),
+                    "env_steps": int(run.env_steps[place]),
+                    "updates": int(run.updates[place]),
+                    "seconds": run.seconds[place],
+                    **dict.fromkeys(tasks, math.nan),
+                    **dict(zip(run.tasks, rates, strict=True)),
+                }
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:

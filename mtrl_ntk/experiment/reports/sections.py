@@ -60,11 +60,24 @@ def _scores(findings: Findings) -> Iterator[Section]:
             "shows no difference.",
             table=tables.improvement_table(summaries, comparison),
         )
+    yield from _contrasts(findings)
     yield Section(
         "Performance profiles",
         "The higher a line, the more runs and tasks are above a success rate.",
         [Picture("profiles", "Share of runs and tasks above each success rate")],
     )
+
+
+def _contrasts(findings: Findings) -> Iterator[Section]:
+    for baseline in findings.options.against:
+        yield Section(
+            f"Differences from {baseline}",
+            "Mean over the seeds that both have of the difference of their runs, with 95 % "
+            "intervals by Student's t; p values of the paired t-test after Holm's correction for "
+            "the methods of the table. Better and worse: p below 0.05. Equivalent: two one-sided "
+            f"tests reject differences beyond {findings.options.margin:g}.",
+            table=tables.contrasts_table(findings.contrasts, baseline),
+        )
 
 
 def _unseen(findings: Findings) -> Iterator[Section]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mtrl_ntk.experiment.reports.anchors import Anchors
+from mtrl_ntk.experiment.reports.contrasts import OUTCOMES, Contrast
 from mtrl_ntk.experiment.reports.data import Method, Run, differing_settings, shortened
 from mtrl_ntk.experiment.reports.pages import Cell, Link, Table
 from mtrl_ntk.experiment.reports.statistics import Estimate, Interval
@@ -158,6 +159,24 @@ def improvement_table(summaries: Sequence[Summary], comparison: Comparison) -> T
     return Table(["method", *(f"over {name}" for name in names)], rows)
 
 
+def contrasts_table(contrasts: Sequence[Contrast], baseline: str) -> Table:
+    """How methods differ from a baseline, by each outcome."""
+    columns = ["by", "method", "seeds", "difference", "p", "verdict"]
+    rows = [
+        [
+            OUTCOMES[one.outcome],
+            one.method,
+            str(one.seeds),
+            interval(one.paired.difference, "+.3f"),
+            number(one.adjusted, ".2g"),
+            one.verdict,
+        ]
+        for one in contrasts
+        if one.baseline == baseline
+    ]
+    return Table(columns, rows)
+
+
 def task_table(rates: Mapping[str, Mapping[str, Estimate]]) -> Table:
     """Success rates by task, given by method."""
     tasks = list(dict.fromkeys(task for of_method in rates.values() for task in of_method))
@@ -261,9 +280,10 @@ def estimate(of: Estimate) -> str:
     return number(of.value) + ("" if math.isnan(of.error) else f" ± {of.error:.2f}")
 
 
-def interval(of: Interval) -> str:
+def interval(of: Interval, form: str = ".2f") -> str:
     """A number and, if they are known, the ends of its interval."""
-    return number(of.value) + ("" if math.isnan(of.low) else f" [{of.low:.2f}, {of.high:.2f}]")
+    value, low, high = (number(value, form) for value in of)
+    return value if math.isnan(of.low) else f"{value} [{low}, {high}]"
 
 
 def _steps(summary: Summary, threshold: float) -> str:

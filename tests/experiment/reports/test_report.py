@@ -21,7 +21,7 @@ PICTURES = ["aggregates", "curves", "ntk", "profiles", "task_curves", "tasks", "
 PICTURE_FILES = [f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")]
 TABLES = [
     *("curves.csv", "improvement.csv", "methods.csv", "runs.csv", "scores.csv", "tasks.csv"),
-    *("task_curves.csv", "traces.csv"),
+    *("run_curves.csv", "task_curves.csv", "traces.csv"),
 ]
 PAGES = ["aggregates.tex", "index.html", "report.md", "table.tex"]
 
@@ -62,6 +62,22 @@ def test_everything_is_written(out: Path) -> None:
             picture.load()
             assert picture.width > 300
         assert ElementTree.parse(out / f"{name}.svg").getroot().tag.endswith("}svg")
+
+
+def test_methods_are_compared_with_those_that_are_asked_for(runs: Path, tmp_path: Path) -> None:
+    report(runs, out=tmp_path, against=("equal", "STL"), margin=0.1)
+    found = rows(tmp_path / "contrasts.csv")
+    assert {(row["baseline"], row["method"]) for row in found} >= {("STL", "equal")}
+    (one,) = [
+        row
+        for row in found
+        if (row["method"], row["baseline"], row["outcome"]) == ("ntkmtl", "equal", "success")
+    ]
+    assert one["verdict"] == "better"
+    page = (tmp_path / "report.md").read_text()
+    assert "Differences from equal" in page
+    assert "beyond 0.1" in page
+    assert f"{float(one['difference']):+.3f} [" in page
 
 
 def test_each_pair_is_compared_both_ways(out: Path) -> None:

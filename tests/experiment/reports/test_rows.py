@@ -22,6 +22,7 @@ from mtrl_ntk.experiment.reports.rows import (
     curve_rows,
     improvement_rows,
     method_rows,
+    run_curve_rows,
     task_curve_rows,
     task_rows,
     write_csv,
@@ -55,6 +56,7 @@ def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "curves": list(curve_rows(findings.methods)),
         "task_curves": list(task_curve_rows(findings.methods)),
         "improvement": list(improvement_rows(summaries, comparison)),
+        "run_curves": list(run_curve_rows(findings.methods)),
     }
     for name, rows in files.items():
         write_csv(folder / f"{name}.csv", rows)
@@ -215,6 +217,14 @@ def test_probability_of_improvement(report: Path, success: dict[str, Success]) -
         ]
         assert float(row["probability"]) == pytest.approx(np.mean(pairs))
         assert float(row["low"]) <= float(row["probability"]) <= float(row["high"])
+
+
+def test_the_curve_of_each_run(report: Path, success: dict[str, Success]) -> None:
+    rows = read(report / "run_curves.csv")
+    for name, values in success.items():
+        of_method = [row for row in rows if row["method"] == name]
+        found = np.array([[float(row[task]) for task in TASKS] for row in of_method])
+        assert found.reshape(values.shape) == pytest.approx(values)
 
 
 def test_delta_m_and_mean_rank_are_those_of_the_paper(
