@@ -97,7 +97,7 @@ def test_unknown_pixels_count_for_nothing() -> None:
         task, outputs, targets = case(name)
         if name == "depth":
             targets = torch.where(known()[:, None], targets, 0.0)
-        assert float(task.losses(outputs, targets)[-1]) == 0.0
+        assert task.losses(outputs, targets)[-1].item() == 0.0
         nothing = torch.full_like(targets, -1 if name == "segmentation" else 0)
         assert not bool(task.losses(outputs, nothing).any())
 
