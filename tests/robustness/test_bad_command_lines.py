@@ -264,7 +264,7 @@ equal pcgrad                      | no methods
 --methods equal --vary =3         | --vary is '=3'; it must be such as width=128,256
 --methods equal --vary width=     | --width is ''; it must be a whole number
 --methods equal --vary widht=1,2  | unknown option --widht; did you mean --width?
---methods equal --vary width=1,1  | --vary has a value twice
+--methods equal --vary width=1,1  | a value is given twice
 --methods equal --vary width=1,x  | --width is 'x'; it must be a whole number
 --methods equal --vary method=equal,pcgrad | --methods lists the methods of a sweep
 --methods equal --vary exponent=1,2 | it is an option of ntkmtl and ntkmtl_sr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -26,6 +26,9 @@ class SweepOptions(Settings):
     """Seeds: numbers and ranges, such as 1-10 or 1,2,5-8."""
     vary: tuple[str, ...] = ()
     """Other settings with several values: width=128,256 gamma=0.98,0.99 trains all four pairs."""
+    change: tuple[str, ...] = ()
+    """Settings to change one at a time: n_steps=1 ez_greedy=0,0.1 trains without any change, then
+    with each of the three."""
     out: Path | None = None
     """Folder of the sweep, with a folder for each run; by default sweeps/PRESET."""
     jobs: int = number(0, at_least=0, limit=MOST_PROCESSES)
@@ -73,19 +76,32 @@ class SweepOptions(Settings):
 
     @property
     def variants(self) -> list[dict[str, str]]:
-        """Every combination of the varied settings; a single empty one if there are none.
+        """Every combination of the varied settings, without and with each change.
 
         Raises:
             ConfigError: If a value belongs to no setting.
         """
-        values: dict[str, list[str]] = {}
-        for part in ",".join(self.vary).split(",") if self.vary else ():
-            name, equals, value = part.rpartition("=")
-            if not name.strip(" -") and (equals or not values):
-                raise ConfigError(f"--vary is {part!r}; it must be such as width=128,256")
-            name = name.strip().removeprefix("--").replace("-", "_") if equals else [*values][-1]
-            values.setdefault(name, []).append(value.strip())
-        return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+        values, changes = _values(self.vary, "--vary"), _values(self.change, "--change")
+        combined = [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+        single = [{name: value} for name, of in changes.items() for value in of]
+        return [{**one, **changed} for one in combined for changed in ({}, *single)]
+
+    @property
+    def varied(self) -> frozenset[str]:
+        """Names of the settings in which runs of a method differ."""
+        return frozenset(name for variant in self.variants for name in variant)
+
+
+def _values(parts: Sequence[str], flag: str) -> dict[str, list[str]]:
+    """The values of each setting, from such as width=128,256."""
+    values: dict[str, list[str]] = {}
+    for part in ",".join(parts).split(",") if parts else ():
+        name, equals, value = part.rpartition("=")
+        if not name.strip(" -") and (equals or not values):
+            raise ConfigError(f"{flag} is {part!r}; it must be such as width=128,256")
+        name = name.strip().removeprefix("--").replace("-", "_") if equals else [*values][-1]
+        values.setdefault(name, []).append(value.strip())
+    return values
 
 
 _OF_RAY = ("cpus", "gpus", "mem")
@@ -152,7 +168,7 @@ def read_sweep(argv: Sequence[str], prog: str) -> Sweep:
     chosen = updated(SweepOptions(), {**values, **given})
     if not chosen.methods:
         raise ConfigError("no methods; --methods ntkmtl,equal trains these two")
-    varied = [*map(as_flag, *_names(chosen.variants))]
+    varied = [as_flag(name, value) for one in chosen.variants for name, value in one.items()]
     _refuse_what_differs([*common, *settings, *varied])
     for name in ("plugin", "suite"):
         if any(argument.split("=")[0] == f"--{name}" for argument in [*common, *varied]):
@@ -186,6 +202,7 @@ _EPILOG = """\
 examples:
   {prog} --methods ntkmtl,equal,pcgrad --seeds 1-10 --config mt3_quick
   {prog} --methods ntkmtl --seeds 1-3 --vary width=128,256 --out sweeps/width
+  {prog} --methods ntkmtl --seeds 1-3 --config mt10_quick --change n_steps=1 ez_greedy=0
   {prog} --methods equal,ntkmtl --seeds 1-3 --total-steps 50000 --dry-run
   {prog} --sweep my_sweep.yaml --jobs 4
   {prog} --methods equal,ntkmtl --backend ray --cpus 4 --gpus 1
@@ -223,11 +240,6 @@ def _refuse_what_differs(arguments: Sequence[str]) -> None:
             raise ConfigError(f"{flag} is no option of a sweep; {hint}")
 
 
-def _names(variants: Sequence[Mapping[str, str]]) -> tuple[list[str], list[str]]:
-    """Names and values of the varied settings."""
-    return list(variants[0]), list(variants[0].values())
-
-
 def _numbers(part: str) -> range:
     match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", part, re.ASCII)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
@@ -254,7 +266,7 @@ def _read_file(path: Path, known: Sequence[Option]) -> tuple[dict[str, object], 
     return convert_values(known, own, str(path), {}), [as_flag(*item) for item in others.items()]
 
 
-_LISTS = ("methods", "seeds", "vary")
+_LISTS = ("methods", "seeds", "vary", "change")
 
 
 def _as_text(value: Any) -> str:  # noqa: ANN401 - as YAML gives it

@@ -55,12 +55,12 @@ def plan_runs(sweep: Sweep) -> list[SweepRun]:
     ]
     names = [run.name for run in runs]
     if clash := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"two runs would be named {clash}; --vary has a value twice")
+        raise ConfigError(f"two runs would be named {clash}; a value is given twice")
     alike: dict[RunConfig, str] = {}
     for run in runs:
         twin = alike.setdefault(replace(run.config, run_dir=None), run.name)
         if twin != run.name:
-            raise ConfigError(f"{twin} and {run.name} would be the same; --vary has a value twice")
+            raise ConfigError(f"{twin} and {run.name} would be the same; leave one out")
     if options.backend == "local":
         for device in {run.config.device for run in runs}:
             resolve_device(device)
@@ -77,7 +77,8 @@ def _plan_run(sweep: Sweep, method: str, seed: int, variant: Mapping[str, str]) 
     settings = [re.sub(r"[^\w.=+-]", "_", f"{key}={value}") for key, value in variant.items()]
     name = "-".join([method, *settings, f"seed{seed}"])
     # One folder for all, also where their tasks differ.
-    group = config.preset if {"benchmark", "tasks"} & variant.keys() else config.group
+    varies_tasks = {"benchmark", "tasks"} & sweep.options.varied
+    group = config.preset if varies_tasks else config.group
     folder = (sweep.options.out or Path("sweeps") / group) / name
     return SweepRun(
         name, folder, (*arguments, f"--run-dir={folder}"), replace(config, run_dir=folder)

@@ -43,6 +43,17 @@ def test_varied_settings_are_crossed() -> None:
     assert SweepOptions().variants == [{}]
 
 
+def test_changes_are_made_one_at_a_time_and_at_first_none() -> None:
+    options = read("--methods", "equal", "--change", "n-steps=1", "gamma=0.9,0.95").options
+    changes = [{"n_steps": "1"}, {"gamma": "0.9"}, {"gamma": "0.95"}]
+    assert options.variants == [{}, *changes]
+    assert options.varied == {"n_steps", "gamma"}
+    both = SweepOptions(vary=("width=32,64",), change=("n_steps=1",))
+    assert both.variants == [
+        {"width": width, **changed} for width in ("32", "64") for changed in ({}, {"n_steps": "1"})
+    ]
+
+
 def test_a_value_needs_a_setting() -> None:
     with pytest.raises(ConfigError, match="--vary is '32'; it must be such as width=128,256"):
         read("--methods", "equal", "--vary", "32")
@@ -71,6 +82,7 @@ def test_a_file_says_the_same_as_a_command_line(tmp_path: Path) -> None:
     file.write_text(
         "methods: [equal, ntkmtl]\nseeds: 4\nout: there\nconfig: a.yaml\ntasks: [a, b]\n"
         "lean: false\nvary: {width: [8, 16], critic_layer_norm: [true, false]}\n"
+        "change: {n_steps: 2, lean: [true]}\n"
     )
     sweep = read("--sweep", str(file), "--width", "4")
     assert sweep.settings == (
@@ -82,6 +94,7 @@ def test_a_file_says_the_same_as_a_command_line(tmp_path: Path) -> None:
         seeds=("4",),
         out=Path("there"),
         vary=("width=8", "16", "critic_layer_norm=true", "false"),
+        change=("n_steps=2", "lean=true"),
         sweep=file,
     )
     assert read("--sweep", str(file), "--seeds", "1-2").options.seed_numbers == (1, 2)
@@ -120,6 +133,8 @@ def test_settings_become_arguments(name: str, value: object, flag: str) -> None:
         (["--methods", "equal", "--run-dir", "x"], "--out is the folder"),
         (["--methods", "equal", "--resume"], "goes on by itself"),
         (["--methods", "equal", "--vary", "seed=1,2"], "--seeds lists the seeds"),
+        (["--methods", "equal", "--change", "method=equal"], "--methods lists the methods"),
+        (["--methods", "equal", "--change", "32"], "--change is '32'"),
         (["--sweep", "none.yaml"], "config file none.yaml does not exist"),
     ],
 )

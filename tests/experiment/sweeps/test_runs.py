@@ -70,7 +70,7 @@ def test_a_sweep_is_named_for_its_preset(tmp_path: Path) -> None:
         (["--width=0"], (), "width is 0"),
         ([], ("width=8,none",), "--width is 'none'"),
         ([], ("width=8,8",), "two runs would be named"),
-        ([], ("gamma=0.9,0.90",), "would be the same"),
+        ([], ("gamma=0.9,0.90",), "would be the same; leave one out"),
         (["--exponent=0.5"], (), "it is an option of ntkmtl"),
     ],
 )
@@ -79,6 +79,14 @@ def test_no_run_is_planned_if_one_cannot_be(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         plan_runs(sweep(tmp_path, *settings, vary=vary))
+
+
+def test_a_change_is_a_run_beside_the_one_without(tmp_path: Path) -> None:
+    options = SweepOptions(methods=("equal",), change=("depth=2", "tau=0.01"), out=tmp_path)
+    names = [run.name for run in plan_runs(Sweep(options, ("--depth=3",)))]
+    assert names == ["equal-seed1", "equal-depth=2-seed1", "equal-tau=0.01-seed1"]
+    with pytest.raises(ConfigError, match="equal-seed1 and equal-depth=2-seed1 would be the same"):
+        plan_runs(Sweep(options, ("--depth=2",)))
 
 
 def test_a_finished_run_has_saved_and_evaluated_its_last_step(tmp_path: Path) -> None:
