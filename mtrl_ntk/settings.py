@@ -53,7 +53,7 @@ class Bounds:
 
     relations: Mapping[str, float]
     """Numbers by how values have to relate to them."""
-    limit: float
+    limit: float = 10**12
     """What no machine and no study gets near: above it is a slip of the finger, which would fill
     the memory or never end."""
 
@@ -77,6 +77,20 @@ _RELATIONS = {
     "at most": operator.le,
     "below": operator.lt,
 }
+
+
+def check_number(name: str, value: Any, *, whole: bool = False, **relations: float) -> None:  # noqa: ANN401
+    """Raises a ConfigError if an argument is no number within bounds, as of :func:`number`."""
+    bounds = Bounds({each.replace("_", " "): bound for each, bound in relations.items()})
+    if required := bounds.required_of(value, whole=whole):
+        raise ConfigError(f"{name} is {value!r}; it must be {required}")
+
+
+def check_kind(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
+    """Raises a ConfigError if an argument is of another type than those that it may be of."""
+    if not isinstance(value, kind):
+        shown = repr(value) if isinstance(value, str | type) else f"a {type(value).__name__}"
+        raise ConfigError(f"{name} is {shown}; it must be {wanted}")
 
 
 def number(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.settings import Settings, number, setting
+from mtrl_ntk.settings import Settings, check_kind, check_number, number, setting
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,32 @@ def test_what_is_not_possible_is_refused(values: dict[str, Any], said: str) -> N
 def test_what_is_possible_is_taken_as_it_is(values: dict[str, Any]) -> None:
     example = Example(**values)
     assert all(getattr(example, name) is value for name, value in values.items())
+
+
+@pytest.mark.parametrize("value", [2, np.int64(2)])
+def test_arguments_within_bounds_are_taken(value: object) -> None:
+    check_number("rows", value, whole=True, at_least=1)
+    check_number("rows", value, above=1, at_most=2)
+    check_kind("rows", value, (int, np.integer), "a number")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0, "rows is 0; it must be at least 1"),
+        (1.5, "rows is 1.5; it must be a whole number"),
+        (math.nan, "rows is nan; it must be a whole number"),
+        (True, "rows is True; it must be a whole number"),
+        ("2", "rows is '2'; it must be a whole number"),
+        (None, "rows is None; it must be a whole number"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_named(value: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{said}$"):
+        check_number("rows", value, whole=True, at_least=1)
+
+
+@pytest.mark.parametrize(("value", "shown"), [("a", "'a'"), (int, "<class 'int'>"), ([], "a list")])
+def test_arguments_of_other_types_are_named(value: object, shown: str) -> None:
+    with pytest.raises(ConfigError, match=f"^path is {shown}; it must be a number$"):
+        check_kind("path", value, float, "a number")

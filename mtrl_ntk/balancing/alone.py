@@ -7,7 +7,9 @@ from torch import Tensor
 
 from mtrl_ntk.balancing.jacobian import Jacobian
 from mtrl_ntk.balancing.loss_graph import at_least_float32
-from mtrl_ntk.balancing.weighting import LossWeighting, Statistics, Weighting
+from mtrl_ntk.balancing.weighing import Preferences, as_preferences, noise_for, preferred
+from mtrl_ntk.balancing.weighting import LossWeighting, Statistics, Weighting, check_method
+from mtrl_ntk.settings import check_kind
 
 
 class _GramianOnly(Jacobian):
@@ -37,6 +39,7 @@ def weights_of_gramian(
     gramian: Tensor,
     losses: Tensor | None = None,
     noise: Tensor | None = None,
+    preferences: Preferences | None = None,
 ) -> Tensor:
     """Weights ``[tasks]`` that a method gives to gradients of which it sees inner products only.
 
@@ -47,18 +50,25 @@ def weights_of_gramian(
         gramian: Inner products of the tasks' gradients, ``[tasks, tasks]``.
         losses: Losses ``[tasks]``, for methods that look at them.
         noise: As the method's ``noise_shape`` asks for; drawn when left out.
+        preferences: What each task should count, as for :class:`TaskBalancer`.
 
     Raises:
         ValueError: The shapes are not those of the method's tasks, the method needs more than
             inner products, or losses that it was not given.
     """
+    check_method(weighting)
+    check_kind("the Gramian", gramian, Tensor, "a tensor")
     tasks = weighting.num_tasks
     if gramian.shape != (tasks, tasks):
         raise ValueError(f"the Gramian is {list(gramian.shape)}; it must be [{tasks}, {tasks}]")
     if weighting.num_minibatches != 1:
         _refuse_rows(weighting, 1)
-    jacobian = _GramianOnly(_precise(gramian))
-    return weighting.weigh(_statistics(weighting, jacobian, losses, noise))
+    given = _precise(gramian)
+    # Elsewhere the host would wait for the device.
+    if given.device.type == "cpu" and not _is_symmetric(given):
+        raise ValueError("the Gramian is not symmetric; it must be the products of all pairs")
+    jacobian = _GramianOnly(given)
+    return preferred(weighting, _statistics(weighting, jacobian, losses, noise, preferences))
 
 
 @torch.no_grad()
@@ -67,6 +77,7 @@ def weights_of_rows(
     rows: Tensor,
     losses: Tensor | None = None,
     noise: Tensor | None = None,
+    preferences: Preferences | None = None,
 ) -> Tensor:
     """Weights ``[tasks]`` that a method gives to gradients.
 
@@ -76,11 +87,12 @@ def weights_of_rows(
             mini-batches those of their losses, ``[tasks, n, parameters]``.
         losses: Losses ``[tasks]``, for methods that look at them.
         noise: As the method's ``noise_shape`` asks for; drawn when left out.
+        preferences: What each task should count, as for :class:`TaskBalancer`.
 
     Raises:
         ValueError: As :func:`weights_of_gramian` does.
     """
-    return _weigh_rows(weighting, rows, losses, noise)[0]
+    return _weigh_rows(weighting, rows, losses, noise, preferences)[0]
 
 
 @torch.no_grad()
@@ -89,20 +101,27 @@ def aggregate(
     rows: Tensor,
     losses: Tensor | None = None,
     noise: Tensor | None = None,
+    preferences: Preferences | None = None,
 ) -> Tensor:
     """Gradient ``[parameters]`` along which a method descends, of what :func:`weights_of_rows` has.
 
     For most methods it is the mean over tasks of weight times gradient; a task that is not finite
     has no part in it.
     """
-    weights, jacobian = _weigh_rows(weighting, rows, losses, noise)
+    weights, jacobian = _weigh_rows(weighting, rows, losses, noise, preferences)
     combined = weighting.combine(jacobian, weights.masked_fill(~jacobian.finite, 0.0))
     return combined.to(rows.dtype)
 
 
 def _weigh_rows(
-    weighting: Weighting, rows: Tensor, losses: Tensor | None, noise: Tensor | None
+    weighting: Weighting,
+    rows: Tensor,
+    losses: Tensor | None,
+    noise: Tensor | None,
+    preferences: Preferences | None,
 ) -> tuple[Tensor, Jacobian]:
+    check_method(weighting)
+    check_kind("the gradients", rows, Tensor, "a tensor")
     if rows.ndim not in (2, 3) or len(rows) != weighting.num_tasks:
         raise ValueError(
             f"the gradients are {list(rows.shape)}; they must be [{weighting.num_tasks}, "
@@ -113,7 +132,8 @@ def _weigh_rows(
         _refuse_rows(weighting, rows.shape[1])
     weighting.fit(rows.shape[2])
     jacobian = Jacobian(_precise(rows).clone())  # which takes its rows over
-    return weighting.weigh(_statistics(weighting, jacobian, losses, noise)), jacobian
+    statistics = _statistics(weighting, jacobian, losses, noise, preferences)
+    return preferred(weighting, statistics), jacobian
 
 
 def _refuse_rows(weighting: Weighting, num_rows: int) -> None:
@@ -127,17 +147,39 @@ def _precise(numbers: Tensor) -> Tensor:
     return numbers.detach().to(at_least_float32(numbers))
 
 
+def _is_symmetric(gramian: Tensor) -> bool:
+    known = gramian.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    tolerance = torch.finfo(gramian.dtype).eps ** 0.5 * known.abs().max()
+    return bool(((known - known.mT).abs() <= tolerance).all())
+
+
 def _statistics(
-    weighting: Weighting, jacobian: Jacobian, losses: Tensor | None, noise: Tensor | None
+    weighting: Weighting,
+    jacobian: Jacobian,
+    losses: Tensor | None,
+    noise: Tensor | None,
+    preferences: Preferences | None,
 ) -> Statistics:
+    if weighting.kernel_source != "loss":
+        raise ValueError(
+            f"{type(weighting).__name__} asks for kernels of the {weighting.kernel_source}, which "
+            "gradients do not tell: use TaskBalancer, or a Balancer with a tape"
+        )
     like = jacobian.squared_norms()
     needs_losses = weighting.positive_losses or isinstance(weighting, LossWeighting)
     if losses is None and needs_losses:
         raise ValueError(f"{type(weighting).__name__} looks at the losses: give them as well")
+    if losses is not None:
+        check_kind("losses", losses, Tensor, "a tensor")
     if losses is not None and losses.shape != like.shape:
         raise ValueError(f"the losses are {list(losses.shape)}; they must be {list(like.shape)}")
     task_losses = torch.zeros_like(like) if losses is None else losses.detach().to(like)
     weighting.check_losses(task_losses)
-    if noise is None:
-        noise = like.new_empty(weighting.noise_shape).normal_()
-    return Statistics(jacobian, task_losses, weighting.kernels(jacobian), noise)
+    counts = as_preferences(preferences, weighting.num_tasks)
+    return Statistics(
+        jacobian,
+        task_losses,
+        weighting.kernels(jacobian),
+        noise_for(weighting, noise, like),
+        None if counts is None else counts.to(like),
+    )

@@ -16,8 +16,15 @@ from mtrl_ntk.balancing.jacobian import Jacobian, Request, Workspace, factored_j
 from mtrl_ntk.balancing.layers import split_parameters
 from mtrl_ntk.balancing.loss_graph import LossGraph, at_least_float32
 from mtrl_ntk.balancing.tape import Tape
-from mtrl_ntk.balancing.weighing import BalancedStep, eigenvalues_of, minimum_cosine, weigh
-from mtrl_ntk.balancing.weighting import Weighting
+from mtrl_ntk.balancing.weighing import (
+    BalancedStep,
+    eigenvalues_of,
+    minimum_cosine,
+    observe,
+    weigh,
+)
+from mtrl_ntk.balancing.weighting import Weighting, check_method
+from mtrl_ntk.settings import check_kind, check_number
 
 Differentiate = Callable[[Tape, Tensor, Request, Workspace, Tensor | None], Jacobian]
 """Makes a Jacobian, as :func:`factored_jacobian` does."""
@@ -61,6 +68,9 @@ class Balancer:
         *,
         check: bool = True,
     ) -> None:
+        check_kind("network", network, nn.Module, "a module")
+        check_method(weighting)
+        check_number("max_grad_norm", max_grad_norm, at_least=0)
         self.network = network
         self.weighting = weighting
         self.optimizer = optimizer
@@ -145,7 +155,7 @@ class Balancer:
             self.optimizer.step()
         if reevaluate is not None and weighting.observes_step:
             with torch.no_grad():
-                weighting.observe(reevaluate().mean(1))
+                observe(weighting, reevaluate().mean(1))
         return BalancedStep(
             losses=losses,
             weights=weights,

@@ -347,6 +347,10 @@ def register_layer(layer: type[nn.Module], kind: type[Factor] = RecomputedFactor
         layer: Class of layers that map one tensor to one, each row by itself.
         kind: How gradients come from a call.
     """
+    if nn.Module not in getattr(layer, "__mro__", ()):
+        raise ValueError(f"the layer is {layer!r}; it must be a class of modules")
+    if Factor not in getattr(kind, "__mro__", ()):
+        raise ValueError(f"the kind is {kind!r}; it must be a subclass of Factor")
     _RECORDED[layer.forward] = kind
 
 

@@ -23,6 +23,7 @@ from mtrl_ntk.balancing.loss_graph import at_least_float32
 from mtrl_ntk.balancing.losses import minibatch_losses
 from mtrl_ntk.balancing.representation import Representation, row_products
 from mtrl_ntk.balancing.tape import Tape
+from mtrl_ntk.settings import Settings, number
 
 KernelSource = Literal["loss", "output", "representation"]
 """Of what a task's tangent kernel is made: see :class:`~mtrl_ntk.balancing.Weighting`."""
@@ -31,7 +32,7 @@ Path = Literal["auto", "direct", "ghost"]
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Settings):
     """What a balancing method wants to ask of a Jacobian.
 
     Attributes:
@@ -42,11 +43,16 @@ class Request:
         keep_graph: Whether autograd's graph is needed afterwards.
     """
 
-    num_minibatches: int = 1
+    num_minibatches: int = number(1, at_least=1)
     needs_rows: bool = True
     kernel_source: KernelSource = "loss"
     needs_kernels: bool = True
     keep_graph: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the first bad value."""
+        if not torch.compiler.is_compiling():
+            super().__post_init__()
 
 
 _PLAIN = Request()

@@ -32,12 +32,13 @@ class LossGraph:
         losses: As :func:`minibatch_losses` takes them.
         num_tasks: Number of tasks.
         num_minibatches: Parts into which each task's rows are split.
-        scale: What the losses are multiplied by while they are differentiated, against underflow.
+        scaler: By whose scale losses are multiplied while they are differentiated.
 
     Attributes:
         values: Losses of the mini-batches without their graph, ``[tasks, mini-batches]``.
         tensors: The losses as tensors with their graph.
         num_rows: Rows of every task, if losses were given row by row, and as many for each task.
+        scale: The scaler's, if there is one.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class LossGraph:
         losses: TaskLosses,
         num_tasks: int,
         num_minibatches: int,
-        scale: Tensor | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         self.values = minibatch_losses(losses, num_tasks, num_minibatches).detach()
         self.tensors = [losses] if isinstance(losses, Tensor) else list(losses)
@@ -55,7 +56,9 @@ class LossGraph:
         self._roots = _roots(losses)
         # One root takes less time than many.
         self._all = _root_of_all(losses) if isinstance(losses, Tensor) else None
-        self._scale = scale
+        self.scale = None
+        if scaler is not None:
+            self.scale = scaler.scale(torch.ones((), device=self.values.device))
 
     def rows(
         self, coefficients: Tensor, tensors: Sequence[Any], *, batched: bool = False
@@ -139,7 +142,7 @@ class LossGraph:
 
         Both are tensors or edges of the graph.
         """
-        scaled = [g if self._scale is None else g * self._scale.to(g.dtype) for g in gradients]
+        scaled = [g if self.scale is None else g * self.scale.to(g.dtype) for g in gradients]
         with hooks_resting([each for each in inputs if isinstance(each, Tensor)]):
             found: Sequence[Tensor | None] = torch.autograd.grad(
                 outputs,
@@ -155,9 +158,9 @@ class LossGraph:
 
     def _in_true_scale(self, gradient: Tensor) -> Tensor:
         # As precise as statistics are: what was scaled may have no place in a smaller type.
-        if self._scale is None:
+        if self.scale is None:
             return gradient
-        return gradient.to(at_least_float32(gradient)) / self._scale
+        return gradient.to(at_least_float32(gradient)) / self.scale
 
     def cheaper_rows_at_once(self, parameters: Sequence[Tensor]) -> int:
         """How many losses a pass should take: 1 where convolutions or attention are, otherwise 16.

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mtrl_ntk.settings import check_kind
+
 TaskLosses = Tensor | Sequence[Tensor]
 """Losses of the tasks: ``[tasks]``, ``[tasks, rows]``, or one tensor of either kind per task."""
 
@@ -24,8 +26,13 @@ def minibatch_losses(losses: TaskLosses, num_tasks: int, num_minibatches: int) -
         ``[tasks, num_minibatches]``.
 
     Raises:
-        ValueError: If the losses have another shape, or the rows cannot be split evenly.
+        ValueError: If the losses are something else, or the rows cannot be split evenly.
     """
+    check_kind("losses", losses, (Tensor, list, tuple), "a tensor, or a list of one for each task")
+    for loss in [losses] if isinstance(losses, Tensor) else losses:
+        check_kind("a loss", loss, Tensor, "a tensor")
+        if not loss.is_floating_point():
+            raise ValueError(f"a loss is of {loss.dtype}; losses must be real numbers")
     if isinstance(losses, Tensor):
         if losses.ndim not in (1, 2) or len(losses) != num_tasks:
             raise _unfit(tuple(losses.shape), num_tasks)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrl_ntk.balancing.distributed import num_processes
+from mtrl_ntk.settings import check_kind
 
 Parameters = nn.Module | Tensor | Iterable["nn.Module | Tensor"]
 """Modules, parameters, or several of either."""
@@ -18,11 +19,15 @@ def tensors_of(parameters: Parameters) -> list[Tensor]:
     """The tensors of modules and parameters, each once, in their order.
 
     Raises:
-        ValueError: If one is no leaf, so that it can have no gradient of its own.
+        ValueError: If something is neither, or no leaf, which has no gradient of its own.
     """
+    wanted = "a module, a parameter, or several of them"
+    if not isinstance(parameters, nn.Module | Tensor):
+        check_kind("what was named", parameters, Iterable, wanted)
     parts = [parameters] if isinstance(parameters, nn.Module | Tensor) else parameters
     found: dict[int, Tensor] = {}
     for part in parts:
+        check_kind("what was named", part, (nn.Module, Tensor), wanted)
         tensors = [part] if isinstance(part, Tensor) else part.parameters()
         found.update((id(tensor), tensor) for tensor in tensors)
     for tensor in found.values():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from mtrl_ntk.balancing.factors import Factor, recorded_kind_of
+from mtrl_ntk.settings import check_kind
 
 
 class Call(NamedTuple):
@@ -125,6 +126,7 @@ def record(network: nn.Module) -> Iterator[Recording]:
     Args:
         network: The network, or a part of it.
     """
+    check_kind("network", network, nn.Module, "a module")
     recording = Recording(network)
     handles = [
         layer.register_forward_hook(recording.keep, with_kwargs=True) for layer in recording.kinds

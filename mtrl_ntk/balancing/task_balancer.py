@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +22,19 @@ from mtrl_ntk.balancing.loss_graph import (
 from mtrl_ntk.balancing.losses import TaskLosses, minibatch_losses
 from mtrl_ntk.balancing.parameters import Parameters, deliver, tensors_of
 from mtrl_ntk.balancing.recording import Recording
-from mtrl_ntk.balancing.weighing import BalancedStep, Weighed, eigenvalues_of, minimum_cosine, weigh
-from mtrl_ntk.balancing.weighting import Weighting
+from mtrl_ntk.balancing.weighing import (
+    BalancedStep,
+    Preferences,
+    Weighed,
+    as_preferences,
+    eigenvalues_of,
+    minimum_cosine,
+    noise_for,
+    observe,
+    weigh,
+)
+from mtrl_ntk.balancing.weighting import Weighting, check_method
+from mtrl_ntk.settings import check_kind, check_number
 
 
 class TaskBalancer:
@@ -48,8 +59,9 @@ class TaskBalancer:
         shared: What the tasks share, as modules or parameters. What is frozen is left alone.
         own: What belongs to single tasks; it may lie within what was named as shared.
         weigh_own: Weigh the losses for what belongs to single tasks as well.
-        preferences: What each task should count beside its weight, ``[tasks]``; brought to a mean
-            of one.
+        preferences: What each task should count, ``[tasks]``; brought to a mean of one. UPGrad,
+            PCGrad and Aligned-MTL take the mean that they end with by them; the weights of all
+            other methods are multiplied by them.
         rows_at_once: Losses that one backward pass differentiates: each takes the memory of the
             activations' gradients once more. By default 16, or 1 where ``vmap`` makes it slower.
         representation: Module whose outputs, ``[rows, ...]`` or ``[tasks, rows, ...]``, are the
@@ -64,17 +76,20 @@ class TaskBalancer:
         own: Parameters = (),
         *,
         weigh_own: bool = False,
-        preferences: Sequence[float] | Tensor | None = None,
+        preferences: Preferences | None = None,
         representation: nn.Module | None = None,
         rows_at_once: int | None = None,
         check: bool = True,
     ) -> None:
+        check_method(weighting)
         self.weighting = weighting
         self._shared, self._own = _repeatable(shared), _repeatable(own)
         self.weigh_own = weigh_own
-        self.preferences = _preferences(preferences, weighting.num_tasks)
-        if rows_at_once is not None and rows_at_once < 1:
-            raise ValueError(f"rows_at_once is {rows_at_once}; it must be at least 1")
+        self.preferences = as_preferences(preferences, weighting.num_tasks)
+        if rows_at_once is not None:
+            check_number("rows_at_once", rows_at_once, whole=True, at_least=1)
+        if representation is not None:
+            check_kind("representation", representation, nn.Module, "a module")
         self._checks_next = check
         self._jacobians = AutogradJacobians(rows_at_once, representation)
         self._awaits_losses = False
@@ -130,8 +145,10 @@ class TaskBalancer:
         """
         weighting = self.weighting
         self._demand_observation()
-        scale = None if scaler is None else scaler.scale(torch.ones((), device=_device(losses)))
-        graph = LossGraph(losses, weighting.num_tasks, weighting.num_minibatches, scale)
+        _check_kinds(representation, recording, scaler)
+        if not isinstance(factor, Tensor):
+            check_number("factor", factor, above=0)
+        graph = LossGraph(losses, weighting.num_tasks, weighting.num_minibatches, scaler)
         shared, own = (Columns(parameters) for parameters in self.parameters())
         self._prepare(graph, shared, own)
         check, self._checks_next = self._checks_next, False
@@ -145,13 +162,13 @@ class TaskBalancer:
                 weighting.check_losses(task_losses)
             weighting.fit(shared.num_entries)
             if noise is None:
-                noise = from_first(task_losses.new_empty(weighting.noise_shape).normal_())
+                noise = from_first(noise_for(weighting, None, task_losses))
             preferences = None if self.preferences is None else self.preferences.to(task_losses)
             weighed = weigh(weighting, jacobian, task_losses, noise, preferences)
             own_gradient = self._own_gradient(graph, own, weighed, along)
             norm = torch.hypot(weighed.gradient.norm(), own_gradient.norm())
             is_lost = weighed.skipped.all() | ~is_finite(norm.square())
-            change = _factor(factor, scale, jacobian.finite & ~is_lost, task_losses)
+            change = _factor(factor, graph.scale, jacobian.finite & ~is_lost, task_losses)
             deliver(
                 pair
                 for columns, gradient in ((shared, weighed.gradient), (own, own_gradient))
@@ -178,7 +195,10 @@ class TaskBalancer:
         if self.weighting.observes_step:
             with torch.no_grad():
                 parts = minibatch_losses(losses, self.weighting.num_tasks, 1)
-                self.weighting.observe(average(parts.to(at_least_float32(parts))[:, 0].clone()))
+                task_losses = average(parts.to(at_least_float32(parts))[:, 0].clone())
+                if task_losses.device.type == "cpu":
+                    self.weighting.check_losses(task_losses)
+                observe(self.weighting, task_losses)
 
     def reset(self) -> None:
         """Lets the method forget all that it has learnt, as if no step had been taken."""
@@ -241,16 +261,17 @@ class TaskBalancer:
 
 def _repeatable(parameters: Parameters) -> Parameters:
     """The same, of what can be gone through more than once: modules may change in between."""
-    return parameters if isinstance(parameters, nn.Module | Tensor) else list(parameters)
+    return list(parameters) if isinstance(parameters, Iterator) else parameters
 
 
-def _preferences(preferences: Sequence[float] | Tensor | None, num_tasks: int) -> Tensor | None:
-    if preferences is None:
-        return None
-    given = torch.as_tensor(preferences, dtype=torch.float64)
-    if given.shape != (num_tasks,) or not bool(given.isfinite().all() & (given > 0).all()):
-        raise ValueError(f"preferences are {given.tolist()}; it takes {num_tasks} numbers above 0")
-    return given / given.mean()
+def _check_kinds(representation: object, recording: object, scaler: object) -> None:
+    for name, value, kind, wanted in (
+        ("representation", representation, Tensor, "a tensor; modules are named when it is made"),
+        ("recording", recording, Recording, "what `with record(network) as recording` gives"),
+        ("scaler", scaler, torch.amp.GradScaler, "a torch.amp.GradScaler"),
+    ):
+        if value is not None:
+            check_kind(name, value, kind, wanted)
 
 
 def _check_names(losses: Sequence[Tensor], named: Sequence[Tensor]) -> None:
@@ -272,7 +293,3 @@ def _factor(factor: float, scale: Tensor | None, healthy: Tensor, losses: Tensor
         return factor
     overflows = (~healthy & is_finite(losses)).any()
     return torch.where(overflows, torch.inf, factor * scale.to(losses.dtype))
-
-
-def _device(losses: TaskLosses) -> torch.device:
-    return losses.device if isinstance(losses, Tensor) else losses[0].device

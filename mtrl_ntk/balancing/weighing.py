@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,10 @@ from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.jacobian import Jacobian
 from mtrl_ntk.balancing.kernels import largest_eigenvalues
 from mtrl_ntk.balancing.weighting import Statistics, Weighting
+from mtrl_ntk.settings import check_kind, check_number
+
+Preferences = Sequence[float] | Tensor
+"""What each of the tasks should count, relative to the others."""
 
 
 class BalancedStep(NamedTuple):
@@ -63,17 +68,59 @@ def weigh(
         losses: Mean loss of each task, ``[tasks]``.
         noise: Standard normal numbers of the shape that the method asks for; drawn from the
             global stream when left out.
-        preferences: Factor on each task's weight, ``[tasks]``.
+        preferences: What each task should count, ``[tasks]``, of mean one.
     """
     kernels = weighting.kernels(jacobian)
-    if noise is None:
-        noise = torch.randn(weighting.noise_shape, dtype=losses.dtype, device=losses.device)
-    weights = weighting.weigh(Statistics(jacobian, losses, kernels, noise))
-    if preferences is not None:
-        weights = weights * preferences
+    noise = noise_for(weighting, noise, losses)
+    if weighting.positive_losses:
+        # Off the CPU nobody has looked: such a task counts as a broken one.
+        usable = weighting.can_do_with(losses)
+        jacobian.finite = jacobian.finite & usable
+        losses = losses.masked_fill(~usable, torch.nan)
+    weights = preferred(weighting, Statistics(jacobian, losses, kernels, noise, preferences))
     skipped = ~(jacobian.finite & is_finite(weights))
     weights = weights.masked_fill(skipped, 0.0)
     return Weighed(weights, skipped, weighting.combine(jacobian, weights), kernels)
+
+
+def noise_for(weighting: Weighting, noise: Tensor | None, like: Tensor) -> Tensor:
+    """Random numbers of the shape that a method asks for: those given, or drawn in a type."""
+    if noise is None:
+        return like.new_empty(weighting.noise_shape).normal_()
+    check_kind("noise", noise, Tensor, "a tensor")
+    if noise.shape != weighting.noise_shape:
+        raise ValueError(
+            f"noise is {list(noise.shape)}; {type(weighting).__name__} takes "
+            f"{list(weighting.noise_shape)}"
+        )
+    return noise
+
+
+def as_preferences(preferences: Preferences | None, num_tasks: int) -> Tensor | None:
+    """What each task should count, ``[tasks]``, brought to a mean of one."""
+    if preferences is None:
+        return None
+    check_kind("preferences", preferences, (Tensor, Sequence), f"{num_tasks} numbers above 0")
+    numbers = preferences.tolist() if isinstance(preferences, Tensor) else list(preferences)
+    if len(numbers) != num_tasks:
+        raise ValueError(f"preferences are {numbers}; they must be {num_tasks} numbers above 0")
+    for number in numbers:
+        check_number("a preference", number, above=0)
+    given = torch.tensor(numbers, dtype=torch.float64)
+    return given / given.mean()
+
+
+def preferred(weighting: Weighting, statistics: Statistics) -> Tensor:
+    """Weights ``[tasks]`` that a method gives to tasks that should not all count as much."""
+    weights = weighting.weigh(statistics)
+    if statistics.preferences is None or weighting.knows_preferences:
+        return weights
+    return weights * statistics.preferences
+
+
+def observe(weighting: Weighting, task_losses: Tensor) -> None:
+    """Shows a method the losses ``[tasks]`` after a step; those that it cannot use are NaN."""
+    weighting.observe(task_losses.masked_fill(~weighting.can_do_with(task_losses), torch.nan))
 
 
 def eigenvalues_of(weighting: Weighting, kernels: Tensor) -> Tensor:

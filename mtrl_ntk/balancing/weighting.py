@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.jacobian import Jacobian, KernelSource, Request
-from mtrl_ntk.settings import Settings
+from mtrl_ntk.settings import Settings, check_kind
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Statistics(NamedTuple):
     """Each task's tangent kernel, ``[tasks, rows, rows]``, of the kind the method asks for."""
     noise: Tensor
     """Standard normal numbers of the shape the method asks for."""
+    preferences: Tensor | None = None
+    """What each task should count, ``[tasks]``, of mean one; None for equally much."""
 
     @property
     def task_losses(self) -> Tensor:
@@ -70,6 +72,8 @@ class Weighting(nn.Module, ABC):
         num_minibatches: Rows per task that the method wants in the Jacobian.
         noise_shape: Shape of the random numbers that the method wants.
         observes_step: Whether :meth:`observe` wants the losses after the step.
+        knows_preferences: The method makes something of preferences itself; others' weights are
+            multiplied by them.
         residual: How far the last solution was from the equations that define it, if the method
             solves any; a scalar, zero when exact.
         eigenvalues: Largest eigenvalue of each kernel of the last call, if it was computed.
@@ -82,6 +86,7 @@ class Weighting(nn.Module, ABC):
     needs_kernels: ClassVar[bool] = True
     needs_rows: ClassVar[bool] = False
     observes_step: ClassVar[bool] = False
+    knows_preferences: ClassVar[bool] = False
     kernel_source: KernelSource = "loss"
     num_minibatches: int = 1
     noise_shape: tuple[int, ...] = (0,)
@@ -110,13 +115,17 @@ class Weighting(nn.Module, ABC):
     def fit(self, num_parameters: int) -> None:
         """Makes ready for gradients with so many entries; methods override it that have to be."""
 
+    def can_do_with(self, task_losses: Tensor) -> Tensor:
+        """Which losses ``[tasks]`` are not negative where the method takes logarithms or ratios."""
+        return ~(task_losses < 0) if self.positive_losses else torch.ones_like(task_losses) > 0
+
     def check_losses(self, task_losses: Tensor) -> None:
         """Waits for the losses and sees whether the method can do with them.
 
         Raises:
-            ValueError: One is negative, and the method takes logarithms or ratios of them.
+            ValueError: If it cannot.
         """
-        if self.positive_losses and bool((task_losses < 0).any()):
+        if not bool(self.can_do_with(task_losses).all()):
             raise ValueError(
                 f"{type(self).__name__} needs losses of at least zero; they are "
                 f"{[round(loss, 6) for loss in task_losses.tolist()]}"
@@ -190,13 +199,18 @@ class NormWeighting(Weighting):
 
 
 class GramianWeighting(Weighting):
-    """Weights from inner products of gradients: ``forward(gramian [tasks, tasks]) -> [tasks]``."""
+    """Weights from inner products of gradients: ``forward(gramian [tasks, tasks]) -> [tasks]``.
+
+    One that knows preferences takes them, ``[tasks]`` or None, as the second argument.
+    """
 
     needs_rows = True
 
     def weigh(self, statistics: Statistics) -> Tensor:
         """See :meth:`Weighting.weigh`."""
-        weights: Tensor = self(statistics.jacobian.gramian())
+        gramian = statistics.jacobian.gramian()
+        known = (statistics.preferences,) if self.knows_preferences else ()
+        weights: Tensor = self(gramian, *known)
         return weights
 
 
@@ -226,8 +240,18 @@ class JacobianWeighting(Weighting):
         return weights
 
 
+def check_method(weighting: object) -> None:
+    """Raises an error if something is not a method that was made for a number of tasks."""
+    check_kind("the method", weighting, Weighting, "one made for the tasks: METHODS['ntkmtl'](3)")
+
+
 def _is_count(number: Any) -> bool:  # noqa: ANN401 - as it comes
     return issubclass(type(number), Integral) and number is not True and number > 0
+
+
+def preferred_sum(parts: Tensor, preferences: Tensor | None) -> Tensor:
+    """Sum over tasks of ``[tasks, ...]``, each as often as it is preferred."""
+    return parts.sum(0) if preferences is None else preferences.to(parts) @ parts
 
 
 def floored(values: Tensor, floor: float) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -68,6 +70,22 @@ def test_half_precision_is_weighed_in_single_precision() -> None:
     assert aggregate(METHODS["ntkmtl"](4), rows).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("method", ["upgrad", "ntkmtl", "mgda"])
+def test_preferences_are_those_of_training(method: str) -> None:
+    rows = torch.randn(4, 30, dtype=torch.float64)
+    preferences = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    given = (None, None, [2, 4, 6, 8])
+    known = METHODS[method].knows_preferences
+    expected = (
+        make(method)(rows @ rows.mT, preferences / 2.5)
+        if known
+        else weights_of_rows(make(method), rows) * preferences / 2.5
+    )
+    assert_close(weights_of_rows(make(method), rows, *given), expected)
+    assert_close(weights_of_gramian(make(method), rows @ rows.mT, *given), expected)
+    assert_close(aggregate(make(method), rows, *given), expected @ rows / 4)
+
+
 def test_gradients_that_are_given_stay_as_they_are() -> None:
     rows = torch.randn(4, 30)
     rows[1] = torch.nan
@@ -97,6 +115,18 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         weights_of_gramian(make("mgda"), torch.eye(3))
     with pytest.raises(ValueError, match=r"the gradients are \[10, 4\]; they must be \[4, param"):
         weights_of_rows(make("mgda"), torch.ones(10, 4))
+    with pytest.raises(ValueError, match="the Gramian is not symmetric"):
+        weights_of_gramian(make("mgda"), torch.rand(4, 4))
+    anything: Any = [[1.0, 0.0]]
+    with pytest.raises(ValueError, match="the Gramian is a list; it must be a tensor"):
+        weights_of_gramian(make("mgda"), anything)
+    with pytest.raises(ValueError, match="the gradients is a list; it must be a tensor"):
+        weights_of_rows(make("mgda"), anything)
+    with pytest.raises(ValueError, match="NTKMTLSR asks for kernels of the representation, which"):
+        weights_of_rows(METHODS["ntkmtl_sr"](4), torch.ones(4, 4, 10))
+    anything = "mgda"
+    with pytest.raises(ValueError, match=r"the method is 'mgda'; it must be one made for the task"):
+        aggregate(anything, torch.ones(4, 10))
     of_two = ntkmtl.NTKMTL(4, ntkmtl.NTKMTLConfig(num_minibatches=2))
     with pytest.raises(ValueError, match=r"NTKMTL asks for 2 rows per task, not 1: give gradients"):
         weights_of_rows(of_two, torch.ones(4, 10))

@@ -372,6 +372,15 @@ def test_misuse_is_named(problem: Problem) -> None:
         Balancer(problem.network, METHODS["equal"](4), torch.optim.SGD([torch.zeros(1)]))
     with pytest.raises(ValueError, match="shares nothing between tasks"):
         make_balancer(make_problem(own="all"), "ntkmtl")
+    anything: Any = nn.ReLU
+    with pytest.raises(ValueError, match=r"network is <class .*ReLU'>; it must be a module"):
+        Balancer(anything, METHODS["equal"](4), torch.optim.SGD(problem.parameters))
+
+
+@pytest.mark.parametrize("max_grad_norm", [-1.0, torch.nan, torch.inf, "1", None, True])
+def test_norms_that_cannot_be_meant_are_refused(problem: Problem, max_grad_norm: object) -> None:
+    with pytest.raises(ValueError, match=f"max_grad_norm is {max_grad_norm!r}; it must be"):
+        make_balancer(problem, max_grad_norm=max_grad_norm)  # type: ignore[arg-type]
 
 
 def test_tied_weights_are_an_error(problem: Problem) -> None:

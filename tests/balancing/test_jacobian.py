@@ -230,3 +230,17 @@ def test_kernels_that_were_not_asked_for_are_not_there(problem: Problem) -> None
 def test_no_weight_gradient_is_computed_by_autograd(problem: Problem) -> None:
     problem.factored()
     assert all(parameter.grad is None for parameter in problem.parameters)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("num_minibatches", 0, "num_minibatches is 0; it must be at least 1"),
+        ("num_minibatches", 1.5, "num_minibatches is 1.5; it must be a whole number"),
+        ("num_minibatches", float("nan"), "num_minibatches is nan; it must be a whole number"),
+        ("kernel_source", "outputs", "must be one of loss, output, representation"),
+    ],
+)
+def test_requests_that_cannot_be_meant_are_refused(field: str, value: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Request(**{field: value})  # type: ignore[arg-type]

@@ -46,3 +46,19 @@ def test_rows_that_cannot_be_split_are_refused() -> None:
         minibatch_losses(torch.zeros(2), 2, 4)
     with pytest.raises(ValueError, match="0 rows per task"):
         minibatch_losses(torch.zeros(2, 0), 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ({"a": torch.ones(())}, "losses is a dict; it must be a tensor, or a list of one"),
+        ((torch.ones(()) for _ in range(2)), "losses is a generator; it must be a tensor"),
+        (None, "losses is a NoneType"),
+        ([1.0, 2.0], "a loss is a float; it must be a tensor"),
+        (torch.ones(2, dtype=torch.int64), "a loss is of torch.int64; losses must be real numbers"),
+        (torch.ones(2, dtype=torch.complex64), "a loss is of torch.complex64"),
+    ],
+)
+def test_what_are_no_losses_is_refused(losses: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        minibatch_losses(losses, 2, 1)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -259,6 +260,18 @@ def test_layers_of_the_users_own_can_be_registered(monkeypatch: pytest.MonkeyPat
     assert record_of(network, inputs) == [network[0]]
     (found, _), (expected, _) = jacobians(network, inputs, Request(2))
     assert_close(found.rows(), expected.rows())
+    anything: Any = network[0]
+    with pytest.raises(ValueError, match="it must be a class of modules"):
+        register_layer(anything)
+    anything = nn.Linear
+    with pytest.raises(ValueError, match="it must be a subclass of Factor"):
+        register_layer(Scaled, anything)
+    anything = [network]
+    with (
+        pytest.raises(ValueError, match="network is a list; it must be a module"),
+        record(anything),
+    ):
+        pass
 
 
 def record_of(network: nn.Module, inputs: Tensor) -> list[nn.Module]:

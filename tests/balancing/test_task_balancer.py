@@ -207,9 +207,70 @@ def test_mistakes_are_named() -> None:
     balancer = TaskBalancer(ntkmtl(3, ntkmtl.config_class(num_minibatches=3)), trunk, heads)
     with pytest.raises(ValueError, match="4 rows per task cannot be split into 3"):
         balancer.backward(losses[:, None].expand(3, 4))
-    for preferences in ([1.0, 2.0], [1.0, 0.0, 1.0], [1.0, torch.nan, 1.0]):
-        with pytest.raises(ValueError, match="3 numbers above 0"):
-            make(problem, "equal", preferences=preferences)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"preferences": [1.0, 2.0]}, r"preferences are \[1.0, 2.0\]; they must be 3 numbers"),
+        ({"preferences": [1.0, 0.0, 1.0]}, "a preference is 0.0; it must be above 0"),
+        ({"preferences": torch.tensor([1, torch.nan, 1])}, "a preference is nan; it must be a fin"),
+        ({"preferences": "abc"}, "a preference is 'a'; it must be a finite number"),
+        ({"preferences": 3}, "preferences is a int; it must be 3 numbers above 0"),
+        ({"rows_at_once": 0}, "rows_at_once is 0; it must be at least 1"),
+        ({"rows_at_once": torch.nan}, "rows_at_once is nan; it must be a whole number"),
+        ({"rows_at_once": True}, "rows_at_once is True; it must be a whole number"),
+        ({"representation": "trunk"}, "representation is 'trunk'; it must be a module"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make(make_shared_input(), "equal", **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"factor": 0}, "factor is 0; it must be above 0"),
+        ({"factor": torch.nan}, "factor is nan; it must be a finite number"),
+        ({"factor": "1"}, "factor is '1'; it must be a finite number"),
+        ({"scaler": 1024.0}, "scaler is a float; it must be a torch.amp.GradScaler"),
+        ({"recording": nn.Linear(2, 2)}, "recording is a Linear; it must be what `with record"),
+        ({"representation": nn.Linear(2, 2)}, "representation is a Linear; it must be a tensor"),
+        ({"noise": torch.ones(3)}, r"noise is \[3\]; PCGrad takes \[3, 3\]"),
+        ({"noise": 3}, "noise is a int; it must be a tensor"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_refused(arguments: dict[str, Any], said: str) -> None:
+    problem = make_shared_input()
+    with pytest.raises(ValueError, match=said):
+        make(problem, "pcgrad").backward(problem.losses(), **arguments)
+    assert not gradient([*problem.shared, *problem.own]).any()
+
+
+@pytest.mark.parametrize("method", ["ntkmtl", METHODS["ntkmtl"], None])
+def test_what_is_no_method_is_refused(method: object) -> None:
+    with pytest.raises(ValueError, match=r"made for the tasks: METHODS\['ntkmtl'\]\(3\)"):
+        TaskBalancer(method, nn.Linear(2, 2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shared", ["trunk", None, ["trunk"], nn.Linear(2, 2).named_parameters()])
+def test_what_is_no_parameter_is_refused(shared: object) -> None:
+    with pytest.raises(ValueError, match="it must be a module, a parameter, or several of them"):
+        TaskBalancer(METHODS["equal"](3), shared)  # type: ignore[arg-type]
+
+
+def test_losses_that_turn_negative_leave_nothing_behind() -> None:
+    problem = make_shared_input()
+    balancer = make(problem, "famo")
+    before = deepcopy(balancer.state_dict())
+    with pytest.raises(ValueError, match="FAMO needs losses of at least zero"):
+        balancer.backward([-loss for loss in problem.losses()])
+    assert not gradient([*problem.shared, *problem.own]).any()
+    balancer.backward(problem.losses())
+    with pytest.raises(ValueError, match="FAMO needs losses of at least zero"):
+        balancer.observe(-torch.stack(problem.losses()))
+    assert all(torch.equal(each, before[name]) for name, each in balancer.state_dict().items())
 
 
 def test_heads_may_lie_within_what_is_shared() -> None:

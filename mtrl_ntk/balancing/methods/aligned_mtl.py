@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtrl_ntk.balancing.solvers.eigen import symmetric_eigen
 from mtrl_ntk.balancing.solvers.scaling import as_weights
-from mtrl_ntk.balancing.weighting import GramianWeighting
+from mtrl_ntk.balancing.weighting import GramianWeighting, preferred_sum
 from mtrl_ntk.settings import Settings
 
 
@@ -31,8 +31,9 @@ class AlignedMTL(GramianWeighting):
     .. math:: w = \sqrt{\lambda_{\min}} \sum_r \frac{v_r^\top 1}{\sqrt{\lambda_r}} v_r,
 
     see Senushkin et al., *Independent Component Alignment for Multi-Task Learning*, arXiv
-    2305.19000, Algorithm 1 with equal task importances. Mean scale takes the weights as
-    they are: they replace importances of one, and are one for orthogonal gradients of one length.
+    2305.19000, Algorithm 1 with equal task importances, or preferences. Mean scale takes the
+    weights as they are: they replace importances of one, and are one for orthogonal gradients of
+    one length.
 
     ``median`` and ``rmse``, of the published code, put the lower median and the mean of the kept
     eigenvalues in the place of the smallest, with which the step vanishes as two gradients become
@@ -44,10 +45,11 @@ class AlignedMTL(GramianWeighting):
     """
 
     config_class = AlignedMTLConfig
+    knows_preferences = True
     config: AlignedMTLConfig
 
-    def forward(self, gramian: Tensor) -> Tensor:
-        """Weights ``[tasks]`` from the Gramian ``[tasks, tasks]``."""
+    def forward(self, gramian: Tensor, preferences: Tensor | None = None) -> Tensor:
+        """Weights ``[tasks]`` from the Gramian ``[tasks, tasks]`` and preferences ``[tasks]``."""
         values, vectors, _ = symmetric_eigen(gramian)
         threshold = values.max() * (self.num_tasks * torch.finfo(gramian.dtype).eps)
         kept = values > threshold
@@ -55,7 +57,8 @@ class AlignedMTL(GramianWeighting):
         aligned = vectors * roots
         products = aligned.mT @ gramian.double() @ aligned
         self.residual = (products - torch.diag_embed(kept.double())).abs().max()
-        coefficients = self._scale(values, kept).sqrt() * roots * vectors.sum(0)
+        importances = preferred_sum(vectors, preferences)
+        coefficients = self._scale(values, kept).sqrt() * roots * importances
         return as_weights(vectors @ coefficients, gramian)
 
     def _scale(self, values: Tensor, kept: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.solvers.scaling import as_weights, unit_gramian
-from mtrl_ntk.balancing.weighting import GramianWeighting, Statistics
+from mtrl_ntk.balancing.weighting import GramianWeighting, Statistics, preferred_sum
 
 _NORM_FLOOR = 1e-150  # its square is not zero
 
@@ -28,6 +28,8 @@ class PCGrad(GramianWeighting):
     conflicts with none. The published code divides by its norm, or by that plus 1e-8.
     """
 
+    knows_preferences = True
+
     def __init__(
         self, num_tasks: int, config: object | None = None, num_parameters: int = 0
     ) -> None:
@@ -36,16 +38,18 @@ class PCGrad(GramianWeighting):
 
     def weigh(self, statistics: Statistics) -> Tensor:
         """See :meth:`Weighting.weigh`."""
-        weights: Tensor = self(statistics.jacobian.gramian(), statistics.noise)
+        gramian = statistics.jacobian.gramian()
+        weights: Tensor = self(gramian, statistics.noise, statistics.preferences)
         return weights
 
-    def forward(self, gramian: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, gramian: Tensor, noise: Tensor, preferences: Tensor | None = None) -> Tensor:
         """Weights ``[tasks]``.
 
         Args:
             gramian: Inner products of the gradients, ``[tasks, tasks]``.
             noise: Row i puts the others in task i's order, ``[tasks, tasks]``; its diagonal is not
                 looked at.
+            preferences: Shares of the projected gradients in their mean, ``[tasks]``.
         """
         cosines, norms, _ = unit_gramian(gramian, _NORM_FLOOR)
         identity = torch.eye(self.num_tasks, device=norms.device, dtype=norms.dtype)
@@ -57,5 +61,5 @@ class PCGrad(GramianWeighting):
             products = (projected * cosines.index_select(0, others)).sum(1)
             conflicts = products.clamp(max=0.0)
             projected = projected.scatter_add(1, others[:, None], -conflicts[:, None])
-        weights = (norms[:, None] / norms * projected).sum(0)
+        weights = preferred_sum(norms[:, None] / norms * projected, preferences)
         return as_weights(weights, gramian)

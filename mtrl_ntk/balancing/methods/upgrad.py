@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mtrl_ntk.balancing.solvers.interior_point import dual_cone_projections, regularised
 from mtrl_ntk.balancing.solvers.scaling import as_weights
-from mtrl_ntk.balancing.weighting import GramianWeighting
+from mtrl_ntk.balancing.weighting import GramianWeighting, preferred_sum
 
 
 class UPGrad(GramianWeighting):
@@ -25,10 +25,12 @@ class UPGrad(GramianWeighting):
     1e-4 of the sum of the squared norms to the Gramian's diagonal, which changes small gradients'
     coefficients; here rounding errors are added, relative to each gradient. The projection on
     dependent gradients has many coefficients, of which the small ones are taken. A task without a
-    gradient keeps a weight of one.
+    gradient keeps a weight of one. Preferences are the projections' shares in the mean.
     """
 
-    def forward(self, gramian: Tensor) -> Tensor:
-        """Weights ``[tasks]`` from the Gramian ``[tasks, tasks]``."""
+    knows_preferences = True
+
+    def forward(self, gramian: Tensor, preferences: Tensor | None = None) -> Tensor:
+        """Weights ``[tasks]`` from the Gramian ``[tasks, tasks]`` and preferences ``[tasks]``."""
         combinations, self.residual = dual_cone_projections(regularised(gramian))
-        return as_weights(combinations.sum(0), gramian)
+        return as_weights(preferred_sum(combinations, preferences), gramian)

@@ -61,9 +61,11 @@ def test_a_common_scale_changes_nothing(scale: Scale) -> None:
 def test_torchjd_agrees(kind: str, scale: Scale) -> None:
     for num_tasks in (1, 2, 5, 10):
         gramian = hard_gramian(kind, num_tasks)
-        preferences = torch.ones(num_tasks, dtype=torch.float64)
-        expected = aggregation.AlignedMTLWeighting(preferences, scale)(gramian)
-        assert_close(method(num_tasks, scale)(gramian), expected, rtol=1e-6, atol=1e-8)
+        equal = torch.ones(num_tasks, dtype=torch.float64)
+        for preferences, given in ((equal, ()), (each := torch.rand_like(equal), (each,))):
+            expected = aggregation.AlignedMTLWeighting(preferences, scale)(gramian)
+            found = method(num_tasks, scale)(gramian, *given)
+            assert_close(found, expected, rtol=1e-6, atol=1e-8)
 
 
 @every_scale

@@ -21,7 +21,7 @@ def weights_of(rows: Tensor, noise: Tensor | None = None) -> Tensor:
     return PCGrad(len(rows)).forward(rows @ rows.mT, noise)
 
 
-def direction(rows: Tensor, noise: Tensor) -> Tensor:
+def direction(rows: Tensor, noise: Tensor, preferences: Tensor | None = None) -> Tensor:
     """The mean of the projected gradients, by Algorithm 1 on the gradients themselves."""
     projected = rows.clone()
     for task, order in enumerate(noise.argsort(1)):
@@ -29,7 +29,7 @@ def direction(rows: Tensor, noise: Tensor) -> Tensor:
             product = projected[task] @ rows[other]
             if other != task and product < 0:
                 projected[task] -= product / rows[other].square().sum() * rows[other]
-    return projected.mean(0)
+    return projected.mean(0) if preferences is None else preferences @ projected / len(rows)
 
 
 def noise_of(orders: tuple[tuple[int, ...], ...]) -> Tensor:
@@ -54,6 +54,9 @@ def test_the_step_is_that_of_the_algorithm(num_tasks: int) -> None:
         rows = torch.randn(num_tasks, 4, dtype=torch.float64)
         noise = torch.randn(num_tasks, num_tasks)
         assert_close(weights_of(rows, noise) @ rows / num_tasks, direction(rows, noise))
+        preferences = torch.rand(num_tasks, dtype=torch.float64)
+        weights = PCGrad(num_tasks).forward(rows @ rows.mT, noise, preferences)
+        assert_close(weights @ rows / num_tasks, direction(rows, noise, preferences))
 
 
 def test_every_task_has_an_order_of_its_own() -> None:

@@ -63,6 +63,9 @@ def test_torchjd_agrees(num_tasks: int, kind: str) -> None:
     projector = linalg.QuadprogProjector(norm_eps=0.0, reg_eps=1e-15)
     expected = num_tasks * aggregation.UPGradWeighting(projector=projector)(gramian)
     assert_close(UPGrad(num_tasks)(gramian), expected, rtol=1e-6, atol=1e-6)
+    preferences = torch.rand(num_tasks, dtype=torch.float64) + 0.1
+    expected = aggregation.UPGradWeighting(preferences, projector)(gramian)
+    assert_close(UPGrad(num_tasks)(gramian, preferences), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_a_task_without_gradient_keeps_a_weight_of_one() -> None:
