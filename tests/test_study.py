@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 from mtrl_ntk.balancing.methods import METHODS
@@ -13,6 +14,7 @@ STUDY = Path(__file__).resolve().parents[1] / "configs" / "study"
 SWEEPS = sorted(STUDY.glob("*.yaml"))
 
 
+@cache
 def runs(path: Path) -> list[SweepRun]:
     return plan_runs(read_sweep([f"--sweep={path}"], "sweep_mt10"))
 

@@ -145,6 +145,9 @@ def _check_together(config: RunConfig) -> None:
         f"warmstart_steps is {loop.warmstart_steps}; it must be at least n_steps, {sac.n_steps}": (
             loop.warmstart_steps >= sac.n_steps
         ),
+        f"balance is actor; {config.method} needs positive losses, and balances critics only": (
+            sac.balance != "actor" or method is None or not method.positive_losses
+        ),
         f"reward_scale is {sac.reward_scale}; it must be 1 with normalize_returns, which scales "
         "the rewards": not sac.normalize_returns or sac.reward_scale == 1,
         f"log_std_min is {sac.log_std_min}; it must be below log_std_max, "

@@ -72,6 +72,8 @@ class SacConfig(Settings):
     """Adam's denominator term."""
     max_grad_norm: float = number(1.0, at_least=0)
     """Global gradient norm to which actor and critic are clipped; 0 turns clipping off."""
+    balance: Literal["both", "critic", "actor"] = "both"
+    """Networks whose losses the method balances; the tasks of the other one count equally."""
     network: str = setting("shared", choices=NETWORK_KINDS)
     """What tasks share: all (shared: one-hot id; task_embedding), the trunk, or nothing."""
     embedding_dim: int = number(50, at_least=1, limit=2**16)
@@ -192,13 +194,15 @@ def make_weighting(
     num_tasks: int,
     part: Part,
     num_parameters: int,
+    *,
+    balance: str = SacConfig.balance,
 ) -> Weighting:
     """Makes the balancing method of a critic or an actor with so many shared parameters.
 
     An actor's loss is negative once the values are positive. Methods that take logarithms or ratios
     of losses balance the critic only, and the actor's tasks count equally.
     """
-    if part == "actor" and method.positive_losses:
+    if balance not in ("both", part) or (part == "actor" and method.positive_losses):
         return METHODS["equal"](num_tasks)
     return method(num_tasks, config, num_parameters)
 

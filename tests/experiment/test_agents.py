@@ -160,3 +160,14 @@ def test_methods_that_need_positive_losses_leave_the_actor_equal(method: str) ->
     for balancer in (agent.critic_balancer, agent.actor_balancer):
         num_parameters = sum(parameter.numel() for parameter in balancer.shared)
         assert balancer.weighting.num_parameters in (num_parameters, 0)
+
+
+@pytest.mark.parametrize("part", ["critic", "actor"])
+def test_one_of_the_networks_can_be_balanced_alone(part: str) -> None:
+    agent = make_agent(from_dict({"method": "ntkmtl", "balance": part}), 2, torch.device("cpu"))
+    methods = {
+        "critic": type(agent.critic_balancer.weighting),
+        "actor": type(agent.actor_balancer.weighting),
+    }
+    assert methods.pop(part) is METHODS["ntkmtl"]
+    assert [*methods.values()] == [METHODS["equal"]]
