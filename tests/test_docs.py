@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from mtrl_ntk.experiment.checkpoints.checkpoint import save_checkpoint
 from tests.plugins import other_methods
 from tests.saved import save_run
 
@@ -32,7 +33,9 @@ def blocks(path: str) -> list[str]:
 
 def run_in_order(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, block in enumerate(blocks(path), 1):
-        module = ModuleType(f"example_{number}")  # each block has to stand for itself
+        named = re.match(r"# (\w+)\.py\n", block)  # a file that later blocks import
+        # Others have to stand for themselves.
+        module = ModuleType(named[1] if named else f"example_{number}")
         monkeypatch.setitem(sys.modules, module.__name__, module)
         exec(compile(block, f"{path}, block {number}", "exec"), vars(module))
 
@@ -43,33 +46,25 @@ def test_numbers_for_tests_replace_those_of_the_page() -> None:
     assert all("in the tests" not in block for block in blocks("docs/api.md"))
 
 
+PAGES = sorted(
+    page
+    for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/*.ipynb"))
+    if blocks(page := path.relative_to(ROOT).as_posix())
+)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of the library about its own spaces
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.slow
-def test_the_examples_of_the_python_api_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
-    run_in_order("docs/api.md", monkeypatch)
-    torch.set_num_threads(threads)
-    assert "torch.Size([3, 4])" in capsys.readouterr().out
-
-
-def test_the_recipes_of_balancing_run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_in_order("docs/balancing.md", monkeypatch)
-    assert capsys.readouterr().out.count("[") == 2
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of the library about its own spaces
-@pytest.mark.parametrize("page", ["README.md", "docs/adding_a_method.md", "docs/first_agent.ipynb"])
-def test_the_examples_of_other_pages_run(
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_a_page_run(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save_run(tmp_path / RUN)
+    about: dict[str, object] = {"findings": [], "counters": {}, "config": {}}
+    save_checkpoint(tmp_path / "runs/mine/diagnosis", {}, about)
+    threads = torch.get_num_threads()
     with other_methods():
         run_in_order(page, monkeypatch)
+    torch.set_num_threads(threads)
