@@ -41,6 +41,7 @@ from mtrl_ntk.rl.sac import (
     SacConfig,
     copy_tensors,
     make_actor,
+    make_critic,
     make_weighting,
     tensors_of,
 )
@@ -141,9 +142,14 @@ def load_actor(
     with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and not kept
         actor = make_actor(config.sac, features, num_tasks, suite.action_dim)
     actor.to(device, torch.float32)
+    saved = found.checkpoint.tensors
     own = tensors_of({"features": features, config.sac.policy_name: actor})
     try:
-        copy_tensors(policy_tensors(config.sac, found.checkpoint.tensors), own)
+        copy_tensors(policy_tensors(config.sac, saved), own)
+        if critic := _part(saved, "critic"):  # there is none beside a policy alone
+            with torch.device("meta"):
+                of_config = make_critic(config.sac, features, num_tasks, suite.action_dim)
+            copy_tensors(critic, tensors_of({"critic": of_config}))
     except ValueError as error:
         raise CheckpointError(f"{found.folder} is of another configuration: {error}") from error
     return actor
@@ -151,8 +157,11 @@ def load_actor(
 
 def policy_tensors(config: SacConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Those of an agent's tensors that its policy is made of."""
-    parts = ("features", config.policy_name)
-    return {name: value for name, value in tensors.items() if name.partition(".")[0] in parts}
+    return _part(tensors, "features", config.policy_name)
+
+
+def _part(tensors: Mapping[str, Tensor], *modules: str) -> dict[str, Tensor]:
+    return {name: value for name, value in tensors.items() if name.partition(".")[0] in modules}
 
 
 def policy_of(actor: Actor) -> PolicyFunction:

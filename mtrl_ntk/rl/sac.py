@@ -148,6 +148,9 @@ class SacConfig(Settings):
         )
 
 
+MakeCritic = Callable[[Features, int, Architecture, CriticOptions], TwinCritic]
+
+
 def make_actor(config: SacConfig, features: Features, num_tasks: int, action_dim: int) -> Actor:
     """Makes the policy of an agent, whose first weights are drawn from PyTorch's global stream."""
     return Actor(
@@ -156,6 +159,24 @@ def make_actor(config: SacConfig, features: Features, num_tasks: int, action_dim
         config.architecture(num_tasks),
         log_std_bounds=(config.log_std_min, config.log_std_max),
     )
+
+
+def make_critic(
+    config: SacConfig,
+    features: Features,
+    num_tasks: int,
+    action_dim: int,
+    kind: MakeCritic | None = None,
+) -> TwinCritic:
+    """Makes the critic of an agent, likewise; of the configuration's kind, unless one is given."""
+    architecture = replace(
+        config.architecture(num_tasks),
+        layer_norm=config.critic_layer_norm,
+        blocks=config.critic_blocks,
+        head_init=config.critic_head_init,
+    )
+    options = CriticOptions(config.twin, config.critic_bins, config.critic_range)
+    return (kind or CRITICS[config.critic])(features, action_dim, architecture, options)
 
 
 def tensors_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -185,7 +206,6 @@ def copy_tensors(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None
 Part = Literal["critic", "actor"]
 Network = TypeVar("Network", bound=nn.Module)
 MakeWeighting = Callable[[Part, int], Weighting]
-MakeCritic = Callable[[Features, int, Architecture, CriticOptions], TwinCritic]
 
 
 def make_weighting(
@@ -276,7 +296,7 @@ class MultiTaskSAC:
             num_tasks, config.reward_scale, config.normalize_returns, config.gamma
         )
         self.reward_scale = reward_scale.to(self.device, dtype)
-        self._make_networks(num_tasks, action_dim, critic or CRITICS[config.critic], seed)
+        self._make_networks(num_tasks, action_dim, critic, seed)
         self._make_temperatures(num_tasks)
         self._make_balancers(make_weighting, differentiate)
 
@@ -288,25 +308,14 @@ class MultiTaskSAC:
         return Schedule(start, end, self._num_updates, shape)
 
     def _make_networks(
-        self, num_tasks: int, action_dim: int, make_critic: MakeCritic, seed: int
+        self, num_tasks: int, action_dim: int, kind: MakeCritic | None, seed: int
     ) -> None:
         config = self.config
-        architecture = config.architecture(num_tasks)
         # The initialisers draw from the global stream: it is forked so as to leave no trace.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             actor = make_actor(config, self.features, num_tasks, action_dim)
-            critic = make_critic(
-                self.features,
-                action_dim,
-                replace(
-                    architecture,
-                    layer_norm=config.critic_layer_norm,
-                    blocks=config.critic_blocks,
-                    head_init=config.critic_head_init,
-                ),
-                CriticOptions(config.twin, config.critic_bins, config.critic_range),
-            )
+            critic = make_critic(config, self.features, num_tasks, action_dim, kind)
         self.actor = actor.to(self.device, self.dtype)
         self.critic = critic.to(self.device, self.dtype)
         self.target_critic = self._copied(self.critic).requires_grad_(False)

@@ -104,6 +104,8 @@ def test_a_loaded_policy_is_the_one_that_was_saved(checkpoint: tuple[MultiTaskSA
         (replace(CONFIG.sac, width=9), TASKS),
         (replace(CONFIG.sac, depth=2), TASKS),
         (replace(CONFIG.sac, policy_tau=0.5), TASKS),
+        (replace(CONFIG.sac, critic_layer_norm=not CONFIG.sac.critic_layer_norm), TASKS),
+        (replace(CONFIG.sac, critic="categorical"), TASKS),
         (CONFIG.sac, TASKS + 1),
     ],
 )
