@@ -1,109 +1,39 @@
-"""A stand-in for CUDA graphs on machines without CUDA.
-
-It records the operations of a procedure with the tensors that they were given, and replays them on
-that same memory; no Python of the procedure runs again. So it fails where a graph would: where a
-tensor is replaced instead of written into, where a number lives on the host, where memory moves.
-"""
+"""A stand-in for CUDA graphs on machines without CUDA."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from itertools import chain, repeat
 
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from mtrl_ntk.rl.cuda_graph import Procedure
-from tests.device import HostSynchronisationGuard
+from mtrl_ntk.rl.host_graph import HostRecorder
+from tests.device import forbid_host_synchronisation
 
 
-class Operation(NamedTuple):
-    """One operation, with what it read and what it made."""
+class OperationRecorder(HostRecorder):
+    """Records operations as on the CPU, and repeats them whatever comes of it.
 
-    func: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    made: list[Tensor | None]
-    """Its results; None for those in memory that was there before."""
-
-    def repeat(self) -> None:
-        """Runs it again, into the same memory."""
-        results = tree_leaves(self.func(*self.args, **self.kwargs))
-        for target, result in zip(self.made, results, strict=True):
-            if target is not None:
-                target.copy_(result)
-
-
-class Recording(HostSynchronisationGuard):
-    """Keeps the operations that it lets through."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.operations: list[Operation] = []
-        self.streams: list[torch.Generator] = []
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: tuple[type, ...],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
-        """Runs ``func`` and keeps it."""
-        # Views, as an operation in place may give a tensor another shape later on.
-        given, kept = tree_map_only(Tensor, Tensor.detach, (args, kwargs or {}))
-        result = super().__torch_dispatch__(func, types, args, kwargs)
-        leaves = tree_leaves((args, kwargs))
-        self.streams += [leaf for leaf in leaves if isinstance(leaf, torch.Generator)]
-        memory = {_memory(leaf) for leaf in leaves if isinstance(leaf, Tensor)}
-        made = [
-            leaf.detach() if isinstance(leaf, Tensor) and _memory(leaf) not in memory else None
-            for leaf in tree_leaves(result)
-        ]
-        self.operations.append(Operation(func, given, kept, made))
-        return result
-
-    @torch.no_grad()
-    def replay(self) -> None:
-        """Runs all operations again."""
-        for operation in self.operations:
-            operation.repeat()
-
-
-def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
-
-
-class OperationRecorder:
-    """Records operations on the CPU.
-
-    Attributes:
-        recordings: What was recorded.
+    So it fails where a graph would: where a tensor is replaced instead of written into, where a
+    number lives on the host, where a random stream is not registered.
     """
-
-    def __init__(self) -> None:
-        self.recordings: list[Recording] = []
-
-    def warm_up(self, procedure: Procedure) -> None:
-        """Runs the procedure."""
-        procedure()
 
     def record(self, procedure: Procedure, generators: Sequence[torch.Generator]) -> Procedure:
         """Records a procedure.
 
         It runs meanwhile, which a recording on CUDA does not: the first replay is the recording.
         """
-        recording = Recording()
-        with recording:
-            procedure()
+        with forbid_host_synchronisation():
+            super().record(procedure, generators)
+        replay = self.replays[-1]
+        leaves = tree_leaves([tuple(step) for step in replay._steps])
+        streams = {_state(leaf) for leaf in leaves if isinstance(leaf, torch.Generator)}
         # The same stream comes as another object each time, but always in one state.
-        states = {_state(generator) for generator in generators}
-        unknown = [stream for stream in recording.streams if _state(stream) not in states]
-        assert not unknown, "an unregistered stream"
-        self.recordings.append(recording)
-        runs = iter([_nothing])
-        return lambda: next(runs, recording.replay)()
+        assert streams <= {_state(stream) for stream in generators}, "an unregistered stream"
+        runs = chain([_nothing], repeat(replay._repeat))
+        return lambda: next(runs)()
 
 
 def _state(generator: torch.Generator) -> bytes:

@@ -124,20 +124,22 @@ def check_recording(
     method: str,
     network: str,
     updates: int = 5,
+    *,
+    joined: bool = True,  # as on a GPU
     **settings: Any,  # noqa: ANN401
 ) -> None:
-    # What is recorded on CUDA has joined critics.
     recorder = OperationRecorder()
-    plain = make_learner(method, network, joined=True, **settings)
-    recorded = make_learner(method, network, recorder, joined=True, **settings)
+    plain = make_learner(method, network, joined=joined, **settings)
+    recorded = make_learner(method, network, recorder, joined=joined, **settings)
     assert train(plain, 2, updates) == train(recorded, 2, updates)
     assert_same(plain, recorded)
-    assert len(recorder.recordings) == 1
+    assert len(recorder.replays) == 1
 
 
 @every_few
-def test_a_recorded_update_is_the_same_update(method: str, network: str) -> None:
-    check_recording(method, network, policy_tau=0.5)
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_recorded_update_is_the_same_update(method: str, network: str, *, joined: bool) -> None:
+    check_recording(method, network, joined=joined, policy_tau=0.5)
 
 
 @every_few
@@ -147,9 +149,12 @@ def test_every_option_can_be_recorded(method: str, network: str, option: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "network"), dict(reversed(COMBINATIONS)).items())
+@pytest.mark.parametrize(("method", "network"), COMBINATIONS)
 def test_every_method_can_be_recorded(method: str, network: str) -> None:
     check_recording(method, network, updates=4)
+    check_recording(
+        method, network, updates=4, joined=False, policy_tau=0.5, width=32, precision="bf16"
+    )
 
 
 def test_a_recording_sees_what_is_loaded() -> None:
@@ -220,33 +225,11 @@ def test_a_method_of_others_runs_as_it_is_on_the_cpu() -> None:
     assert isinstance(recorder_for(torch.device("cuda"), Counting), CudaRecorder)
 
 
-def check_repeats(
-    method: str,
-    network: str,
-    updates: int = 5,
-    **settings: Any,  # noqa: ANN401
-) -> None:
-    recorder = HostRecorder()
-    plain = make_learner(method, network, **settings)
-    recorded = make_learner(method, network, recorder, **settings)
-    assert train(plain, 2, updates) == train(recorded, 2, updates)
-    assert_same(plain, recorded)
-    assert [replay.repeats for replay in recorder.replays] == [True]
-
-
 @every_few
-@every_option
-def test_an_update_on_the_cpu_is_repeated(
-    method: str, network: str, settings: dict[str, Any]
-) -> None:
-    check_repeats(method, network, **settings)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("method", "network"), COMBINATIONS)
-def test_every_method_is_repeated_on_the_cpu(method: str, network: str) -> None:
-    check_repeats(method, network, joined=True)
-    check_repeats(method, network, policy_tau=0.5, width=32, precision="bf16")
+def test_on_the_cpu_a_recording_is_not_given_up(method: str, network: str) -> None:
+    recorder = HostRecorder()
+    train(make_learner(method, network, recorder, policy_tau=0.5), 2)
+    assert [replay.repeats for replay in recorder.replays] == [True]
 
 
 def test_what_cannot_be_compiled_is_one_line() -> None:
