@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
@@ -151,6 +151,13 @@ class Method:
         """The same steps, and mean success ``[runs, steps]``."""
         steps, curves = self.task_curves
         return steps, curves.mean(2)
+
+
+def measured(runs: Iterable[Run]) -> str:
+    """What the numbers in ``success`` of runs are, in words."""
+    return " or ".join(
+        sorted({"scaled return" if run.counts_returns else "success rate" for run in runs})
+    )
 
 
 Say = Callable[[str], object]

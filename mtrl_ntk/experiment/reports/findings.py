@@ -20,6 +20,7 @@ from mtrl_ntk.experiment.reports.data import (
     differences,
     find_runs,
     group_runs,
+    measured,
     read_run,
     repeated_seeds,
     with_returns_as_shares,
@@ -72,6 +73,11 @@ class Findings:
         return [run for run in self.runs if run.is_complete]
 
     @property
+    def measured(self) -> str:
+        """What the numbers are."""
+        return measured(self.complete)
+
+    @property
     def incomplete(self) -> list[Run]:
         """Runs that are in no number."""
         return [run for run in self.runs if not run.is_complete]
@@ -122,8 +128,8 @@ def find(
 
 
 _SHARES = (
-    "Nothing counts as success in these tasks. What is called success here is the mean return of "
-    "each task, from 0 for the lowest to 1 for the highest that any of these runs has evaluated."
+    "Nothing counts as success in these tasks. A scaled return is the mean return of a task, from "
+    "0 for the lowest to 1 for the highest that any of these runs has evaluated."
 )
 
 

@@ -24,7 +24,7 @@ from mtrl_ntk.experiment.plots.run_plots import (
     use_percent,
 )
 from mtrl_ntk.experiment.reports.anchors import Anchors
-from mtrl_ntk.experiment.reports.data import Method
+from mtrl_ntk.experiment.reports.data import Method, measured
 from mtrl_ntk.experiment.reports.statistics import Float64Array, performance_profile
 from mtrl_ntk.experiment.reports.styles import Style
 from mtrl_ntk.experiment.reports.summary import Summary
@@ -61,7 +61,7 @@ def curves_figure(
     for one, dashes in zip(anchors, cycle(_PUBLISHED)):
         handles += _draw_published(axes, one, methods, styles, dashes)
     use_percent(axes)
-    dress(axes, "Success rate in evaluation, mean of tasks")
+    dress(axes, f"{_measured(methods).capitalize()} in evaluation, mean of tasks")
     _add_legend(figure, handles)
     return figure
 
@@ -142,9 +142,9 @@ def profiles_figure(methods: Sequence[Method], styles: Mapping[str, Style]) -> F
         shares = performance_profile(method.final, thresholds)
         axes.step(thresholds, shares, where="post", **styles[method.name], label=method.name)
     use_percent(axes)
-    dress(axes, "Share of runs and tasks above a success rate")
+    dress(axes, f"Share of runs and tasks above a {_measured(methods)}")
     axes.set_xlim(0, 1)
-    axes.set_xlabel("success rate in the last evaluation", color=INK)
+    axes.set_xlabel(f"{_measured(methods)} in the last evaluation", color=INK)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     _add_legend(figure, axes.lines)
     return figure
@@ -216,7 +216,8 @@ def tasks_figure(summaries: Sequence[Summary]) -> Figure:
     for row, task in enumerate(tasks):
         for column, summary in enumerate(summaries):
             _write_cell(axes, summary, task, (column + 0.5, row + 0.5))
-    axes.set_title("Success by task", loc="left", fontsize=12, fontweight="bold", color=INK, pad=8)
+    title = f"{_measured([one.method for one in summaries]).capitalize()} by task"
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=8)
     centres = np.arange(max(len(names), len(tasks))) + 0.5
     rotation = 90 if upright else 0
     axes.set_xticks(centres[: len(names)], names, rotation=rotation, fontsize=9.5, color=INK)
@@ -247,6 +248,10 @@ def _write_cell(axes: Axes, summary: Summary, task: str, at: tuple[float, float]
     axes.annotate(f"{value:.2f}", at, xytext=(0, shift), fontsize=10.5, **common)
     if not alone:
         axes.annotate(f"{low:.2f} – {high:.2f}", at, xytext=(0, -7), fontsize=8, **common)
+
+
+def _measured(methods: Sequence[Method]) -> str:
+    return measured(run for method in methods for run in method.runs)
 
 
 def _one_panel() -> tuple[Figure, Axes]:

@@ -37,10 +37,10 @@ def document(findings: Findings, folder: Path) -> Document:
 def _scores(findings: Findings) -> Iterator[Section]:
     summaries, comparison, options = findings.summaries, findings.comparison, findings.options
     yield Section(
-        "Success rate",
-        "Last evaluation. Success: mean and standard error over runs of the mean over tasks. "
+        findings.measured.capitalize(),
+        "Last evaluation: mean and standard error over runs of the mean over tasks. "
         + _metrics_note(findings),
-        [Picture("aggregates", "Aggregates of success with their intervals")]
+        [Picture("aggregates", f"Aggregates of the {findings.measured} with their intervals")]
         if tables.aggregate_names(options.metrics)
         else [],
         tables.success_table(summaries, comparison, options.metrics),
@@ -63,8 +63,8 @@ def _scores(findings: Findings) -> Iterator[Section]:
     yield from _contrasts(findings)
     yield Section(
         "Performance profiles",
-        "The higher a line, the more runs and tasks are above a success rate.",
-        [Picture("profiles", "Share of runs and tasks above each success rate")],
+        f"The higher a line, the more runs and tasks are above a {findings.measured}.",
+        [Picture("profiles", f"Share of runs and tasks above each {findings.measured}")],
     )
 
 
@@ -98,7 +98,7 @@ def _metrics_note(findings: Findings) -> str:
     summaries, comparison, options = findings.summaries, findings.comparison, findings.options
     drawn = "runs of each task apart" if options.resample == "tasks" else "whole runs"
     left_out = ", ".join(comparison.left_out)
-    without = f", without {left_out}, on which those have no success" if left_out else ""
+    without = f", without {left_out}, on which those score nothing" if left_out else ""
     meaning = {
         "unseen": "On unseen goals: the same of goals that training never met.",
         "iqm": "IQM: mean of the middle half of all runs and tasks.",
@@ -126,24 +126,25 @@ def _published(findings: Findings, anchors: Anchors) -> Section:
 
 
 def _learning(findings: Findings) -> Iterator[Section]:
+    measured = findings.measured.capitalize()
     lines = " Level: of each published table the best number, of these methods if it has any."
     yield Section(
         "Learning curves",
         "Mean over tasks and runs; the band is one standard error over runs. The legend shows the "
         f"last value.{lines if findings.anchors else ''}",
-        [Picture("curves", "Success rate over environment steps by method")],
+        [Picture("curves", f"{measured} over environment steps by method")],
     )
     yield Section(
         "Learning curves by task",
         "Mean over runs; the band is one standard error over them.",
-        [Picture("task_curves", "Success rate over environment steps of each task by method")],
+        [Picture("task_curves", f"{measured} over environment steps of each task by method")],
     )
     yield Section(
         "Speed of learning",
-        "Area: mean success over the updates, and over the seconds, that every run here has had; "
-        "before the first evaluation the curve rises from zero. Steps: environment steps until the "
-        "first evaluation at a success rate, median over runs (of an even number, the later of the "
-        "middle two); in parentheses how many runs got there.",
+        f"Area: mean {findings.measured} over the updates, and over the seconds, that every run "
+        "here has had; before the first evaluation the curve rises from zero. Steps: environment "
+        f"steps until the first evaluation at a {findings.measured}, median over runs (of an even "
+        "number, the later of the middle two); in parentheses how many runs got there.",
         table=tables.speed_table(findings.summaries, findings.until),
     )
 
@@ -153,7 +154,7 @@ def _tasks(findings: Findings) -> Iterator[Section]:
         "Tasks",
         "Last evaluation: mean over runs. The picture shows 95 % bootstrap intervals below "
         "the rates, the table standard errors.",
-        [Picture("tasks", "Success rate by task and method")],
+        [Picture("tasks", f"{findings.measured.capitalize()} by task and method")],
         tables.task_table({one.method.name: one.by_task for one in findings.summaries}),
     )
 

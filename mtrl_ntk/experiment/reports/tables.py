@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from mtrl_ntk.experiment.reports.anchors import Anchors
 from mtrl_ntk.experiment.reports.contrasts import OUTCOMES, Contrast
-from mtrl_ntk.experiment.reports.data import Method, Run, differing_settings, shortened
+from mtrl_ntk.experiment.reports.data import Method, Run, differing_settings, measured, shortened
 from mtrl_ntk.experiment.reports.pages import Cell, Link, Table
 from mtrl_ntk.experiment.reports.statistics import Estimate, Interval
 from mtrl_ntk.experiment.reports.summary import THRESHOLDS, Budget, Comparison, Summary
@@ -61,7 +61,13 @@ def success_table(
         ]
         for place, one in enumerate(summaries)
     ]
-    return Table(["method", "runs", *(_HEADINGS[name] for name in names)], rows)
+    headings = _HEADINGS | {"success": _score([one.method for one in summaries])}
+    return Table(["method", "runs", *(headings[name] for name in names)], rows)
+
+
+def _score(methods: Sequence[Method]) -> str:
+    """What the numbers of methods are called in a narrow column."""
+    return measured(run for of in methods for run in of.runs).removesuffix(" rate")
 
 
 def _metric(name: str, summary: Summary, comparison: Comparison, place: int) -> str:
@@ -76,7 +82,8 @@ def _metric(name: str, summary: Summary, comparison: Comparison, place: int) -> 
 
 def paper_table(summaries: Sequence[Summary]) -> Table:
     """The table of the paper, mean and standard error, with those of unseen goals if known."""
-    headings = ["Method", "Success rate (mean ± stderr)"]
+    score = measured(run for one in summaries for run in one.method.runs).capitalize()
+    headings = ["Method", f"{score} (mean ± stderr)"]
     rows = [[one.method.name, estimate(one.success), estimate(one.unseen)] for one in summaries]
     if any(one.has_unseen for one in summaries):
         return Table([*headings, "Unseen goals (mean ± stderr)"], rows)
@@ -215,7 +222,7 @@ def runs_table(methods: Sequence[Method], folder: Path) -> Table:
         for method in methods
         for run in method.runs
     ]
-    columns = ["run", "method", "seed", "success", "on unseen goals", "files"]
+    columns = ["run", "method", "seed", _score(methods), "on unseen goals", "files"]
     return Table(columns, rows, is_numeric=False)
 
 
@@ -267,7 +274,8 @@ def incomplete_table(runs: Sequence[Run]) -> Table:
         ]
         for run in runs
     ]
-    return Table(["run", "vector steps evaluated", "success there"], rows)
+    score = f"{measured(runs).removesuffix(' rate')} there"
+    return Table(["run", "vector steps evaluated", score], rows)
 
 
 def number(value: float, form: str = ".2f") -> str:

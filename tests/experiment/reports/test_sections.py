@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from mtrl_ntk.experiment.files.layout import RUN_INFO
+from mtrl_ntk.experiment.reports import plots
 from mtrl_ntk.experiment.reports.findings import find
 from mtrl_ntk.experiment.reports.options import ReportOptions
+from mtrl_ntk.experiment.reports.pages import Document, Section, to_markdown
 from mtrl_ntk.experiment.reports.sections import document
+from mtrl_ntk.experiment.reports.styles import method_styles
+from mtrl_ntk.experiment.reports.tables import paper_table
+from mtrl_ntk.experiment.types import NO_SUCCESS
 
 ALWAYS = [
     *("Success rate", "Performance profiles", "Learning curves", "Learning curves by task"),
@@ -43,6 +51,34 @@ def test_what_there_is_has_a_section(runs: Path) -> None:
     } <= {*found}
     assert [title for title in found if title.startswith("Published: ")]
     assert len({*found}) == len(found)
+
+
+def test_returns_are_not_called_success(runs: Path, tmp_path: Path) -> None:
+    for name in ("equal-seed1", "equal-seed2", "pcgrad-seed1"):
+        folder = shutil.copytree(runs / name, tmp_path / name)
+        info = json.loads((folder / RUN_INFO).read_text())
+        info["protocol"]["success"] = NO_SUCCESS
+        (folder / RUN_INFO).write_text(json.dumps(info))
+    findings = find([tmp_path], ReportOptions(resamples=10))
+    methods, styles = findings.methods, method_styles(findings.methods)
+    figures = [
+        plots.curves_figure(methods, styles),
+        plots.profiles_figure(methods, styles),
+        plots.tasks_figure(findings.summaries),
+    ]
+    titles = [
+        text
+        for figure in figures
+        for axes in figure.axes
+        for text in (axes.get_title(loc="left"), axes.get_xlabel())
+    ]
+    page = to_markdown(document(findings, tmp_path)) + to_markdown(
+        Document("", "", [], [Section("", "", [], paper_table(findings.summaries))])
+    )
+    lines = [*titles, *page.replace(NO_SUCCESS, "").splitlines()]
+    said = [line for line in lines if "success" in line.lower()]
+    assert [line.split()[1] for line in said] == ["**Note:**", "success"], said  # and the protocol
+    assert sum("caled return" in line for line in lines) > 10
 
 
 @pytest.mark.parametrize(
