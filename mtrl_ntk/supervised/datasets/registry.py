@@ -2,6 +2,7 @@
 
 from mtrl_ntk.supervised.datasets.dataset import Dataset
 from mtrl_ntk.supervised.datasets.digits import Digits
+from mtrl_ntk.supervised.datasets.scenes import Scenes
 
-DATASETS: dict[str, type[Dataset]] = {dataset.name: dataset for dataset in (Digits,)}
+DATASETS: dict[str, type[Dataset]] = {dataset.name: dataset for dataset in (Scenes, Digits)}
 """Class of each data set by name."""

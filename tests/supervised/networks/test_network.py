@@ -9,19 +9,30 @@ from mtrl_ntk.balancing import TaskBalancer
 from mtrl_ntk.balancing.methods.ntkmtl_sr import NTKMTLSR, NTKMTLSRConfig
 from mtrl_ntk.supervised.datasets.dataset import Inputs
 from mtrl_ntk.supervised.networks.network import Network
+from mtrl_ntk.supervised.networks.registry import NETWORKS
+from mtrl_ntk.supervised.networks.segnet import SegNet, SegNetConfig
 from mtrl_ntk.supervised.networks.small_cnn import SmallCNN, SmallCNNConfig
-from mtrl_ntk.supervised.tasks import Classification, Regression, Task
+from mtrl_ntk.supervised.tasks import (
+    Classification,
+    Depth,
+    Normals,
+    Regression,
+    Segmentation,
+    Task,
+)
 
 ROWS = 4
 
 
 def case(name: str) -> tuple[Network, Inputs, list[Task]]:
     tasks: list[Task] = [Classification("left", 5), Regression("sum")]
-    assert name == SmallCNN.name
-    return SmallCNN(SmallCNNConfig(4, 8), (1, 4, 6), tasks), torch.randn(ROWS, 1, 4, 6), tasks
+    if name == "small_cnn":
+        return SmallCNN(SmallCNNConfig(4, 8), (1, 4, 6), tasks), torch.randn(ROWS, 1, 4, 6), tasks
+    tasks = [Segmentation("segmentation", 5), Depth("depth"), Normals("normals")]
+    return SegNet(SegNetConfig(2), (3, 32, 40), tasks), torch.randn(ROWS, 3, 32, 40), tasks
 
 
-NAMES = [SmallCNN.name]
+NAMES = [*NETWORKS]
 
 
 @pytest.mark.parametrize("name", NAMES)

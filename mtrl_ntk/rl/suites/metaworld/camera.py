@@ -10,16 +10,17 @@ from gymnasium.envs.mujoco.mujoco_rendering import OffScreenViewer
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from numpy.typing import NDArray
 
-_EXPENSIVE_EFFECTS = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
+EXPENSIVE_EFFECTS = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
 
 
-class _Viewer(OffScreenViewer):
+class Viewer(OffScreenViewer):
     """A viewer that frees all it holds, once, also when it could not be made."""
 
     opengl_context: Any = None
     con: Any = None
 
     def free(self) -> None:
+        """Frees it."""
         if self.opengl_context is not None:
             self.make_context_current()  # type: ignore[no-untyped-call]
             if self.con is not None:
@@ -48,8 +49,8 @@ class SawyerCamera:
         # The library mounts its corner cameras with their upper side down.
         upwards = sim.data.cam_xmat[self._camera].reshape(3, 3)[2, 1]
         self._is_upside_down = bool(upwards < -0.1)
-        self._viewer: Any = _Viewer(model, sim.data, size, size)
-        for effect in _EXPENSIVE_EFFECTS:
+        self._viewer: Any = Viewer(model, sim.data, size, size)
+        for effect in EXPENSIVE_EFFECTS:
             self._viewer.scn.flags[effect] = False
 
     def picture(self) -> NDArray[np.uint8]:
