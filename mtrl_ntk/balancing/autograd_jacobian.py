@@ -129,8 +129,14 @@ class AutogradJacobians:
         layers = RecordedLayers(recording, graph, columns)
         found, order = layers.jacobian(request, self._workspace, self._fill, representation)
         if check:
+
+            def everywhere(coefficients: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+                wanted = Columns(parameters)
+                blocks = wanted.blocks(average(combine(graph, wanted, coefficients))[None])
+                return [blocks[id(each)].view_as(each) for each in parameters]
+
             check_gradients(
-                recording.network, graph.combine, found, order.parameters, layers.precision
+                recording.network, everywhere, found, order.parameters, layers.precision
             )
         return Differentiated(found, order)
 

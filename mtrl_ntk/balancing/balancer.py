@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrl_ntk.balancing.check import check_gradients
+from mtrl_ntk.balancing.distributed import num_processes
 from mtrl_ntk.balancing.factors import parameters_of
 from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.jacobian import Jacobian, Request, Workspace, factored_jacobian
@@ -71,6 +72,8 @@ class Balancer:
         check_kind("network", network, nn.Module, "a module")
         check_method(weighting)
         check_number("max_grad_norm", max_grad_norm, at_least=0)
+        if num_processes() > 1:
+            raise ValueError("a Balancer knows no other processes; TaskBalancer averages over them")
         self.network = network
         self.weighting = weighting
         self.optimizer = optimizer

@@ -59,9 +59,9 @@ def check_gradients(
             for p, part in zip(own, jacobian.own_gradients().split(sizes, 1), strict=True)
         ]
     expected = _filled(differentiate(factors, shared), shared)
-    expected += _filled(
-        differentiate(by_task[:, None].expand_as(factors) / factors.shape[1], own), own
-    )
+    if own:
+        of_own = by_task[:, None].expand_as(factors) / factors.shape[1]
+        expected += _filled(differentiate(of_own, own), own)
     complain_of_differences(network, [*shared, *own], found, expected, precision)
     return True
 

@@ -383,6 +383,14 @@ def test_norms_that_cannot_be_meant_are_refused(problem: Problem, max_grad_norm:
         make_balancer(problem, max_grad_norm=max_grad_norm)  # type: ignore[arg-type]
 
 
+def test_other_processes_are_not_left_behind(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtrl_ntk.balancing.balancer.num_processes", lambda: 2)
+    with pytest.raises(ValueError, match="TaskBalancer averages over them"):
+        make_balancer(problem)
+
+
 def test_tied_weights_are_an_error(problem: Problem) -> None:
     layers = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5)).double()
     layers[1].weight = layers[0].weight
