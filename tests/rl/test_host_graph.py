@@ -154,4 +154,4 @@ def test_memory_is_used_again() -> None:
         if isinstance(leaf, Tensor)
     }
     assert len(steps) == 101
-    assert len(storages) == 3
+    assert len(storages) == 2
