@@ -47,12 +47,13 @@ class AutogradJacobians:
     """Differentiates losses as far as a method asks: not at all, in a representation, or in full.
 
     Args:
-        rows_at_once: Losses that one backward pass differentiates; None for what is cheaper.
+        rows_at_once: Losses that one backward pass differentiates at most; None for what is
+            cheaper.
         representation: Module whose outputs are the shared representation.
     """
 
     def __init__(self, rows_at_once: int | None, representation: nn.Module | None) -> None:
-        self._rows_at_once = rows_at_once
+        self._rows_at_once, self._rows_at_once_tried = rows_at_once, False
         self._named = None if representation is None else Latest(representation)
         self._layout: tuple[Rows, int] | None = None
         self._workspace = Workspace()
@@ -132,8 +133,7 @@ class AutogradJacobians:
 
             def everywhere(coefficients: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
                 wanted = Columns(parameters)
-                blocks = wanted.blocks(average(combine(graph, wanted, coefficients))[None])
-                return [blocks[id(each)].view_as(each) for each in parameters]
+                return wanted.parts(average(combine(graph, wanted, coefficients)))
 
             check_gradients(
                 recording.network, everywhere, found, order.parameters, layers.precision
@@ -147,9 +147,10 @@ class AutogradJacobians:
         return average(rows)
 
     def _fill(self, graph: LossGraph, columns: Columns, rows: Tensor) -> None:
-        if self._rows_at_once is None:
-            self._rows_at_once = graph.cheaper_rows_at_once(columns.parameters)
-        write_rows(graph, columns, rows, self._rows_at_once)
+        if not self._rows_at_once_tried:
+            self._rows_at_once = graph.rows_at_once(columns.parameters, self._rows_at_once)
+            self._rows_at_once_tried = True
+        write_rows(graph, columns, rows, self._rows_at_once or 1)
 
     def _layout_of(
         self, graph: LossGraph, tensors: Sequence[Tensor], *, check: bool
@@ -160,6 +161,8 @@ class AutogradJacobians:
                 "makes it, TaskBalancer(..., representation=network.trunk), or pass the tensor, "
                 "backward(losses, representation=z); it has to be trained"
             )
+        if not all(each.is_floating_point() for each in tensors):
+            raise ValueError("the representation is complex; name one of real numbers")
         if self._layout is None or check:
             self._layout = layout_of(graph, tensors)
         return self._layout

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrl_ntk.balancing.jacobian import Jacobian
+from mtrl_ntk.balancing.loss_graph import Columns
 
 _SMALL_SHARE = 1e-2
 """Share of the whole gradient below which a layer's errors count as those of so large a layer."""
@@ -50,8 +51,7 @@ def check_gradients(
         longest = lengths.max()
         lengths = torch.where(longest > 0, lengths.clamp(min=1e-6 * longest), 1.0)
         factors = spread_signs(lengths) / lengths
-        parts = jacobian.combine_rows(factors).split([p.numel() for p in shared])
-        found = [part.view_as(p) for p, part in zip(shared, parts, strict=True)]
+        found = Columns(shared).parts(jacobian.combine_rows(factors))
         by_task = factors.mean(1)
         sizes = [p[0].numel() for p in own]
         found += [
@@ -92,12 +92,12 @@ def complain_of_differences(
     Raises:
         ValueError: If any differ by more than rounding.
     """
-    total = torch.stack([each.detach().double().norm() for each in expected]).norm()
+    total = torch.stack([_exact(each).norm() for each in expected]).norm()
     tolerance = 4 * torch.finfo(precision).eps ** 0.5
     wrong = []
     for parameter, one, other in zip(parameters, found, expected, strict=True):
-        scale = other.double().norm() + _SMALL_SHARE * total
-        error = ((one.double() - other.double()).norm() / scale).item()
+        scale = _exact(other).norm() + _SMALL_SHARE * total
+        error = ((_exact(one) - _exact(other)).norm() / scale).item()
         if not error <= tolerance:
             wrong.append(f"{_name_of(parameter, network)} (off by {error:.2g} of its size)")
     if wrong:
@@ -106,6 +106,10 @@ def complain_of_differences(
             "act once, through the recorded call alone, and each task's loss may depend on that "
             "task's rows alone. TaskBalancer without a recording leaves all layers to autograd"
         )
+
+
+def _exact(gradient: Tensor) -> Tensor:
+    return gradient.detach().to(torch.promote_types(gradient.dtype, torch.float64))
 
 
 def _name_of(parameter: Tensor, network: nn.Module) -> str:

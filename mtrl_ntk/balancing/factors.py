@@ -359,6 +359,11 @@ def recorded_kind_of(layer: nn.Module) -> type[Factor] | None:
     kind = _RECORDED.get(type(layer).forward)
     if kind is None or parametrize.is_parametrized(layer) or _is_changed(layer):
         return None
+    if any(parameter.is_complex() for parameter in layer.parameters()):
+        return None
+    # An embedding whose gradients are sparse, or depend on how often all rows name an entry.
+    if getattr(layer, "sparse", False) or getattr(layer, "scale_grad_by_freq", False):
+        return None
     return None if issubclass(kind, KernelFactor) and not is_plain(layer) else kind
 
 

@@ -162,25 +162,29 @@ class LossGraph:
             return gradient
         return gradient.to(at_least_float32(gradient)) / self.scale
 
-    def cheaper_rows_at_once(self, parameters: Sequence[Tensor]) -> int:
-        """How many losses a pass should take: 1 where convolutions or attention are, otherwise 16.
+    def rows_at_once(self, parameters: Sequence[Tensor], wanted: int | None) -> int:
+        """How many losses a pass should take: what is wanted, or 16.
 
-        Operations without a rule for batched gradients, or with a slow one, want 1 as well.
+        It is 1 where operations have no rule for batched gradients; and, unless more are wanted,
+        where that is slow, as with convolutions and attention.
         """
         names = {type(node).__name__ for node in nodes(self.tensors)}
-        if any(word in name for name in names for word in _DEARER_BATCHED):
+        is_dear = any(word in name for name in names for word in _DEARER_BATCHED)
+        if wanted == 1 or (wanted is None and is_dear):
             return 1
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("error" if wanted is None else "ignore")
             try:
                 self.rows(one_hot(range(1), self.values), parameters, batched=True)
             except (RuntimeError, UserWarning):
                 return 1
-        return ROWS_AT_ONCE
+        return wanted or ROWS_AT_ONCE
 
 
 class Columns:
     """Parameters whose gradients lie side by side in the rows of a matrix.
+
+    Complex numbers are two entries each; sparse gradients are written out.
 
     Args:
         parameters: The parameters.
@@ -194,10 +198,10 @@ class Columns:
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self.parameters = list(parameters)
-        self._sizes = [parameter.numel() for parameter in parameters]
+        self._sizes = [_entries(parameter).numel() for parameter in parameters]
         self.num_entries = sum(self._sizes)
         self.used = [False] * len(self.parameters)
-        self.dtype = at_least_float32(*parameters)
+        self.dtype = at_least_float32(*map(_entries, parameters))
 
     def vector(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """Gradients ``[1, *shape]`` as one vector ``[entries]``, with zeros where one is None."""
@@ -206,7 +210,7 @@ class Columns:
             torch.zeros_like(parameter) if gradient is None else gradient
             for parameter, gradient in zip(self.parameters, gradients, strict=True)
         ]
-        return torch.cat([part.reshape(-1) for part in parts]).to(self.dtype)
+        return torch.cat([_entries(part).reshape(-1) for part in parts]).to(self.dtype)
 
     def fill(self, rows: Tensor, gradients: Sequence[Tensor | None]) -> None:
         """Writes gradients ``[rows, *shape]`` into ``[rows, entries]``, zeros where one is None."""
@@ -217,7 +221,7 @@ class Columns:
             rows.zero_()
         if found:
             blocks = [block for block, _ in found]
-            torch._foreach_copy_(blocks, [each.reshape(len(rows), -1) for _, each in found])
+            torch._foreach_copy_(blocks, [_entries(g).reshape(len(rows), -1) for _, g in found])
 
     def _note(self, gradients: Sequence[Tensor | None]) -> None:
         for index, gradient in enumerate(gradients):
@@ -236,10 +240,22 @@ class Columns:
     def split(self, combined: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The parameters that were used anywhere, each with its part of ``[entries]``."""
         used = is_true_anywhere(self.used, combined.device)
-        parts = zip(self.parameters, combined.split(self._sizes), used, strict=True)
+        parts = zip(self.parameters, self.parts(combined), used, strict=True)
+        return [(parameter, part) for parameter, part, was_used in parts if was_used]
+
+    def parts(self, combined: Tensor) -> list[Tensor]:
+        """``[entries]`` in the shapes of the parameters."""
         return [
-            (parameter, part.view_as(parameter)) for parameter, part, was_used in parts if was_used
+            torch.view_as_complex(part.view(*parameter.shape, 2))
+            if parameter.is_complex()
+            else part.view_as(parameter)
+            for parameter, part in zip(self.parameters, combined.split(self._sizes), strict=True)
         ]
+
+
+def _entries(values: Tensor) -> Tensor:
+    dense = values if values.layout == torch.strided else values.to_dense()
+    return torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
 
 
 def write_rows(graph: LossGraph, columns: Columns, rows: Tensor, rows_at_once: int) -> None:

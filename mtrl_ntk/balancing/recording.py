@@ -47,6 +47,7 @@ class Recording:
         self.network = network
         kinds = ((module, recorded_kind_of(module)) for module in network.modules())
         self.kinds = {module: kind for module, kind in kinds if kind is not None}
+        self._own = {module: _identities(module) for module in self.kinds}
         self.calls: list[Call] = []
         self._num_calls: Counter[nn.Module] = Counter()
 
@@ -61,7 +62,9 @@ class Recording:
         if not isinstance(outputs, Tensor) or not outputs.requires_grad:
             return
         self._num_calls[layer] += 1
-        if not keywords and len(arguments) == 1 and isinstance(arguments[0], Tensor):
+        # ``torch.func.functional_call`` puts others in the place of a layer's parameters.
+        is_itself = _identities(layer) == self._own[layer]
+        if is_itself and not keywords and len(arguments) == 1 and isinstance(arguments[0], Tensor):
             inputs, edge = arguments[0], get_gradient_edge(outputs)
             self.calls.append(Call(layer, inputs, inputs._version, outputs.detach(), edge))
 
@@ -100,6 +103,10 @@ class Recording:
                 factor = kind(call.layer, by_task(recorded, num_tasks, num_rows), outputs)
                 found.append(Recorded(factor, call.edge))
         return found
+
+
+def _identities(layer: nn.Module) -> list[int]:
+    return [id(parameter) for parameter in layer.parameters()]
 
 
 def _has_rows(values: Tensor, num_tasks: int, num_rows: int) -> bool:

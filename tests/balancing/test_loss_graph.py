@@ -41,14 +41,14 @@ class _Cube(torch.autograd.Function):
 def test_convolutions_and_attention_are_not_batched(trunk: str, expected: int) -> None:
     problem = make_shared_input(trunk)
     graph = LossGraph(problem.losses(), 3, 1)
-    assert graph.cheaper_rows_at_once(problem.shared) == expected
+    assert graph.rows_at_once(problem.shared, None) == expected
 
 
 def test_what_cannot_be_batched_is_not() -> None:
     weight = nn.Parameter(torch.ones(3))
     cubes: Tensor = _Cube.apply(weight)  # type: ignore[no-untyped-call]
     graph = LossGraph([cubes.sum(), weight.sum()], 2, 1)
-    assert graph.cheaper_rows_at_once([weight]) == 1
+    assert graph.rows_at_once([weight], None) == 1
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 2])
