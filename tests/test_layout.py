@@ -30,6 +30,8 @@ TESTED_ELSEWHERE = {
     "mtrl_ntk/rl/suites/metaworld/camera.py": "tests/experiment/videos/test_filming.py",
     "mtrl_ntk/rl/suites/registry.py": "tests/rl/suites/test_suite.py",
     "mtrl_ntk/rl/types.py": "tests/rl/test_sac.py",
+    "mtrl_ntk/supervised/datasets/cityscapes.py": "tests/supervised/datasets/test_npy_folders.py",
+    "mtrl_ntk/supervised/datasets/nyuv2.py": "tests/supervised/datasets/test_npy_folders.py",
     "mtrl_ntk/supervised/datasets/scene_drawing.py": "tests/supervised/datasets/test_scenes.py",
     "mtrl_ntk/supervised/networks/registry.py": "tests/supervised/datasets/test_registry.py",
     "mtrl_ntk/supervised/networks/small_cnn.py": "tests/supervised/networks/test_network.py",

@@ -8,11 +8,14 @@ import torch
 from mtrl_ntk.balancing import TaskBalancer
 from mtrl_ntk.balancing.methods.ntkmtl_sr import NTKMTLSR, NTKMTLSRConfig
 from mtrl_ntk.supervised.datasets.dataset import Inputs
+from mtrl_ntk.supervised.networks.cnn9 import CNN9, CNN9Config
+from mtrl_ntk.supervised.networks.message_passing import MessagePassing, MessagePassingConfig
 from mtrl_ntk.supervised.networks.network import Network
 from mtrl_ntk.supervised.networks.registry import NETWORKS
 from mtrl_ntk.supervised.networks.segnet import SegNet, SegNetConfig
 from mtrl_ntk.supervised.networks.small_cnn import SmallCNN, SmallCNNConfig
 from mtrl_ntk.supervised.tasks import (
+    Attribute,
     Classification,
     Depth,
     Normals,
@@ -28,6 +31,14 @@ def case(name: str) -> tuple[Network, Inputs, list[Task]]:
     tasks: list[Task] = [Classification("left", 5), Regression("sum")]
     if name == "small_cnn":
         return SmallCNN(SmallCNNConfig(4, 8), (1, 4, 6), tasks), torch.randn(ROWS, 1, 4, 6), tasks
+    if name == "message_passing":
+        atoms, mask = torch.rand(ROWS, 3, 11), torch.arange(3) < torch.tensor([3, 2, 1, 3])[:, None]
+        parts = {"atoms": atoms, "pairs": torch.rand(ROWS, 3, 3, 5), "mask": mask}
+        tasks = [Regression("mu"), Regression("alpha")]
+        return MessagePassing(MessagePassingConfig(4, 6), (11, 5), tasks), parts, tasks
+    if name == "cnn9":
+        tasks = [Attribute(f"attribute{index}") for index in range(40)]
+        return CNN9(CNN9Config(1), (3, 16, 16), tasks), torch.randn(ROWS, 3, 16, 16), tasks
     tasks = [Segmentation("segmentation", 5), Depth("depth"), Normals("normals")]
     return SegNet(SegNetConfig(2), (3, 32, 40), tasks), torch.randn(ROWS, 3, 32, 40), tasks
 
