@@ -51,7 +51,7 @@ def kill_while_saving(context: ForkServerContext, folder: Path, delay: float, fi
     return acknowledged
 
 
-@pytest.mark.parametrize("kills", [12, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [12, pytest.param(80, marks=pytest.mark.slow)])
 def test_kills_at_random_moments_lose_nothing(
     tmp_path: Path, context: ForkServerContext, kills: int
 ) -> None:

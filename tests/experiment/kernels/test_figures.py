@@ -45,8 +45,7 @@ def test_no_affinity_is_no_white_cell() -> None:
     assert figure.axes[0].patch.get_hatch()  # the diagonal
 
 
-@pytest.mark.parametrize("num_tasks", [1, 2, 10, 50])
-@pytest.mark.parametrize("num_rows", [1, 2])
+@pytest.mark.parametrize(("num_tasks", "num_rows"), [(1, 1), (2, 2), (10, 2), (50, 1)])
 def test_heat_maps_fit_few_and_many_tasks(num_tasks: int, num_rows: int) -> None:
     before = dict(mpl.rcParams)
     figure = affinity_figure([[heat_map(num_tasks), heat_map(num_tasks)]] * num_rows)

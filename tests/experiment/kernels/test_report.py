@@ -10,6 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.kernels import report as kernel_report
 from mtrl_ntk.experiment.kernels.report import report_kernels
 from tests.experiment.diagnoses import write_run
 
@@ -35,6 +36,12 @@ def pictures(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out what takes longest, for tests that look at no picture."""
+    monkeypatch.setattr(kernel_report, "save", lambda *_, **__: None)
+
+
 def test_one_run_is_drawn_into_its_own_folder(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", GROUPS)
     lines = report(run)
@@ -43,6 +50,7 @@ def test_one_run_is_drawn_into_its_own_folder(tmp_path: Path) -> None:
     assert not any("no diagnoses" in line for line in lines)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_groups_are_listed_with_their_affinities(tmp_path: Path) -> None:
     lines = report(write_run(tmp_path / "run", GROUPS))
     for part in ("critic", "actor"):
@@ -56,7 +64,7 @@ def test_the_groups_are_listed_with_their_affinities(tmp_path: Path) -> None:
             assert abs(float(row[2])) < 0.2
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_the_least_affinity_decides_how_many_groups_there_are(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", GROUPS)
     many, one = report(run, least_affinity=0.999), report(run, least_affinity=-1.0)
@@ -83,6 +91,7 @@ def test_runs_stand_side_by_side_in_the_folder_asked_for(tmp_path: Path) -> None
         assert sizes["affinity_critic.png"][1] > picture.height
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_of_the_same_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / folder / "run", GROUPS) for folder in ("a", "b")]
     lines = report(*runs)

@@ -13,6 +13,8 @@ from tests.experiment.run_folders import TASKS, TOTAL, make_config, write_run_fo
 
 MT10 = BENCHMARKS["MT10"]
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def captions(tmp_path: Path, *task_lists: tuple[str, ...], force: bool = False) -> list[str]:
     """The captions of both LaTeX tables, of a report on runs of these tasks."""

@@ -64,6 +64,7 @@ def test_everything_is_written(out: Path) -> None:
         assert ElementTree.parse(out / f"{name}.svg").getroot().tag.endswith("}svg")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_methods_are_compared_with_those_that_are_asked_for(runs: Path, tmp_path: Path) -> None:
     report(runs, out=tmp_path, against=("equal", "STL"), margin=0.1)
     found = rows(tmp_path / "contrasts.csv")

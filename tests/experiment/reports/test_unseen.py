@@ -115,6 +115,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_shows_them_beside_the_goals_of_training(tmp_path: Path) -> None:
     for seed, rates in enumerate(([0.5, 0.5, 0.5], [0.7, 0.7, 0.7]), 1):
         write_unseen(write_run(tmp_path / "runs" / f"equal{seed}", seed=seed), rates)
@@ -136,6 +137,7 @@ def test_a_report_shows_them_beside_the_goals_of_training(tmp_path: Path) -> Non
     assert {row["unseen"] for row in rows(out / "scores.csv")} == {"0.5", "0.7", ""}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_any_nothing_is_said_of_them(run: Path) -> None:
     lines, out = report(run.parent)
     assert not [line for line in lines if "unseen" in line]
@@ -143,6 +145,7 @@ def test_without_any_nothing_is_said_of_them(run: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_evaluate_makes_what_is_missing(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     small: dict[str, Any] = {"horizon": 10, "width": 16, "depth": 2, "policy_tau": 0.5}
