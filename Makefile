@@ -7,6 +7,8 @@
 PYTHON ?= python3
 ARGS ?=
 JOBS ?= 2
+# Files as wholes, since tests of one share what is dear to make, in the order of tests/conftest.py.
+SHARE = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 TOOLS = .venv/.tools
@@ -34,17 +36,17 @@ train: $(INSTALLED) ## train NTKMTL on MT10, quick preset; ARGS='--seed 4' overr
 	$(BIN)/train_mt10 --method ntkmtl --seed 3 --config mt10_quick $(ARGS)
 
 test: $(TOOLS) ## run all tests, JOBS=2 files at a time
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests
+	$(BIN)/python -m pytest $(SHARE) tests
 
 fast: $(TOOLS) ## run the tests that take seconds
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests -m 'not slow'
+	$(BIN)/python -m pytest $(SHARE) tests -m 'not slow'
 
 # Old releases use what newer ones of their own dependencies, which are not held back, deprecate.
 fast-oldest: $(TOOLS) ## run them on the oldest versions admitted; ARGS, see scripts.lower_bounds
 	test -x $(OLDEST)/bin/python || $(BIN)/python -m venv $(OLDEST)
 	$(BIN)/python -m scripts.lower_bounds $(ARGS) > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install -c $(OLDEST)/constraints.txt -e '.[test]'
-	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile tests -m 'not slow' \
+	$(OLDEST)/bin/python -m pytest $(SHARE) tests -m 'not slow' \
 		-W ignore::DeprecationWarning
 
 lint: $(TOOLS) ## check style, format, types, import layers and the links of the documentation
