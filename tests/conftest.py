@@ -6,11 +6,13 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
 import torch
 
+from mtrl_ntk.rl.suites.metaworld import lean_env
 from mtrl_ntk.rl.suites.registry import SUITES
 
 os.environ["MPLBACKEND"] = "agg"  # plots need no display
@@ -21,6 +23,18 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 torch.set_num_threads(1)  # small tensors gain nothing, and tests may run side by side
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
+
+
+class Models(dict[tuple[str, int, int], Any]):
+    """Models of the latest simulations, of which the package keeps but one: each is 21 MB."""
+
+    def clear(self) -> None:
+        """Makes room for one more."""
+        while len(self) > 9:
+            del self[next(iter(self))]
+
+
+lean_env._latest_model = Models()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

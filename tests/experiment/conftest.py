@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
+from mtrl_ntk.experiment.reports import report
 from mtrl_ntk.experiment.training import run as training
 from mtrl_ntk.experiment.videos.filming import require_video
 from mtrl_ntk.experiment.videos.opengl import RenderingError
@@ -27,3 +30,14 @@ def no_plots() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "plot_run", lambda _: [])
         yield
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without the time that pictures take, for tests that look at none."""
+
+    def touch(_: Figure, path: Path, *, palette: bool = True) -> None:  # noqa: ARG001
+        for kind in ("png", "svg"):
+            path.with_name(f"{path.name}.{kind}").touch()
+
+    monkeypatch.setattr(report, "save_both", touch)

@@ -30,6 +30,8 @@ from tests.experiment.sweeps.conftest import fake, training_folder  # noqa: F401
 from tests.experiment.sweeps.made_sweeps import SETTINGS, FakeTraining
 from tests.plugins import REGISTERED, SOURCE, other_methods, write_package
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
     *("--tasks=reach-v3,push-v3", "--total-steps=8", "--warmstart-steps=4", "--horizon=4"),
@@ -238,6 +240,7 @@ def test_another_file_may_bring_the_method(trained: Path, folder: Path) -> None:
     assert (config.plugin, config.weighting.brightness) == ((Path("moved.py"),), 0.25)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_results_are_read_without_the_method(trained: Path, folder: Path, run: Run) -> None:
     with (folder / "dimmed.py").open("w") as file:
         file.write("raise AssertionError('imported')")

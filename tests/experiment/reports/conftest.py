@@ -5,23 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
 
-from mtrl_ntk.experiment.reports import report
 from tests.experiment.run_folders import make_config, write_methods, write_run_folder
 
 LEVELS = {"equal": 0.5, "ntkmtl": 0.9, "pcgrad": 0.7, "STL": 0.8}
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without the time that pictures take, for tests that look at none."""
-
-    def touch(_: Figure, path: Path, *, palette: bool = True) -> None:  # noqa: ARG001
-        for kind in ("png", "svg"):
-            path.with_name(f"{path.name}.{kind}").touch()
-
-    monkeypatch.setattr(report, "save_both", touch)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mtrl_ntk.experiment.config import RunConfig, save
+from mtrl_ntk.experiment.training import run as training
 from mtrl_ntk.experiment.training.run import train
 from tests.experiment.outcomes import assert_same, outcome
 from tests.experiment.training.test_run import tiny
@@ -42,14 +43,20 @@ def learnt(run_dir: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("every", [7, 45])
-def test_evaluations_change_nothing(tmp_path: Path, reference: Path, every: int) -> None:
+def test_evaluations_change_nothing(
+    tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    monkeypatch.setattr(training, "plot_run", lambda _: [])
     config = config_for(tmp_path / "run")
     train(replace(config, evaluation=replace(config.evaluation, evaluate_every=every)))
     assert learnt(tmp_path / "run") == learnt(reference)
 
 
 @pytest.mark.slow
-def test_saving_and_diagnoses_change_nothing(tmp_path: Path, reference: Path) -> None:
+def test_saving_and_diagnoses_change_nothing(
+    tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "plot_run", lambda _: [])
     train(config_for(tmp_path / "run", checkpoint_every=4, keep_checkpoints=1, kernel_every=5))
     assert learnt(tmp_path / "run") == learnt(reference)
 
