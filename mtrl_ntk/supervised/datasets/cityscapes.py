@@ -29,7 +29,7 @@ class Cityscapes(NpyFolders):
     source = "MTAN's folder of train and val, linked from github.com/lorenmt/mtan"
     config_class = CityscapesConfig
     task_names = ("segmentation", "depth")
-    networks = ("segnet",)
+    networks = ("segnet", "mtan")
     tasks = (Segmentation("segmentation", 7), Depth("depth"))
     parts = MappingProxyType(
         {

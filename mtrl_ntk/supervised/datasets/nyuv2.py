@@ -29,7 +29,7 @@ class NYUv2(NpyFolders):
     source = "MTAN's folder of train and val, linked from github.com/lorenmt/mtan"
     config_class = NYUv2Config
     task_names = ("segmentation", "depth", "normals")
-    networks = ("segnet",)
+    networks = ("segnet", "mtan")
     tasks = (Segmentation("segmentation", 13), Depth("depth", "m"), Normals("normals"))
     parts = MappingProxyType(
         {

@@ -76,7 +76,7 @@ class Scenes(Dataset):
     title = "scenes of Meta-World, drawn by MuJoCo"
     config_class = ScenesConfig
     task_names = ("segmentation", "depth", "normals")
-    networks = ("segnet",)
+    networks = ("segnet", "mtan")
     tasks = (Segmentation("segmentation", len(CLASSES)), Depth("depth", "m"), Normals("normals"))
 
     def __init__(self, config: ScenesConfig) -> None:

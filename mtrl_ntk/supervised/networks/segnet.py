@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from mtrl_ntk.settings import Settings, number
@@ -36,7 +36,7 @@ class SegNet(Network):
 
     def make_trunk(self, config: SegNetConfig, inputs: tuple[int, ...]) -> nn.Module:
         """The trunk, of images whose sides are at least 32."""
-        return _EncoderDecoder(inputs[0], config.width)
+        return EncoderDecoder(inputs[0], config.width)
 
     def make_head(self, config: SegNetConfig, task: Task) -> nn.Module:
         """The head of a task."""
@@ -44,52 +44,58 @@ class SegNet(Network):
             nn.Conv2d(config.width, config.width, 3, padding=1),
             nn.Conv2d(config.width, task.outputs, 1),
         )
-        return head.apply(_initialise)
+        return head.apply(initialise)
 
 
-class _EncoderDecoder(nn.Module):
-    """The trunk: features of each pixel, ``[rows, width, height, width of images]``."""
+class EncoderDecoder(nn.Module):
+    """The trunk: features of each pixel, ``[rows, width, height, width of images]``.
+
+    Args:
+        channels: Channels of the images.
+        width: Channels of the first stage.
+
+    Attributes:
+        widths: Channels of each stage of the encoder.
+        narrower: Those of the same stage of the decoder, whose deepest comes first when it is used.
+    """
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        widths = [width * multiple for multiple in _MULTIPLES]
-        stages = list(zip([channels, *widths[:-1]], widths, _CONVOLUTIONS, strict=True))
-        self.encoder = nn.ModuleList(
-            _block(before, after, after, count) for before, after, count in stages
-        )
-        narrowest = [width, *widths[:-1]]
-        self.decoder = nn.ModuleList(
-            _block(after, before, before, count)
-            for before, (_, after, count) in reversed(list(zip(narrowest, stages, strict=True)))
-        )
-        self.apply(_initialise)
+        self.widths = [width * multiple for multiple in _MULTIPLES]
+        self.narrower = [width, *self.widths[:-1]]
+        before = [channels, *self.widths[:-1]]
+        self.encoder = nn.ModuleList(map(block, before, self.widths, _CONVOLUTIONS))
+        self.decoder = nn.ModuleList(map(block, self.widths, self.narrower, _CONVOLUTIONS))
+        self.apply(initialise)
 
     def forward(self, images: Tensor) -> Tensor:
-        places: list[tuple[Tensor, tuple[int, ...]]] = []
+        """Features of some images."""
+        places: list[tuple[Tensor, torch.Size]] = []
         features = images
-        for block in self.encoder:
-            features = block(features)
-            size = features.shape
-            features, indices = nn.functional.max_pool2d(features, 2, return_indices=True)
-            places.append((indices, size))
-        for block in self.decoder:
-            indices, size = places.pop()
-            features = block(
-                nn.functional.max_unpool2d(features, indices, (2, 2), output_size=size[2:])
-            )
+        for stage in self.encoder:
+            found = stage(features)
+            features, indices = nn.functional.max_pool2d(found, 2, return_indices=True)
+            places.append((indices, found.shape))
+        for stage, place in zip(reversed(self.decoder), reversed(places), strict=True):
+            features = stage(put_back(features, *place))
         return features
 
 
-def _block(channels: int, first: int, others: int, count: int) -> nn.Sequential:
-    """Convolutions, each with batch normalisation."""
-    widths = [channels, first, *[others] * (count - 1)]
+def put_back(features: Tensor, indices: Tensor, size: torch.Size) -> Tensor:
+    """Features where pooling found them, in an image of the size that it was given."""
+    return nn.functional.max_unpool2d(features, indices, (2, 2), output_size=size[2:])
+
+
+def block(before: int, after: int, count: int) -> nn.Sequential:
+    """Convolutions from one number of channels to another, each with batch normalisation."""
     layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+    for channels in [before, *[after] * (count - 1)]:
+        layers += [nn.Conv2d(channels, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """Sets a convolution as published."""
     if isinstance(module, nn.Conv2d):
         nn.init.xavier_normal_(module.weight)
         assert module.bias is not None

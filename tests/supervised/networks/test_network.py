@@ -10,6 +10,7 @@ from mtrl_ntk.balancing.methods.ntkmtl_sr import NTKMTLSR, NTKMTLSRConfig
 from mtrl_ntk.supervised.datasets.dataset import Inputs
 from mtrl_ntk.supervised.networks.cnn9 import CNN9, CNN9Config
 from mtrl_ntk.supervised.networks.message_passing import MessagePassing, MessagePassingConfig
+from mtrl_ntk.supervised.networks.mtan import MTAN
 from mtrl_ntk.supervised.networks.network import Network
 from mtrl_ntk.supervised.networks.registry import NETWORKS
 from mtrl_ntk.supervised.networks.segnet import SegNet, SegNetConfig
@@ -40,6 +41,8 @@ def case(name: str) -> tuple[Network, Inputs, list[Task]]:
         tasks = [Attribute(f"attribute{index}") for index in range(40)]
         return CNN9(CNN9Config(1), (3, 16, 16), tasks), torch.randn(ROWS, 3, 16, 16), tasks
     tasks = [Segmentation("segmentation", 5), Depth("depth"), Normals("normals")]
+    if name == "mtan":
+        return MTAN(SegNetConfig(2), (3, 32, 40), tasks), torch.randn(ROWS, 3, 32, 40), tasks
     return SegNet(SegNetConfig(2), (3, 32, 40), tasks), torch.randn(ROWS, 3, 32, 40), tasks
 
 

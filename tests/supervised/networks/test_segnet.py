@@ -21,8 +21,8 @@ def test_layers_are_those_of_the_published_network() -> None:
         if isinstance(module, torch.nn.Conv2d)
     ]
     down = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
-    up = [512, 512, 512, 512, 256, 256, 256, 128, 128, 128, 64, 64, 64, 64]
-    assert found == [*pairwise(down), *pairwise(up)]
+    up = [[64] * 3, [128, 64, 64], [256, 128, 128, 128], [512, 256, 256, 256], [512] * 4]
+    assert found == [*pairwise(down), *(pair for stage in up for pair in pairwise(stage))]
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (72, 96)])
