@@ -112,10 +112,17 @@ _NEEDED = ("picture", "classes", "depths", "normals")
 
 def scenes_folder(config: ScenesConfig) -> Path:
     """Where scenes with these settings are, or will be."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    parent = config.data_dir or cache / "mtrl_ntk" / "scenes"
+    parent = config.data_dir or _cache() / "mtrl_ntk" / "scenes"
     digest = hashlib.sha256(json.dumps(_made_of(config), sort_keys=True).encode()).hexdigest()
-    return parent / f"seed{config.scene_seed}-{digest[:12]}"
+    return parent.expanduser() / f"seed{config.scene_seed}-{digest[:12]}"
+
+
+def _cache() -> Path:
+    """The user's cache folder."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        raise ConfigError("there is no home to keep scenes in; see --data-dir") from None
 
 
 def _made_of(config: ScenesConfig) -> dict[str, Any]:

@@ -2,9 +2,49 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
-from mtrl_ntk.supervised.datasets.dataset import Examples
+import torch
+from torch import Tensor
+
+from mtrl_ntk.supervised.datasets.dataset import Dataset, Examples, Inputs
+from mtrl_ntk.supervised.datasets.digits import DigitsConfig
+from mtrl_ntk.supervised.tasks import Regression
+
+
+class Numbers(Dataset):
+    """Numbers to be named."""
+
+    name = title = "numbers"
+    config_class = DigitsConfig
+    task_names = ("itself",)
+    networks = ()
+    tasks = (Regression("itself"),)
+    inputs = (1,)
+
+    def __init__(self, numbers: Tensor, *, in_parts: bool = False) -> None:
+        self.numbers, self._in_parts = numbers, in_parts
+
+    def size(self, split: str) -> int:
+        return len(self.numbers) - (split == "test")
+
+    def batch(
+        self, split: str, indices: Sequence[int], generator: torch.Generator | None = None
+    ) -> Examples:
+        assert split in self.splits
+        assert generator is None
+        chosen = self.numbers[list(indices)]
+        inputs: Inputs = {"number": chosen} if self._in_parts else chosen
+        return Examples(inputs, {"itself": chosen})
+
+
+def test_other_data_have_another_fingerprint() -> None:
+    data = torch.arange(6.0)
+    ahead = data + 1
+    kinds = [data, data[:5], ahead, data.double(), data[:, None]]
+    found = {Numbers(each).fingerprint for each in kinds}
+    assert len(found | {Numbers(data, in_parts=True).fingerprint}) == 6
+    assert Numbers(data.clone()).fingerprint == Numbers(data).fingerprint
 
 
 def test_examples_move_whole_and_know_their_number() -> None:

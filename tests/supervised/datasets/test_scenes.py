@@ -109,6 +109,16 @@ def test_by_default_they_are_in_the_users_cache(monkeypatch: pytest.MonkeyPatch)
     assert scenes_folder(CONFIG).parent == Path("/somewhere/mtrl_ntk/scenes")
 
 
+def test_without_a_home_a_folder_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(ConfigError, match="no home to keep scenes in; see --data-dir"):
+        scenes_folder(CONFIG)
+
+
 def test_damage_is_one_line_that_says_what_to_do(config: ScenesConfig) -> None:
     Scenes(config)
     file = scenes_folder(config) / "weights.safetensors"
