@@ -18,7 +18,7 @@ from mtrl_ntk.supervised.tasks import Classification, Reconstruction, Regression
 _SIDE = 8
 _BRIGHTEST = 16.0
 _NUM_TEST_SCANS = 540
-"""Of 1797, the last, most of which other people wrote than the first."""
+"""Of 1797, the last."""
 _MEAN_SUM, _SUM_SCALE = 9.0, 4.0
 """Mean and about the deviation of the sum of two digits."""
 
