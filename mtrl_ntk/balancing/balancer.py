@@ -13,6 +13,7 @@ from mtrl_ntk.balancing.check import check_gradients
 from mtrl_ntk.balancing.distributed import num_processes
 from mtrl_ntk.balancing.factors import parameters_of
 from mtrl_ntk.balancing.finite import is_finite
+from mtrl_ntk.balancing.forget import forget_tasks
 from mtrl_ntk.balancing.jacobian import Jacobian, Request, Workspace, factored_jacobian
 from mtrl_ntk.balancing.layers import split_parameters
 from mtrl_ntk.balancing.loss_graph import LossGraph, at_least_float32
@@ -283,11 +284,9 @@ class _GradientMemory:
 
     def clear_if(self, condition: Tensor) -> None:
         """Makes all gradients zero if a condition on the device holds."""
-        self._vector.masked_fill_(condition, 0.0)
-        for view, _ in self._in_other_precision:
-            view.masked_fill_(condition, 0.0)
-        for _, gradient in self._own:
-            gradient.masked_fill_(condition, 0.0)
+        others = (view for view, _ in self._in_other_precision)
+        for gradient in (self._vector, *others, *(gradient for _, gradient in self._own)):
+            forget_tasks(gradient[None], condition[None])
 
     def _present_layout(self) -> list[tuple[bool, torch.dtype, torch.device]]:
         parameters = (*self._shared, *self._task_specific)

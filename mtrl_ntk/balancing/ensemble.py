@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtrl_ntk.balancing.layers import TaskEmbedding, TaskLayerNorm, TaskLinear
+from mtrl_ntk.balancing.memory import are_in_a_row, lay_in_a_row
 
 
 class Ensemble(nn.Module):
@@ -110,34 +111,19 @@ def together(layers: Sequence[nn.Module]) -> nn.Module:
 def stacked(tensors: Sequence[Tensor]) -> Tensor:
     """Does what ``torch.stack`` does, without the copy of tensors that lie side by side."""
     # Compilers make the copy part of what reads it, and follow no tensor beyond its own memory.
-    if torch.compiler.is_compiling() or not _are_side_by_side(tensors):
+    if torch.compiler.is_compiling() or not are_in_a_row(tensors):
         return torch.stack(tuple(tensors))
     joined: Tensor = _Joined.apply(*tensors)  # type: ignore[no-untyped-call]
     return joined
 
 
-@torch.no_grad()
 def lay_side_by_side(networks: Iterable[nn.Module]) -> None:
     """Moves each parameter of networks of one shape next to the same one of the others.
 
     The parameters stay the objects that they are, but their memory is new.
     """
     for parameters in zip(*(network.parameters() for network in networks), strict=True):
-        for parameter, memory in zip(parameters, torch.stack(parameters), strict=True):
-            parameter.data = memory
-
-
-def _are_side_by_side(tensors: Sequence[Tensor]) -> bool:
-    """Whether tensors of one shape are, in order, the parts of one piece of memory."""
-    first = tensors[0]
-    memory, start = first.untyped_storage().data_ptr(), first.storage_offset()
-    return all(
-        tensor.is_contiguous()
-        # Two pieces of memory may touch as well, but no tensor reaches over into the other.
-        and tensor.untyped_storage().data_ptr() == memory
-        and tensor.storage_offset() == start + index * first.numel()
-        for index, tensor in enumerate(tensors)
-    )
+        lay_in_a_row(parameters)
 
 
 class _Joined(torch.autograd.Function):

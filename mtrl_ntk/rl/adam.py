@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from mtrl_ntk.balancing.memory import as_rows, split_like
 from mtrl_ntk.rl.schedules import Schedule, at
 
 _BETAS = (0.9, 0.999)
@@ -34,10 +35,10 @@ class Adam:
     ) -> None:
         self.parameters = list(parameters)
         self.learning_rate, self.epsilon = learning_rate, epsilon
-        self._first_moments = [torch.zeros_like(p) for p in self.parameters]
-        self._second_moments = [torch.zeros_like(p) for p in self.parameters]
+        self._first_moments, self._second_moments = (_zeros_like(self.parameters) for _ in range(2))
         # One count for each, as in torch's checkpoints.
-        self._steps = [torch.zeros((), device=p.device) for p in self.parameters]
+        self._counts = torch.zeros(len(self.parameters), device=self.parameters[0].device)
+        self._steps = list(self._counts.unbind())
         self.found_inf = torch.zeros((), device=self.parameters[0].device)
 
     @property
@@ -50,16 +51,21 @@ class Adam:
         """Moves the parameters along their gradients."""
         rate = at(self.learning_rate, self.num_steps)
         number, tensor = (0.0, rate) if isinstance(rate, Tensor) else (rate, None)
-        # What ``torch.optim.Adam`` calls, behind a wrapper that no compiler may look into.
-        # A list, as one tensor for all would be taken for a number, and waited for.
-        torch._foreach_add_(self._steps, [1 - self.found_inf] * len(self._steps))
-        step = _opaque_step if torch.compiler.is_compiling() else _fused_step
-        step(
+        self._counts.add_(1 - self.found_inf)
+        parameters, gradients, first_moments, second_moments = as_rows(
             self.parameters,
             [_gradient(parameter) for parameter in self.parameters],
             self._first_moments,
             self._second_moments,
-            self._steps,
+        )
+        # What ``torch.optim.Adam`` calls, behind a wrapper that no compiler may look into.
+        step = _opaque_step if torch.compiler.is_compiling() else _fused_step
+        step(
+            parameters,
+            gradients,
+            first_moments,
+            second_moments,
+            self._steps[: len(parameters)],
             self.found_inf,
             number,
             self.epsilon,
@@ -96,6 +102,11 @@ class Adam:
             for index, tensors in enumerate(parts)
             for key, tensor in zip(("step", "exp_avg", "exp_avg_sq"), tensors, strict=True)
         }
+
+
+def _zeros_like(parameters: Sequence[Tensor]) -> list[Tensor]:
+    first = parameters[0]
+    return split_like(first.new_zeros(sum(p.numel() for p in parameters)), parameters)
 
 
 def _gradient(parameter: Tensor) -> Tensor:

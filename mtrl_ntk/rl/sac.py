@@ -24,6 +24,7 @@ from mtrl_ntk.balancing import (
 from mtrl_ntk.balancing.balancer import Differentiate
 from mtrl_ntk.balancing.finite import is_finite
 from mtrl_ntk.balancing.layers import split_parameters
+from mtrl_ntk.balancing.memory import as_rows, lay_in_a_row
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.balancing.tape import ApplyLayer
 from mtrl_ntk.rl import losses
@@ -332,6 +333,9 @@ class MultiTaskSAC:
             for follower, network, share in followers
             if follower is not network
         ]
+        if self.device.type == "cpu":
+            for network in (self.actor, self.critic, self.target_critic, self.average_actor):
+                lay_in_a_row(list(network.parameters()))
 
     def _make_temperatures(self, num_tasks: int) -> None:
         self.log_alpha = torch.full(
@@ -561,7 +565,8 @@ class MultiTaskSAC:
     def polyak_update(self) -> None:
         """Blends the critic into its target, and the actor into the average that is evaluated."""
         for parameters, sources, share in self._followers:
-            torch._foreach_lerp_(parameters, sources, share)
+            moved, towards = as_rows(parameters, sources)
+            torch._foreach_lerp_(moved, towards, share)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All learned tensors by name; the optimisers' moments are not among them."""

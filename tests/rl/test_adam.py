@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
+from mtrl_ntk.balancing.memory import lay_in_a_row
 from mtrl_ntk.rl.adam import Adam
 
 SHAPES = [(3, 4), (5,), ()]
@@ -78,3 +80,14 @@ def test_without_a_step_there_is_no_state_and_none_can_be_loaded() -> None:
 def test_a_parameter_without_a_gradient_is_an_error() -> None:
     with pytest.raises(ValueError, match="no gradient"):
         Adam([torch.zeros(2, requires_grad=True)], 1e-2).step()
+
+
+def test_what_lies_in_a_row_is_moved_alike() -> None:
+    apart, rows = parameters(), parameters()
+    lay_in_a_row(rows)
+    lay_in_a_row([row.grad for row in rows if row.grad is not None])
+    one, other = Adam(apart, 1e-2), Adam(rows, 1e-2)
+    take_steps(apart, one, 20)
+    take_steps(rows, other, 20)
+    assert_close(rows, apart)
+    assert_close(list(other.state().values()), list(one.state().values()))
