@@ -20,7 +20,7 @@ from mtrl_ntk.balancing.ensemble import LayerNormEnsemble
 from mtrl_ntk.balancing.layers import TaskEmbedding, TaskLayerNorm, TaskLinear
 
 _OPERATIONS_PER_BYTE = 6
-_CACHED_BYTES = 4e6
+_CACHED_BYTES = 2e6
 
 
 class Factor(ABC):
@@ -169,7 +169,7 @@ class LinearFactor(KernelFactor):
         Inner products of rows take ``2 b^2 (in + out)`` operations a task more than the gradient
         itself; written gradients are ``n in out`` numbers a task that are written, measured and
         summed. The processors that this was measured on do six operations while a byte moves,
-        unless all the numbers fit in a cache.
+        unless all the numbers fit in a core's own cache.
         """
         (output_dim, input_dim), batch_size = self.weight.shape[-2:], self.inputs.shape[1]
         operations = 2 * batch_size**2 * (input_dim + output_dim)
@@ -277,8 +277,10 @@ class RecomputedFactor(Factor):
 
 
 def _normalized(layer: nn.LayerNorm | TaskLayerNorm | LayerNormEnsemble, inputs: Tensor) -> Tensor:
-    inputs = inputs.to(layer.weight.dtype)
-    return functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
+    inputs, shape = inputs.to(layer.weight.dtype), layer.normalized_shape
+    # With a gain and a bias that change nothing, as without them the CPU goes number by number.
+    gain, bias = inputs.new_ones(shape), inputs.new_zeros(shape)
+    return functional.layer_norm(inputs, shape, gain, bias, layer.eps)
 
 
 def _sum_rows(parts: Tensor, into: Tensor) -> None:

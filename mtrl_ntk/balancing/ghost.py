@@ -40,23 +40,21 @@ class Ghost(NamedTuple):
         rows: Tensor = parts.unflatten(0, (-1, num_minibatches))
         return rows
 
-    def combine(self, coefficients: Tensor) -> Tensor:
-        """Weighted sum over all rows of the batch, ``[columns]``.
+    def combine(self, coefficients: Tensor, into: Tensor) -> None:
+        """Writes the weighted sum over all rows of the batch.
 
         Args:
             coefficients: Factor on the rows of each task, ``[tasks]``, or of each of its
                 mini-batches, ``[tasks, mini-batches]``; zero for broken tasks.
+            into: What to fill, ``[columns]``.
         """
         gradients = self.output_gradients
-        if coefficients.ndim > 1:
-            size = gradients.shape[1] // coefficients.shape[1]
-            coefficients = coefficients.repeat_interleave(size, 1)
-        weighted = gradients * coefficients.view(len(gradients), -1, 1)
+        by_minibatch = coefficients.view(len(gradients), -1, 1, 1)
+        parts = gradients.unflatten(1, (by_minibatch.shape[1], -1))
         # Zero times NaN is NaN.
-        weighted = weighted.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-        combined = self._new_empty(1)
-        self.factor.write(weighted.to(gradients.dtype), combined.split(self.sizes, dim=1))
-        return combined[0]
+        weighted = (parts * by_minibatch).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        weighted = weighted.flatten(1, 2).to(gradients.dtype)
+        self.factor.write(weighted, into[None].split(self.sizes, dim=1))
 
     def _new_empty(self, num_rows: int) -> Tensor:
         """Memory for rows of the layer's columns, in the precision of its parameters."""

@@ -243,12 +243,14 @@ class Jacobian:
         if not self._ghosts:
             return combined
         written = iter(combined.split([c for c in self._columns if isinstance(c, int)]))
-        return torch.cat(
-            [
-                next(written) if isinstance(column, int) else column.combine(coefficients)
-                for column in self._columns
-            ]
-        )
+        sizes = [c if isinstance(c, int) else c.num_columns for c in self._columns]
+        together = combined.new_empty(sum(sizes))
+        for column, part in zip(self._columns, together.split(sizes), strict=True):
+            if isinstance(column, int):
+                part.copy_(next(written))
+            else:
+                column.combine(coefficients, part)
+        return together
 
 
 def factored_jacobian(

@@ -17,6 +17,8 @@ from mtrl_ntk.balancing import Tape
         (10, 26, 400, 1, True),
         (2, 26, 400, 1, False),
         (10, 128, 53, 4, False),
+        (10, 32, 256, 1, True),
+        (10, 32, 63, 1, False),
     ],
 )
 def test_the_cheaper_path_is_taken(
