@@ -7,7 +7,6 @@ from types import ModuleType
 import pytest
 
 from scripts.benchmarks import (
-    compile as bench_compile,
     envs as bench_envs,
     gpu as bench_gpu,
     loop as bench_loop,
@@ -17,12 +16,6 @@ from scripts.benchmarks import (
 )
 
 MISTAKES: dict[ModuleType, list[tuple[list[str], str]]] = {
-    bench_compile: [
-        (["--updates", "0"], "updates is 0"),
-        (["--methods", "ntkmlt"], "did you mean ntkmtl?"),
-        (["--methods", "ntkmtl_sr"], "cannot balance the network shared"),
-        (["--json", "nowhere/bench.json"], "its folder does not exist"),
-    ],
     bench_envs: [
         (["--tasks", "reach"], "unknown task 'reach'"),
         (["--steps", "1"], "steps is 1"),
