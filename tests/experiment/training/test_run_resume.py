@@ -471,7 +471,7 @@ DECIDES_NOTHING: dict[str, Any] = {
     "log_every": 5,
     "checkpoint_every": 4,
     "keep_checkpoints": 1,
-    "kernel_every": 3,
+    "kernel_every": 12,
     "kernel_minibatches": 1,
     "evaluate_every": 7,
     "video_camera": "topview",
@@ -581,9 +581,9 @@ FLAGS = {
     "--warmstart-steps": "10",
     "--replay-capacity": "30",
     "--log-every": "15",
-    "--evaluate-every": "40",
+    "--evaluate-every": "20",
     "--evaluation-episodes": "1",
-    "--total-steps": "100",
+    "--total-steps": "50",
     "--threads": "1",
     "--device": "cpu",
     "--checkpoint-every": "7",
@@ -625,8 +625,7 @@ def test_all_of_mt10_goes_on_in_other_processes_with_other_numbers_of_workers(
     parts = tmp_path / "parts"
     for number, steps, workers in (
         (signal.SIGUSR1, 7, "2"),
-        (signal.SIGTERM, 28, "0"),
-        (signal.SIGKILL, 63, "2"),
+        (signal.SIGKILL, 28, "0"),
     ):
         process = train_mt10(parts, "--workers", workers, "--resume")
         wait_for_steps(parts, steps)
