@@ -20,6 +20,24 @@ COMBINATIONS: list[tuple[str, str]] = [
 """Every method with every network that it can balance."""
 FEW = [("ntkmtl", "shared"), ("famo", "multi_head"), ("equal", "independent")]
 """One of each kind of statistic, with a network of each class of sharing."""
+
+
+def _statistic(method: str) -> type[Weighting]:
+    """What a method draws from gradients, by the base class that says so."""
+    bases = (base for base in METHODS[method].__mro__ if base.__module__ == Weighting.__module__)
+    return next(bases)
+
+
+STATISTICS = [*{_statistic(method): method for method in reversed(METHODS)}.values()]
+"""One method of each statistic."""
+COVERING = [
+    (method, network)
+    for place, method in enumerate(METHODS)
+    for possible in [[of for with_method, of in COMBINATIONS if with_method == method]]
+    for index, network in enumerate(possible)
+    if method in STATISTICS or index == place % len(possible) or (method, network) in FEW
+]
+"""Every method with one of the networks, in turn, and each statistic with every network."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "categorical": {"critic": "categorical", "critic_bins": 11, "twin": "mean"},
     "decay": {

