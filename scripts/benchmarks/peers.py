@@ -8,11 +8,9 @@ A critic's balanced step, from the same network, batch and fixed targets to the 
 ``autojac`` and ``autogram`` are TorchJD's two ways. A whole SAC update: ``stable_baselines3`` has a
 network of the same size and as many rows, and balances nothing. A step of all environments, in wall
 clock: Gymnasium's two vector environments over stock ones, which get no more wrappers than a
-horizon and episode statistics, and EnvPool's, a yardstick only. The other contests count the CPU
-time of one thread.
+horizon and episode statistics. The other contests count the CPU time of one thread.
 
-What is not installed is left out, with a line; the optional dependencies ``bench`` bring all of it
-but EnvPool.
+What is not installed is left out, with a line; the optional dependencies ``bench`` bring all of it.
 """
 
 from __future__ import annotations
@@ -45,7 +43,6 @@ from mtrl_ntk.settings import Settings, number
 from scripts.benchmarks.agents import Size, Variant, make_agent, make_batch
 from scripts.benchmarks.command import check_folder, parse, run_command, write_rows
 from scripts.benchmarks.envs import ASYNC, SYNC, Steppable, make_vector_envs, speed
-from scripts.benchmarks.peer_envs import EnvPools
 from scripts.benchmarks.peer_steps import (
     AutogramStep,
     AutojacStep,
@@ -58,7 +55,7 @@ from scripts.benchmarks.peer_steps import (
 from scripts.benchmarks.update import paced
 
 PROG = "scripts.benchmarks.peers"
-OURS, ENVPOOL = "ours", "EnvPool"
+OURS = "ours"
 
 _QUICK_SECONDS = {"critic": 18.0, "update": 22.0, "vector": 32.0}
 """Since the start of the program, by when the rounds of a quick run should have ended."""
@@ -77,8 +74,6 @@ class Peer(NamedTuple):
     """``critic``, ``update`` or ``vector``."""
     package: str
     """What has to be installed."""
-    hint: str = "the extra bench brings it"
-    """How."""
 
 
 PEERS = {
@@ -89,7 +84,6 @@ PEERS = {
     "stable_baselines3": Peer("update", "stable_baselines3"),
     SYNC: Peer("vector", "gymnasium"),
     ASYNC: Peer("vector", "gymnasium"),
-    ENVPOOL: Peer("vector", "envpool", "pip install envpool"),
 }
 _CRITIC_STEPS: dict[str, Callable[[Size], CriticStep]] = {
     OURS: OwnStep,
@@ -160,9 +154,9 @@ def installed(peers: Sequence[str], console: Console) -> list[str]:
     """The peers that are there; says which are not."""
     found = []
     for name in peers:
-        _, package, hint = PEERS[name]
+        package = PEERS[name].package
         if find_spec(package) is None:
-            console.print(f"skipped {name}: {package} is not installed; {hint}")
+            console.print(f"skipped {name}: {package} is not installed; the extra bench brings it")
         else:
             found.append(name)
     return found
@@ -180,7 +174,7 @@ def contest(name: str, peers: Sequence[str], chosen: BenchOptions) -> Iterator[d
             "stable_baselines3": partial(cpu_seconds, StableBaselinesUpdate(chosen.size)),
         }
     else:
-        with vector_envs(chosen, with_envpool=ENVPOOL in peers) as made:
+        with vector_envs(chosen) as made:
             wanted = {key: made[key] for key in (OURS, *peers)}
             yield {key: partial(seconds_per_step, env) for key, env in wanted.items()}
 
@@ -215,8 +209,8 @@ class OwnUpdate:
 
 
 @contextmanager
-def vector_envs(chosen: BenchOptions, *, with_envpool: bool) -> Iterator[dict[str, Steppable]]:
-    """Gymnasium's vector environments and ours, of the same tasks and goals, and EnvPool's."""
+def vector_envs(chosen: BenchOptions) -> Iterator[dict[str, Steppable]]:
+    """Gymnasium's vector environments and ours, of the same tasks and goals."""
     rng = np.random.default_rng(0)
     goals = {task: draw_goals(make_sim(task), rng)[0] for task in chosen.env_names}
     workers = resolved_workers(EnvConfig(tasks=chosen.env_names, workers=chosen.workers))
@@ -224,8 +218,6 @@ def vector_envs(chosen: BenchOptions, *, with_envpool: bool) -> Iterator[dict[st
     try:
         for key, env in make_vector_envs(goals, (workers,)).items():
             made[OURS if key == str(workers) else key] = env
-        if with_envpool:
-            made[ENVPOOL] = EnvPools(chosen.env_names)
         yield made
     finally:
         for each in made.values():

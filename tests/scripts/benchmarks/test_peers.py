@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from scripts.benchmarks import peers as bench_peers
-from scripts.benchmarks.peers import ENVPOOL, OURS, PEERS, BenchOptions, main, summarize
+from scripts.benchmarks.peers import OURS, PEERS, BenchOptions, main, summarize
 
 TINY = ["--tasks", "2", "--rows", "8", "--width", "16", "--rounds", "1", "--envs", "1"]
 
@@ -28,8 +28,7 @@ def test_writes_one_row_per_peer(tmp_path: Path, capsys: pytest.CaptureFixture[s
     path = tmp_path / "bench.json"
     assert main([*TINY, "--workers", "0", "--json", str(path)]) == 0
     rows = json.loads(path.read_text())
-    peers = [name for name in PEERS if name != ENVPOOL or find_spec("envpool")]
-    assert [row["what"] for row in rows] == peers
+    assert [row["what"] for row in rows] == list(PEERS)
     numbers = ("ratio", "milliseconds", "own_milliseconds")
     assert all(set(row) == {"what", "contest", *numbers} for row in rows)
     assert all(row[number] > 0 for row in rows for number in numbers)
@@ -50,18 +49,17 @@ def test_only_the_peers_asked_for_are_measured(tmp_path: Path) -> None:
 def test_what_is_not_installed_is_left_out_with_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    missing = ("torchjd", "stable_baselines3", "envpool")
+    missing = ("torchjd", "stable_baselines3")
     monkeypatch.setattr(
         bench_peers, "find_spec", lambda name: None if name in missing else find_spec(name)
     )
     path = tmp_path / "bench.json"
-    peers = "vmap,autojac,autogram,stable_baselines3,EnvPool"
+    peers = "vmap,autojac,autogram,stable_baselines3"
     assert main([*TINY, "--peers", peers, "--json", str(path)]) == 0
     assert [row["what"] for row in json.loads(path.read_text())] == ["vmap"]
     lines = capsys.readouterr().out.replace("\n", " ")
     for name, package in [("autojac", "torchjd"), ("stable_baselines3", "stable_baselines3")]:
         assert f"skipped {name}: {package} is not installed" in lines
-    assert "skipped EnvPool: envpool is not installed; pip install envpool" in lines
 
 
 def test_a_ratio_compares_within_rounds() -> None:
