@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,11 @@ class CelebA(Dataset):
         self._members = {
             split: np.flatnonzero(partition == index) for index, split in enumerate(_PARTITIONS)
         }
+        for split in ("train", "test"):
+            if not len(self._members[split]):
+                raise ConfigError(
+                    f"{folder} has no face of the split {split}; celeba needs {_SOURCE}"
+                )
         self._size = config.image_size
         self.inputs = (3, self._size, self._size)
 
@@ -85,7 +91,9 @@ class CelebA(Dataset):
     ) -> Examples:
         """Some faces of a split, read from their files."""
         members = self._members[split][np.asarray(indices, np.int64)]
-        images = torch.stack([self._image(self._images / name) for name in self._names[members]])
+        paths = [self._images / name for name in self._names[members]]
+        with ThreadPoolExecutor() as pool:  # decoding holds no lock of Python
+            images = torch.stack([*pool.map(self._image, paths)])
         labels = torch.from_numpy(self._labels[members].astype(np.float32))
         return Examples(images, dict(zip(self.task_names, labels.T, strict=True)))
 

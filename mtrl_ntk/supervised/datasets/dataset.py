@@ -81,6 +81,8 @@ class Dataset(ABC):
         for split in self.splits:
             size = self.size(split)
             digest.update(f"{split} {size}".encode())
+            if not size:  # as that to choose by may be
+                continue
             examples = self.batch(split, [0, size - 1])
             parts = examples.inputs
             inputs = {"": parts} if isinstance(parts, Tensor) else parts

@@ -157,7 +157,7 @@ def _joined(molecules: Sequence[_Molecule], values: NDArray[np.float64]) -> Mole
 def _read_molecules(lines: Iterator[str], path: Path) -> Iterator[_Molecule]:
     """The molecules of an MDL file, V2000."""
     number = 0
-    while header := list(islice(lines, 4)):
+    while (header := list(islice(lines, 4))) and any(map(str.strip, header)):
         number += 1
         try:
             num_atoms, num_bonds = int(header[3][:3]), int(header[3][3:6])

@@ -77,6 +77,17 @@ def test_other_lists_are_refused(folder: Path, path: str, old: str, new: str, sa
         opened(folder)
 
 
+def test_none_to_choose_by_is_enough_but_none_to_measure_on_is_not(folder: Path) -> None:
+    file = folder / "Eval/list_eval_partition.txt"
+    file.write_text(file.read_text().replace(" 1\n", " 0\n"))
+    celeba = opened(folder)
+    assert celeba.size("validation") == 0
+    assert celeba.fingerprint
+    file.write_text(file.read_text().replace(" 2\n", " 0\n"))
+    with pytest.raises(ConfigError, match="no face of the split test"):
+        opened(folder)
+
+
 def test_a_broken_image_is_named(folder: Path) -> None:
     (folder / "Img/img_align_celeba/000001.jpg").write_bytes(b"no image")
     with pytest.raises(ConfigError, match=r"000001.jpg cannot be read"):

@@ -77,6 +77,13 @@ def test_other_molecules_are_refused(tmp_path: Path, old: str, new: str, said: s
         read_sdf(tmp_path)
 
 
+def test_what_stands_behind_molecules_is_passed_over(tmp_path: Path) -> None:
+    file = write_qm9(tmp_path, 3, skipped=()) / "gdb9.sdf"
+    more = "M  END\n> <energy>\n-40.5\n\n$$$$\n"
+    file.write_text(file.read_text().replace("M  END\n$$$$\n", more) + "\n\n")
+    assert np.diff(read_sdf(tmp_path).atoms).tolist() == [5, 4, 5]
+
+
 def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     file = write_qm9(tmp_path, 4, skipped=()) / "gdb9.sdf"
     content = file.read_text()

@@ -47,6 +47,25 @@ def case(name: str) -> tuple[Network, Inputs, list[Task]]:
 
 
 NAMES = [*NETWORKS]
+SIZES = {"small_cnn": (1, 4, 6), "message_passing": (11, 5), "cnn9": (3, 16, 16)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_with_one_task_it_is_the_network_of_that_task_alone(name: str) -> None:
+    _, inputs, tasks = case(name)
+    config = NETWORKS[name].config_class()
+    alone = NETWORKS[name](config, SIZES.get(name, (3, 32, 40)), tasks[-1:])
+    together = NETWORKS[name](config, SIZES.get(name, (3, 32, 40)), tasks)
+
+    def shapes(of: Network) -> set[tuple[str, torch.Size]]:
+        parameters = of.named_parameters()
+        return {(key, each.shape) for key, each in parameters if "_attention." not in key}
+
+    heads = {f"heads.{task.name}." for task in tasks[:-1]}
+    assert shapes(alone) == {
+        (key, shape) for key, shape in shapes(together) if not key.startswith(tuple(heads))
+    }
+    assert set(alone.eval()(inputs)) == {tasks[-1].name}
 
 
 @pytest.mark.parametrize("name", NAMES)
