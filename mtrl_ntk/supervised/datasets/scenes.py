@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from mtrl_ntk.errors import ConfigError
@@ -31,6 +32,8 @@ from mtrl_ntk.supervised.datasets.dataset import Dataset, Examples
 from mtrl_ntk.supervised.datasets.scene_drawing import Frames, draw_scenes
 from mtrl_ntk.supervised.tasks import Depth, Normals, Segmentation
 
+_PATIENCE_S = 1.0
+"""How long it is waited without a word for another process that draws."""
 _FORMAT = 1
 """Changes whenever the same settings would be drawn differently."""
 
@@ -138,7 +141,7 @@ def _opened(config: ScenesConfig) -> dict[str, Tensor]:
     folder = scenes_folder(config)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):  # runs of a sweep start at once
+        with _locked(folder.with_suffix(".lock")):
             if not folder.exists():
                 _make(config, folder)
         found = load_checkpoint(folder)
@@ -149,6 +152,21 @@ def _opened(config: ScenesConfig) -> dict[str, Tensor]:
     if found.metadata.get("made_of") != _made_of(config):
         raise ConfigError(f"{folder} holds other scenes; remove it, and they are drawn again")
     return found.tensors
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Lets one process at a time draw; runs of a sweep start at once."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=_PATIENCE_S)
+    except Timeout:
+        show_line("another process is drawing these scenes; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _make(config: ScenesConfig, folder: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from mtrl_ntk.errors import ConfigError
@@ -96,6 +98,29 @@ def test_scenes_are_drawn_once_and_announced(
     monkeypatch.delattr(module, "draw_scenes")
     Scenes(config)
     assert not capsys.readouterr()[1]
+
+
+def test_who_comes_second_waits_and_says_so(
+    config: ScenesConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    is_waiting = Event()
+
+    def show_line(line: str) -> None:
+        lines.append(line)
+        if "waiting" in line:
+            is_waiting.set()
+
+    monkeypatch.setattr(module, "show_line", show_line)
+    opened: list[Scenes] = []
+    second = Thread(target=lambda: opened.append(Scenes(config)))
+    with FileLock(scenes_folder(config).with_suffix(".lock")):
+        second.start()
+        assert is_waiting.wait(60)
+        assert not opened
+    second.join()
+    assert opened
+    assert lines[0] == "another process is drawing these scenes; waiting for it"
 
 
 def test_other_settings_are_other_scenes(config: ScenesConfig) -> None:
