@@ -26,6 +26,8 @@ from tests.experiment.sweeps.made_sweeps import SETTINGS, FakeTraining
 from tests.robustness import exit_codes
 from tests.saved import save_run
 
+pytestmark = pytest.mark.usefixtures("no_plots", "undrawn")
+
 STEPS = 30
 TRAIN = (
     *("--tasks=reach-v3", "--horizon=10", "--width=16", "--depth=1", "--batch-size=8"),

@@ -14,7 +14,7 @@ from mtrl_ntk.errors import UserError
 from tests.robustness.bad_inputs import listing
 from tests.robustness.hostile_loaders import LOADERS, Loader
 
-FAST_INPUTS, SLOW_INPUTS = 400, 105_000
+FAST_INPUTS, SLOW_INPUTS = 400, 30_000
 _BATCH = 50
 _PATIENCE_S = 5.0
 """CPU time of one input; the longest takes a tenth."""
@@ -36,7 +36,7 @@ def test_spoilt_files_are_read_or_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LOADERS)
-def test_a_hundred_thousand_spoilt_files_are_read_or_refused(tmp_path: Path, name: str) -> None:
+def test_many_more_spoilt_files_are_read_or_refused(tmp_path: Path, name: str) -> None:
     fuzz(LOADERS[name], tmp_path, share(name, SLOW_INPUTS))
 
 

@@ -13,7 +13,6 @@ import pytest
 from mtrl_ntk import cli
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.sweeps import sweep as sweep_module
-from mtrl_ntk.experiment.training import run as training
 from mtrl_ntk.policy import export_policy, load_policy
 from tests.experiment.run_folders import write_methods
 from tests.experiment.sweeps.made_sweeps import SETTINGS, FakeTraining
@@ -28,10 +27,12 @@ def call(command: Callable[[], None], *argv: str) -> None:
         command()
 
 
+pytestmark = pytest.mark.usefixtures("no_plots", "undrawn")
+
+
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "plot_run", lambda _: [])
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from tests.robustness.exit_codes import code_of
 from tests.robustness.test_closed_output import STEPS, TRAIN
 from tests.saved import save_run
 
+pytestmark = pytest.mark.usefixtures("no_plots", "undrawn")
+
 FOLDER = "läuf 1, [a]=b"
 
 
@@ -89,7 +91,6 @@ def run(request: pytest.FixtureRequest) -> Callable[..., None]:
 def test_training(run: Callable[..., None]) -> None:
     run(cli.train_mt10, *TRAIN[:-1], f"--run-dir={FOLDER}")
     assert list(success_rates(Path(FOLDER))) == [10, 20, STEPS]
-    assert (Path(FOLDER) / "plots" / "success.png").is_file()
     run(cli.train_mt10, f"--run-dir={FOLDER}", "--resume")
 
 
