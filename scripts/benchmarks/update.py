@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 from rich.console import Console
@@ -43,7 +43,6 @@ from scripts.benchmarks.agents import (
     make_batch,
 )
 from scripts.benchmarks.command import check_folder, check_names, parse, run_command, write_rows
-from scripts.benchmarks.figures import UpdateRow, save_figures
 
 PROG = "scripts.benchmarks.update"
 PARTS = ("critic", "actor", "update")
@@ -54,6 +53,23 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
 
 _QUICK_SECONDS = 36.0
 """How long the rounds of a quick run may take, unless the first one that counts takes longer."""
+
+
+class UpdateRow(TypedDict):
+    """The cost of one part of a method's update."""
+
+    method: str
+    network: str
+    tasks: int
+    rows: int
+    n: int
+    precision: str
+    part: str
+    ratio: float
+    """To the ordinary update of the same network in float32."""
+    ratio_to_equal: float
+    """To the balanced update of the same network with equal weights in float32."""
+    milliseconds: float
 
 
 class Setting(NamedTuple):
@@ -93,8 +109,6 @@ class BenchOptions(Settings):
     """Where the agents learn; auto takes CUDA when there is any."""
     json: Path | None = None
     """File for the rows of the table."""
-    figures: Path | None = None
-    """Folder for pictures of the table."""
 
     def __post_init__(self) -> None:
         """Raises a ConfigError that names the first bad value."""
@@ -115,7 +129,6 @@ class BenchOptions(Settings):
 
     def _check_surroundings(self) -> None:
         check_folder("json", self.json)
-        check_folder("figures", self.figures)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("device is cuda; it is not available here")
 
@@ -280,9 +293,6 @@ def run(argv: Sequence[str]) -> None:
     for setting, rounds in measured.items():
         console.print(table(setting, rows), f"medians of {len(rounds)} rounds")
     write_rows(chosen.json, rows)
-    if chosen.figures is not None:
-        for path in save_figures(rows, chosen.figures):
-            console.print(f"drew {path}")
 
 
 def main(argv: Sequence[str]) -> int:

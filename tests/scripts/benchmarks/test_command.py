@@ -76,7 +76,6 @@ MISTAKES: dict[ModuleType, list[tuple[list[str], str]]] = {
         (["--scale", "5,0"], "scale is 0"),
         (["--device", "tpu"], "one of auto, cpu, cuda"),
         (["--json", "nowhere/bench.json"], "its folder does not exist"),
-        (["--figures", "nowhere/figures"], "its folder does not exist"),
         (["--widht", "3"], "did you mean --width?"),
         (["extra"], "'extra'"),
     ],
