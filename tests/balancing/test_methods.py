@@ -20,7 +20,6 @@ from tests.balancing.problems import Problem, make_problem, statistics
 
 every_method = pytest.mark.parametrize("method", METHODS)
 signed_methods = [name for name, method in METHODS.items() if not method.positive_losses]
-every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 STEPS = 3
 """Calls of a method in a row, for those with a state."""
@@ -97,8 +96,10 @@ def _step_with_ordered_losses(
 
 
 @every_method
-@pytest.mark.parametrize("num_tasks", [1, 2, 10, 50])
-@every_dtype
+@pytest.mark.parametrize(
+    ("num_tasks", "dtype"),
+    [(1, torch.float32), (2, torch.float64), (10, torch.float32), (50, torch.float64)],
+)
 def test_weights_are_finite_for_any_number_of_tasks(
     method: str, num_tasks: int, dtype: torch.dtype
 ) -> None:
@@ -158,8 +159,7 @@ def made_up(weighting: Weighting, rows: Tensor, losses: Tensor) -> Statistics:
 
 @every_method
 @pytest.mark.parametrize("kind", HARD)
-@pytest.mark.parametrize("num_tasks", [2, 10])
-@every_dtype
+@pytest.mark.parametrize(("num_tasks", "dtype"), [(2, torch.float64), (10, torch.float32)])
 def test_hard_gradients_give_finite_weights(
     method: str, kind: str, num_tasks: int, dtype: torch.dtype
 ) -> None:

@@ -174,7 +174,13 @@ every_statistic = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize(("method", "network"), sequential_combinations)
+@pytest.mark.parametrize(
+    ("method", "network"),
+    [
+        pytest.param(*pair, marks=[] if pair in COVERING else pytest.mark.slow)
+        for pair in sequential_combinations
+    ],
+)
 def test_one_backward_pass_gives_the_parameters_of_many(method: str, network: str) -> None:
     check_gradients(method, network)
 
