@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from gymnasium.spaces import Space
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtrl_ntk.rl.cuda_graph import Graphed, Recorder
 from mtrl_ntk.rl.sac import MultiTaskSAC
 from mtrl_ntk.rl.types import FloatArray
 
@@ -62,6 +63,8 @@ class EzGreedy:
         self._epsilon, self._generator = epsilon, generator
         self._times = HoldTimes(longest, generator.device)
         self._successes = np.zeros(num_tasks)
+        chances = torch.full((num_tasks, 1), epsilon, dtype=torch.float64)
+        self._chances = chances.to(generator.device)
         self._actions = self._left = torch.zeros(0, device=generator.device)
 
     def replace(self, actions: Tensor) -> Tensor:
@@ -72,14 +75,13 @@ class EzGreedy:
         sets_out = self._sets_out()
         directions = 2 * self._draw(actions.shape) - 1
         times = self._times.draw(self._left.shape, self._generator)
-        self._actions = torch.where(sets_out[..., None], directions, self._actions)
+        self._actions.copy_(torch.where(sets_out[..., None], directions, self._actions))
         left = torch.where(sets_out, times, self._left)
-        self._left = (left - 1).clamp(min=0)
+        self._left.copy_((left - 1).clamp(min=0))
         return torch.where((left > 0)[..., None], self._actions, actions)
 
     def _sets_out(self) -> Tensor:
-        chances = torch.from_numpy(self._epsilon * (1 - self._successes)).to(self._left.device)
-        sets_out = (self._draw(self._left.shape) < chances[:, None]) & (self._left == 0)
+        sets_out = (self._draw(self._left.shape) < self._chances) & (self._left == 0)
         if self._left.shape[1] > 1:
             sets_out[:, 0] = False
         return sets_out
@@ -99,21 +101,33 @@ class EzGreedy:
         for index in np.flatnonzero(ended & ~np.isnan(successes)):
             task = index // copies
             self._successes[task] += _NEWEST * (float(successes[index]) - self._successes[task])
+        self._write_chances()
+
+    def _write_chances(self) -> None:
+        self._chances.copy_(torch.from_numpy(self._epsilon * (1 - self._successes))[:, None])
 
     def state(self) -> dict[str, Any]:
         """See :class:`Exploration`."""
-        return {"actions": self._actions, "left": self._left, "successes": self._successes}
+        held = {"actions": self._actions.clone(), "left": self._left.clone()}
+        return held | {"successes": self._successes.copy()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See :class:`Exploration`."""
-        self._actions, self._left = (
-            state[name].to(self._left.device) for name in ("actions", "left")
-        )
+        self._actions = _written(self._actions, state["actions"])
+        self._left = _written(self._left, state["left"])
         self._successes = state["successes"].numpy()
+        self._write_chances()
 
 
 _NEWEST = 0.1
 """Share of the newest episode in a task's success rate."""
+
+
+def _written(memory: Tensor, numbers: Tensor) -> Tensor:
+    """Writes numbers where recordings look for them; into new memory if there is none yet."""
+    if memory.shape != numbers.shape:
+        return numbers.to(memory.device, copy=True)
+    return memory.copy_(numbers)
 
 
 class Exploration:
@@ -126,6 +140,7 @@ class Exploration:
         action_space: Draws the random actions, ``[num_envs, action]``.
         warmstart_steps: Vector steps with random actions.
         detours: Replaces some of the policy's actions; none when left out.
+        recorder: Records how actions are chosen; None chooses operation by operation.
     """
 
     def __init__(
@@ -134,9 +149,14 @@ class Exploration:
         action_space: Space[Any],
         warmstart_steps: int,
         detours: EzGreedy | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.agent, self.detours = agent, detours
         self._action_space, self._warmstart_steps = action_space, warmstart_steps
+        self._observations = self._chosen = torch.zeros(0, device=agent.device)
+        self._run: Callable[[], None] = self._choose
+        if recorder is not None:
+            self._run = Graphed(self._choose, [agent.generator], recorder)
 
     def actions(self, step: int, observations: FloatArray) -> FloatArray:
         """Actions ``[num_envs, action]`` of a vector step.
@@ -148,12 +168,23 @@ class Exploration:
         if step <= self._warmstart_steps:
             drawn: FloatArray = self._action_space.sample()
             return drawn
-        noise = self.noise(observations.shape[1])
-        actions = self.agent.act(torch.from_numpy(observations).to(self.agent.device), noise)
+        given = torch.from_numpy(observations)
+        if self._observations.shape != given.shape:
+            self._observations = torch.empty_like(given, device=self.agent.device)
+        self._observations.copy_(given)
+        self._run()
+        # A copy, as the next actions are written into the same memory.
+        chosen: FloatArray = self._chosen.flatten(0, 1).cpu().numpy().copy()
+        return chosen
+
+    def _choose(self) -> None:
+        noise = self.noise(self._observations.shape[1])
+        actions = self.agent.act(self._observations, noise)
         if self.detours is not None:
             actions = self.detours.replace(actions)
-        chosen: FloatArray = actions.flatten(0, 1).cpu().numpy()
-        return chosen
+        if self._chosen.shape != actions.shape:
+            self._chosen = torch.empty_like(actions)
+        self._chosen.copy_(actions)
 
     def noise(self, copies: int) -> Tensor:
         """Noise of the policy, standard normal at each single step, ``[tasks, copies, action]``."""
@@ -185,6 +216,7 @@ class HeldNoise(Exploration):
         action_space: Draws the random actions, ``[num_envs, action]``.
         warmstart_steps: Vector steps with random actions.
         detours: See the base class.
+        recorder: See the base class.
         longest: Steps that a noise is held at most.
     """
 
@@ -194,10 +226,11 @@ class HeldNoise(Exploration):
         action_space: Space[Any],
         warmstart_steps: int,
         detours: EzGreedy | None = None,
+        recorder: Recorder | None = None,
         *,
         longest: int,
     ) -> None:
-        super().__init__(agent, action_space, warmstart_steps, detours)
+        super().__init__(agent, action_space, warmstart_steps, detours, recorder)
         self._times = HoldTimes(longest, agent.device)
         self._noise = self._left = torch.zeros(0, device=agent.device)
 
@@ -208,21 +241,20 @@ class HeldNoise(Exploration):
         if self._left.shape != times.shape:
             self._noise, self._left = torch.zeros_like(fresh), torch.zeros_like(times)
         is_over = self._left == 0
-        self._noise = torch.where(is_over[..., None], fresh, self._noise)
-        self._left = torch.where(is_over, times, self._left) - 1
+        self._noise.copy_(torch.where(is_over[..., None], fresh, self._noise))
+        self._left.copy_(torch.where(is_over, times, self._left) - 1)
         return self._noise
 
     def state(self) -> dict[str, Any]:
         """See the base class."""
-        return super().state() | {"noise": self._noise, "left": self._left}
+        return super().state() | {"noise": self._noise.clone(), "left": self._left.clone()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See the base class."""
         super().restore(state)
         if "noise" in state:
-            self._noise, self._left = (
-                state[name].to(self._noise.device) for name in ("noise", "left")
-            )
+            self._noise = _written(self._noise, state["noise"])
+            self._left = _written(self._left, state["left"])
 
 
 def make_exploration(
@@ -233,11 +265,12 @@ def make_exploration(
     hold_noise: int = 1,
     ez_greedy: float = 0.0,
     ez_longest: int = 64,
+    recorder: Recorder | None = None,
 ) -> Exploration:
     """Makes what chooses actions; the options are those of a run."""
     detours = None
     if ez_greedy:
         detours = EzGreedy(agent.num_tasks, ez_greedy, ez_longest, agent.generator)
     if hold_noise == 1:
-        return Exploration(agent, action_space, warmstart_steps, detours)
-    return HeldNoise(agent, action_space, warmstart_steps, detours, longest=hold_noise)
+        return Exploration(agent, action_space, warmstart_steps, detours, recorder)
+    return HeldNoise(agent, action_space, warmstart_steps, detours, recorder, longest=hold_noise)

@@ -101,6 +101,11 @@ class Log(TorchDispatchMode):
         self.decides = False
         self._weak: dict[int, Any] = {}  # handles, which are numbers
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: keeping compilers out would import one, which takes seconds."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: OpOverload[..., Any],

@@ -36,6 +36,7 @@ def program(log: Log) -> list[Step]:
     """
     known = _Known(log)
     operations = [each for each in map(known.take_in, log.operations) if each is not None]
+    operations = _without_what_nobody_reads(operations, log)
     memory, steps = _Memory(log, operations, known.constants), []
     for operation in operations:
         memory.hand_on(operation)
@@ -94,11 +95,8 @@ class _Known:
         return leaf
 
     def _may_be_known(self, operation: Operation) -> bool:
-        is_random = torch.Tag.nondeterministic_seeded in operation.func.tags
-        return not (
-            is_random
-            or operation.func._schema.is_mutable
-            or any(place.storage in self._unique for place in operation.made)
+        return not _has_effects(operation) and not any(
+            place.storage in self._unique for place in operation.made
         )
 
     def _is_constant(self, operation: Operation) -> bool:
@@ -108,6 +106,21 @@ class _Known:
     def is_constant(self, operation: Operation) -> bool:
         """Whether an operation's results are the same in every run."""
         return any(place.storage in self.constants for place in operation.made)
+
+
+def _has_effects(operation: Operation) -> bool:
+    """Whether an operation changes what was there before: numbers, or a random stream."""
+    is_random = torch.Tag.nondeterministic_seeded in operation.func.tags
+    return is_random or operation.func._schema.is_mutable
+
+
+def _without_what_nobody_reads(operations: list[Operation], log: Log) -> list[Operation]:
+    wanted, found = {*log.kept()}, []
+    for operation in reversed(operations):
+        if _has_effects(operation) or any(place.storage in wanted for place in operation.made):
+            wanted.update(place.storage for place in operation.read)
+            found.append(operation)
+    return found[::-1]
 
 
 class _Memory:

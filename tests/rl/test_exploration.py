@@ -13,6 +13,7 @@ from gymnasium.spaces import Box
 
 from mtrl_ntk.experiment.checkpoints.nested_state import merge, split
 from mtrl_ntk.rl.exploration import Exploration, EzGreedy, HeldNoise, make_exploration
+from mtrl_ntk.rl.host_graph import HostRecorder
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
 from tests.rl.agents import TASKS, make_weighting
 
@@ -171,7 +172,7 @@ def test_a_checkpoint_that_knows_no_held_noise_starts_anew() -> None:
 
 def test_noise_is_held_as_long_as_the_law_says() -> None:
     exploration, longest = held(4), 4
-    noise = torch.stack([exploration.noise(COPIES) for _ in range(6_000)])
+    noise = torch.stack([exploration.noise(COPIES).clone() for _ in range(6_000)])
     changed = (noise[1:] != noise[:-1]).any(-1).flatten(1).T  # [environments, steps]
     assert not torch.equal(changed[0], changed[1])
     lengths = torch.cat([row.nonzero().diff(dim=0).flatten() for row in changed])
@@ -181,6 +182,38 @@ def test_noise_is_held_as_long_as_the_law_says() -> None:
     assert lengths.max() == longest
     torch.testing.assert_close(shares, expected, atol=0.01, rtol=0)
     torch.testing.assert_close(noise.std(), torch.tensor(1.0), atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("hold_noise", [1, 6])
+@pytest.mark.parametrize("ez_greedy", [0.0, 0.5])
+def test_recorded_actions_are_those_that_are_chosen_one_by_one(
+    hold_noise: int, ez_greedy: float
+) -> None:
+    recorder = HostRecorder()
+
+    def make(recorder: HostRecorder | None) -> Exploration:
+        return make_exploration(
+            make_agent(),
+            make_space(),
+            2,
+            hold_noise=hold_noise,
+            ez_greedy=ez_greedy,
+            recorder=recorder,
+        )
+
+    plain, recorded = make(None), make(recorder)
+    kept = []
+    for step in range(1, 40):
+        observations = observe()
+        expected = plain.actions(step, observations)
+        kept.append((expected.copy(), recorded.actions(step, observations)))
+        if step % 7 == 0:
+            mask, successes = ended({0: 1.0, 4: float(step % 2)})
+            for each in (plain, recorded):
+                each.observe({"_final_info": mask, "final_info": {"success": successes}})
+    for expected, actions in kept:
+        np.testing.assert_array_equal(actions, expected)
+    assert [replay.repeats for replay in recorder.replays] == [True]
 
 
 def test_a_time_of_one_holds_nothing() -> None:

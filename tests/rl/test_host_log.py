@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import torch
 
 from mtrl_ntk.rl.host_log import Log
@@ -36,3 +39,12 @@ def test_a_look_at_a_number_is_noticed() -> None:
     with Log() as log:
         torch.ones(1).item()
     assert log.decides
+
+
+def test_noting_imports_no_compiler() -> None:
+    code = (
+        "import sys, torch; from mtrl_ntk.rl.host_log import Log\n"
+        "with Log(): torch.ones(2) + 1\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

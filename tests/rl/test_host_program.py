@@ -47,6 +47,11 @@ def with_constants(numbers: Tensor) -> Tensor:
     return torch.ones_like(numbers).div(4) * numbers + torch.full((SIZE,), 2.0).exp()
 
 
+def never_read(numbers: Tensor) -> Tensor:
+    (numbers * 3).exp()
+    return numbers + 1
+
+
 def two_views(numbers: Tensor) -> Tensor:
     sums = numbers + 1
     return torch.cat([sums[: SIZE // 2] * sums[SIZE // 2 :]] * 2)
@@ -64,6 +69,7 @@ def read_once_more(numbers: Tensor) -> Tensor:
         (changed_between, ["add", "mul", "add", "mul", "copy"]),
         (changed_afterwards, ["add", "add", "mul", "mul", "copy"]),
         (with_constants, ["mul", "add", "copy"]),
+        (never_read, ["add", "copy"]),
         (two_views, ["add", "mul", "cat", "copy"]),
         (read_once_more, ["add", "relu", "sub", "copy"]),
     ],

@@ -39,6 +39,7 @@ from mtrl_ntk.experiment.training.trainer import Trainer
 from mtrl_ntk.experiment.training.training_log import TrainingLog
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.exploration import make_exploration
+from mtrl_ntk.rl.host_graph import HostRecorder
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 from mtrl_ntk.rl.sac import MultiTaskSAC
 from mtrl_ntk.rl.transitions import NStepReturns
@@ -146,6 +147,7 @@ def make_trainer(
         hold_noise=loop.hold_noise,
         ez_greedy=loop.ez_greedy,
         ez_longest=loop.ez_longest,
+        recorder=HostRecorder() if agent.device.type == "cpu" else None,
     )
     collector = Collector(
         envs,
