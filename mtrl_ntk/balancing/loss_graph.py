@@ -17,6 +17,8 @@ from mtrl_ntk.balancing.parameters import hooks_resting
 
 ROWS_AT_ONCE = 16
 """Losses that a batched backward pass differentiates: that many times its memory, less Python."""
+_LARGEST_BATCH = 8e6
+"""Bytes of a batch's gradients above which processors take longer for it than one by one."""
 _DEARER_BATCHED = ("Convolution", "ScaledDotProduct", "Checkpoint")
 """Operations whose batched gradients take longer than the same one by one."""
 
@@ -93,7 +95,7 @@ class LossGraph:
         return [None if each is None else each[0] for each in found]
 
     def read_by_task(
-        self, tensor: Tensor, parameters: Sequence[Tensor]
+        self, tensor: Tensor | GradientEdge, parameters: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor | None]] | None:
         """Gradients of each task's losses in a tensor that all read, by one pass for all tasks.
 
@@ -166,10 +168,14 @@ class LossGraph:
         """How many losses a pass should take: what is wanted, or 16.
 
         It is 1 where operations have no rule for batched gradients; and, unless more are wanted,
-        where that is slow, as with convolutions and attention.
+        where that is slow: with convolutions and attention, and, on a CPU, gradients that fill its
+        caches.
         """
         names = {type(node).__name__ for node in nodes(self.tensors)}
         is_dear = any(word in name for name in names for word in _DEARER_BATCHED)
+        if self.values.device.type == "cpu":
+            batch = ROWS_AT_ONCE * sum(parameter.nbytes for parameter in parameters)
+            is_dear = is_dear or batch > _LARGEST_BATCH
         if wanted == 1 or (wanted is None and is_dear):
             return 1
         with warnings.catch_warnings():

@@ -44,11 +44,19 @@ def test_convolutions_and_attention_are_not_batched(trunk: str, expected: int) -
     assert graph.rows_at_once(problem.shared, None) == expected
 
 
+@pytest.mark.parametrize(("width", "expected"), [(100, ROWS_AT_ONCE), (400, 1)])
+def test_what_fills_the_caches_is_not_batched(width: int, expected: int) -> None:
+    layer = nn.Linear(width, width)
+    graph = LossGraph(layer(torch.ones(2, width)).square().mean(1), 2, 1)
+    assert graph.rows_at_once(list(layer.parameters()), None) == expected
+    assert graph.rows_at_once(list(layer.parameters()), 2) == 2
+
+
 def test_what_cannot_be_batched_is_not() -> None:
     weight = nn.Parameter(torch.ones(3))
     cubes: Tensor = _Cube.apply(weight)  # type: ignore[no-untyped-call]
     graph = LossGraph([cubes.sum(), weight.sum()], 2, 1)
-    assert graph.rows_at_once([weight], None) == 1
+    assert graph.rows_at_once([weight], None) == graph.rows_at_once([weight], 4) == 1
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 2])
