@@ -23,6 +23,7 @@ from mtrl_ntk.balancing.recorded_jacobian import RecordedLayers
 from mtrl_ntk.balancing.recording import Recording
 from mtrl_ntk.balancing.representation import (
     Latest,
+    Place,
     Representation,
     Rows,
     as_rows,
@@ -90,14 +91,14 @@ class AutogradJacobians:
                 the parameters beside it.
         """
         kept = None
-        tensors = [] if self._named is None else self._named.take(graph.tensors)
+        places = [] if self._named is None else self._named.take(graph.tensors)
         if representation is not None:
-            tensors = [representation]
+            places = [Place(representation, representation.detach())]
         if request.kernel_source == "output":
             raise ValueError("kernels of the outputs need a tape: see Balancer")
         if request.kernel_source == "representation":
-            layout = self._layout_of(graph, tensors, check=check)
-            kept = _Through(graph, columns, tensors, layout, own)
+            layout = self._layout_of(graph, places, check=check)
+            kept = _Through(graph, columns, places, layout, own)
             if check:
                 kept.check()
         if request.needs_rows or (kept is None and request.needs_kernels):
@@ -153,18 +154,18 @@ class AutogradJacobians:
         write_rows(graph, columns, rows, self._rows_at_once or 1)
 
     def _layout_of(
-        self, graph: LossGraph, tensors: Sequence[Tensor], *, check: bool
+        self, graph: LossGraph, places: Sequence[Place], *, check: bool
     ) -> tuple[Rows, int]:
-        if not tensors or not all(each.requires_grad for each in tensors):
+        if not places or any(isinstance(p.of, Tensor) and not p.of.requires_grad for p in places):
             raise ValueError(
                 "the method asks for gradients in a shared representation: name the module that "
                 "makes it, TaskBalancer(..., representation=network.trunk), or pass the tensor, "
                 "backward(losses, representation=z); it has to be trained"
             )
-        if not all(each.is_floating_point() for each in tensors):
+        if not all(place.like.is_floating_point() for place in places):
             raise ValueError("the representation is complex; name one of real numbers")
         if self._layout is None or check:
-            self._layout = layout_of(graph, tensors)
+            self._layout = layout_of(graph, places)
         return self._layout
 
 
@@ -175,18 +176,18 @@ class _Through:
         self,
         graph: LossGraph,
         columns: Columns,
-        tensors: Sequence[Tensor],
+        places: Sequence[Place],
         layout: tuple[Rows, int],
         own: Sequence[Tensor],
     ) -> None:
-        self._graph, self._columns, self._tensors = graph, columns, tensors
+        self._graph, self._columns, self._places = graph, columns, places
         rows, self._axes = layout
         self.own_gradients: list[Tensor | None] | None = None
         read = None
-        if len(tensors) == 1 and (rows == "of_minibatch" or graph.values.shape[1] == 1):
-            read = graph.read_by_task(tensors[0], own)
+        if len(places) == 1 and (rows == "of_minibatch" or graph.values.shape[1] == 1):
+            read = graph.read_by_task(places[0].of, own)
         if read is None:
-            self.representation = representation_of(graph, tensors, *layout)
+            self.representation = representation_of(graph, places, *layout)
         else:
             by_task, self.own_gradients = read
             gradients = [as_rows(each, self._axes) for each in by_task]
@@ -195,12 +196,13 @@ class _Through:
     def combine(self, coefficients: Tensor) -> Tensor:
         """Gradient of a weighted sum of the losses in the parameters, ``[entries]``."""
         combined = self.representation.combine(coefficients)
-        sizes = [each.shape[: self._axes].numel() for each in self._tensors]
+        sizes = [place.like.shape[: self._axes].numel() for place in self._places]
         gradients = [
-            part.view_as(each).to(each.dtype)[None]
-            for each, part in zip(self._tensors, combined.split(sizes), strict=True)
+            part.view(place.like.shape).to(place.like.dtype)[None]
+            for place, part in zip(self._places, combined.split(sizes), strict=True)
         ]
-        found = self._graph.backward(self._tensors, gradients, self._columns.parameters)
+        outputs = [place.of for place in self._places]
+        found = self._graph.backward(outputs, gradients, self._columns.parameters)
         return average(self._columns.vector(found))
 
     def check(self) -> None:
@@ -217,40 +219,40 @@ class _Through:
             )
 
 
-def layout_of(graph: LossGraph, tensors: Sequence[Tensor]) -> tuple[Rows, int]:
+def layout_of(graph: LossGraph, places: Sequence[Place]) -> tuple[Rows, int]:
     """Which rows of a representation the losses depend on, and how many of its axes count rows.
 
     Losses of rows may depend on the same row of the representation only, so that one pass per task,
     or one for all, gives the gradients of all mini-batches. Whether they do is tried on them.
     """
-    num_tasks, (first, *_) = len(graph.values), tensors
+    num_tasks, first = len(graph.values), places[0].like
     if first.ndim > 2 and first.shape[:2] == (num_tasks, graph.num_rows):
         candidates: list[tuple[Rows, int]] = [("of_task_and_minibatch", 2), ("all", 2)]
     elif first.shape[0] == graph.num_rows:
         candidates = [("of_minibatch", 1), ("all", 1)]
     else:
-        return "all", 2 if _rows_are_of_tasks(graph, first) else 1
-    return candidates[0 if _agrees(graph, tensors, candidates[0]) else 1]
+        return "all", 2 if _rows_are_of_tasks(graph, places[0]) else 1
+    return candidates[0 if _agrees(graph, places, candidates[0]) else 1]
 
 
-def _agrees(graph: LossGraph, tensors: Sequence[Tensor], layout: tuple[Rows, int]) -> bool:
+def _agrees(graph: LossGraph, places: Sequence[Place], layout: tuple[Rows, int]) -> bool:
     """Whether gradients in a representation are those of autograd, if taken in a certain way."""
-    if len(tensors) > 1:
+    if len(places) > 1:
         return False
     coefficients = spread_signs(graph.values)
-    found = representation_of(graph, tensors, *layout).combine(coefficients)
-    return _are_close(found, gradient_in(graph, tensors, coefficients[None], layout[1]))
+    found = representation_of(graph, places, *layout).combine(coefficients)
+    return _are_close(found, gradient_in(graph, places, coefficients[None], layout[1]))
 
 
-def _rows_are_of_tasks(graph: LossGraph, tensor: Tensor) -> bool:
+def _rows_are_of_tasks(graph: LossGraph, place: Place) -> bool:
     """Whether the first axis of a representation is that of the tasks."""
     num_tasks, num_minibatches = graph.values.shape
-    if tensor.ndim < 3 or len(tensor) != num_tasks:
+    if place.like.ndim < 3 or len(place.like) != num_tasks:
         return False
     for task, one in enumerate(one_hot(range(num_tasks), graph.values[:, :1])):
         sums = one.expand(-1, num_minibatches)[None]
-        others = gradient_in(graph, [tensor], sums, 1).index_fill(
-            0, torch.tensor([task], device=tensor.device), 0.0
+        others = gradient_in(graph, [place], sums, 1).index_fill(
+            0, torch.tensor([task], device=place.like.device), 0.0
         )
         if others.any():
             return False

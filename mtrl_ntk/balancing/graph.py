@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 
 def nodes(roots: Sequence[Tensor]) -> Iterator[Any]:
@@ -20,14 +21,15 @@ def nodes(roots: Sequence[Tensor]) -> Iterator[Any]:
         waiting.extend(following)
 
 
-def readers(root: Any, tensor: Tensor) -> list[tuple[Any, int]]:  # noqa: ANN401
+def readers(root: Any, what: Tensor | GradientEdge) -> list[tuple[Any, int]]:  # noqa: ANN401
     """The nodes between a root and a tensor that read the tensor, and as which of their inputs.
 
     Args:
         root: A node.
-        tensor: What was computed on the way to it.
+        what: The tensor that was computed on the way to it, or its edge.
     """
-    place = (tensor.grad_fn, tensor.output_nr)
+    edge = get_gradient_edge(what) if isinstance(what, Tensor) else what
+    place = (edge.node, edge.output_nr)
     waiting, seen, found = [root], {root}, []
     while waiting:
         node = waiting.pop()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from mtrl_ntk.balancing.distributed import average, average_of_squares, is_true_everywhere
 from mtrl_ntk.balancing.finite import is_finite
@@ -79,16 +80,32 @@ class Representation:
         return (coefficients[:, :, None, None] * gradients).flatten(0, 2)
 
 
+class Place(NamedTuple):
+    """Where in the graph a representation, or a part of it, was computed."""
+
+    of: Tensor | GradientEdge
+    like: Tensor
+    """A tensor of its shape and type."""
+
+
 class Latest:
-    """The outputs of a module since they were taken last, as far as gradients may be taken in them.
+    """Where a module's outputs since they were taken last are in the graph, if they are anywhere.
+
+    Of earlier outputs than the last no more than a number is kept, so that their graph is gone as
+    soon as nobody else wants it.
 
     Args:
         module: The module.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._outputs: list[Tensor] = []
+        self._calls: dict[int, tuple[int, Tensor]] = {}
+        self._last: Tensor | None = None
         module.register_forward_hook(self._keep)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and files get: no graph."""
+        return {"_calls": {}, "_last": None}
 
     def _keep(self, module: nn.Module, _: object, outputs: object) -> None:
         if not isinstance(outputs, Tensor):
@@ -96,29 +113,36 @@ class Latest:
                 f"{type(module).__name__} returns no tensor: pass the representation to backward"
             )
         if outputs.requires_grad:
-            self._outputs.append(outputs)
+            edge, self._last = get_gradient_edge(outputs), outputs
+            like = outputs.new_empty(()).expand(outputs.shape)
+            self._calls[edge.node._sequence_nr()] = edge.output_nr, like
 
-    def take(self, losses: Sequence[Tensor]) -> list[Tensor]:
-        """The outputs that losses depend on; all are forgotten."""
-        outputs, self._outputs = self._outputs, []
-        if len(outputs) > 1:
-            # Passes for other purposes may lie in between.
-            known = set(nodes(losses))
-            outputs = [each for each in outputs if each.grad_fn in known]
-        return outputs
+    def take(self, losses: Sequence[Tensor]) -> list[Place]:
+        """The places that losses depend on, in the order of the calls; all are forgotten."""
+        calls, self._calls = self._calls, {}
+        last, self._last = self._last, None
+        if len(calls) < 2:
+            return [] if last is None else [Place(last, last.detach())]
+        # Passes for other purposes may lie in between.
+        known = {node._sequence_nr(): node for node in nodes(losses)}
+        return [
+            Place(GradientEdge(known[number], output), like)
+            for number, (output, like) in calls.items()
+            if number in known
+        ]
 
 
 def representation_of(
-    graph: LossGraph, tensors: Sequence[Tensor], rows: Rows, axes: int
+    graph: LossGraph, places: Sequence[Place], rows: Rows, axes: int
 ) -> Representation:
     """Differentiates the losses in a representation, each through the heads of its task alone.
 
     Args:
         graph: Of the losses.
-        tensors: The representation, ``[rows, ...]`` or ``[tasks, rows, ...]``; the rows of several
-            tensors count as those of one.
+        places: The representation, ``[rows, ...]`` or ``[tasks, rows, ...]``; the rows of several
+            parts count as those of one.
         rows: Which rows the loss of a mini-batch depends on.
-        axes: Leading axes of the tensors that count rows.
+        axes: Leading axes that count rows.
     """
     num_tasks, num_minibatches = graph.values.shape
     if rows == "all":
@@ -127,7 +151,7 @@ def representation_of(
         sums = one_hot(range(num_tasks), graph.values[:, :1]).expand(-1, -1, num_minibatches)
     else:
         sums = torch.ones(1, num_tasks, num_minibatches)
-    gradients = [gradient_in(graph, tensors, each, axes) for each in sums.split(1)]
+    gradients = [gradient_in(graph, places, each, axes) for each in sums.split(1)]
     return from_tasks(gradients, graph, rows)
 
 
@@ -139,19 +163,20 @@ def from_tasks(gradients: Sequence[Tensor], graph: LossGraph, rows: Rows) -> Rep
 
 
 def gradient_in(
-    graph: LossGraph, tensors: Sequence[Tensor], coefficients: Tensor, axes: int
+    graph: LossGraph, places: Sequence[Place], coefficients: Tensor, axes: int
 ) -> Tensor:
     """Gradient of a weighted sum of losses in all rows of a representation, ``[rows, features]``.
 
     Args:
         graph: Of the losses.
-        tensors: The representation.
+        places: The representation.
         coefficients: ``[1, tasks, mini-batches]``.
-        axes: Leading axes of the tensors that count rows.
+        axes: Leading axes that count rows.
     """
+    gradients = graph.rows(coefficients, [place.of for place in places])
     found = [
-        torch.zeros_like(tensor) if gradient is None else gradient[0]
-        for tensor, gradient in zip(tensors, graph.rows(coefficients, tensors), strict=True)
+        torch.zeros_like(place.like) if gradient is None else gradient[0]
+        for place, gradient in zip(places, gradients, strict=True)
     ]
     return torch.cat([as_rows(each, axes) for each in found])
 

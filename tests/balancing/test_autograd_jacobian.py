@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -149,6 +152,57 @@ def test_the_trunk_is_passed_once() -> None:
     trunk[2].register_full_backward_hook(lambda *_: passes.append(1))
     balancer.backward(problem.sample_losses())
     assert len(passes) == 1
+
+
+class Token:
+    """What lives as long as a graph."""
+
+
+def test_graphs_that_nobody_wants_are_gone() -> None:
+    problem, tokens = make_shared_input(), []
+    network = problem.network
+
+    def mark(_: nn.Module, __: object, outputs: Tensor) -> None:
+        node: Any = outputs.grad_fn
+        node.metadata["token"] = token = Token()
+        tokens.append(ref(token))
+
+    network.trunk.register_forward_hook(mark)
+    balancer = TaskBalancer(
+        weighting(4), network.trunk, network.heads, representation=network.trunk
+    )
+    for _ in range(3):
+        losses = problem.sample_losses()
+    assert [token() is None for token in tokens] == [True, True, False]
+    balancer.backward(losses)
+    del losses
+    assert tokens[2]() is None
+
+
+def test_balancers_may_be_copied_between_the_passes() -> None:
+    problem = make_shared_input()
+    network = problem.network
+    balancer = TaskBalancer(
+        weighting(4), network.trunk, network.heads, representation=network.trunk
+    )
+    losses = problem.sample_losses()
+    problem.network, other = deepcopy((network, balancer))
+    assert_close(other.backward(problem.sample_losses()).weights, balancer.backward(losses).weights)
+    assert_close(gradient(problem.shared), gradient(list(network.trunk.parameters())))
+
+
+def test_calls_for_single_tasks_count_as_one_though_heads_keep_nothing() -> None:
+    trunk, inputs = nn.Linear(4, 3).double(), torch.randn(3, 8, 4, dtype=torch.float64)
+    balancer = TaskBalancer(weighting(1), trunk, representation=trunk)
+    trunk(inputs[0])  # a pass for another purpose
+    losses = [10.0**task * trunk(each)[:, task] for task, each in enumerate(inputs)]
+    step = balancer.backward(losses)
+    expected = torch.autograd.grad(
+        (step.weights * torch.stack([loss.mean() for loss in losses])).mean(),
+        list(trunk.parameters()),
+    )
+    assert_close(gradient(list(trunk.parameters())), torch.cat([g.flatten() for g in expected]))
+    assert_close(step.weights[0] / step.weights[1], torch.tensor(10.0).double(), rtol=1e-5, atol=0)
 
 
 def test_what_goes_round_the_representation_is_an_error() -> None:
