@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
 from mtrl_ntk.balancing.methods import METHODS
-from scripts.benchmarks.shared_input import Steps, main
+from scripts.benchmarks.shared_input import TRUNKS, Steps, main, peak
 
 
 def test_all_ways_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -14,9 +16,21 @@ def test_all_ways_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
     assert names == ["plain sum", "ntkmtl_sr", "si", "ntkmtl", "upgrad"]
 
 
+@pytest.mark.parametrize("trunk", TRUNKS)
 @pytest.mark.parametrize("method", ["ntkmtl_sr", "equal"])
-def test_every_way_gives_all_parameters_gradients(method: str) -> None:
-    steps = Steps(tasks=2, rows=8, width=4)
+def test_every_way_gives_all_parameters_gradients(method: str, trunk: str) -> None:
+    steps = Steps(tasks=2, rows=8, width=4, trunk=trunk)
     for way in (steps.plain, steps.balanced(METHODS[method](2))):
         way()
         assert all(parameter.grad is not None for parameter in steps.network.parameters())
+
+
+def test_memory_is_the_most_that_is_held_at_once() -> None:
+    layer = nn.Linear(1000, 1000, bias=False)
+
+    def way() -> None:
+        inputs = torch.zeros(1000, 1000)
+        layer(inputs).sum().backward()
+
+    # The inputs, what is made of them, and the weight's gradient.
+    assert peak(lambda: way, layer) == pytest.approx(12e6, rel=0.1)
