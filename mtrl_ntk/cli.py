@@ -19,7 +19,13 @@ from mtrl_ntk.experiment.evaluation.options import EvaluationOptions
 from mtrl_ntk.experiment.files.outages import OutageWarning
 from mtrl_ntk.experiment.logs.streams import open_streams, print_lines, show_line
 from mtrl_ntk.experiment.options.fields import options, updated
-from mtrl_ntk.experiment.options.parser import LISTS, PRINT_COMPLETION, VERSION, Parser
+from mtrl_ntk.experiment.options.parser import (
+    LISTS,
+    PRINT_COMPLETION,
+    SUPERVISED_LISTS,
+    VERSION,
+    Parser,
+)
 from mtrl_ntk.experiment.options.values import convert
 from mtrl_ntk.experiment.reports.options import ReportOptions
 from mtrl_ntk.experiment.sweeps.options import read_sweep
@@ -47,6 +53,16 @@ def report_mt10() -> None:
     _run("report_mt10", _report)
 
 
+def train_supervised() -> None:
+    """Trains a network on a data set; ``train_supervised --help`` shows the options."""
+    _run("train_supervised", _train_supervised)
+
+
+def sweep_supervised() -> None:
+    """Trains methods times seeds; ``sweep_supervised --help`` shows the options."""
+    _run("sweep_supervised", _sweep)
+
+
 def _train(argv: list[str], prog: str) -> None:
     drop_broken_backend()
     from mtrl_ntk.experiment.training.command import DRY_RUN, load
@@ -58,6 +74,22 @@ def _train(argv: list[str], prog: str) -> None:
         show_what_a_run_would_be(config)
         return
     from mtrl_ntk.experiment.training.run import train
+
+    train(config)
+
+
+def _train_supervised(argv: list[str], prog: str) -> None:
+    drop_broken_backend()
+    from mtrl_ntk.experiment.training.command import DRY_RUN
+    from mtrl_ntk.supervised.command import load
+
+    config = load(argv, prog)
+    if DRY_RUN in argv:
+        from mtrl_ntk.supervised.training.dry_run import show_what_a_run_would_be
+
+        show_what_a_run_would_be(config)
+        return
+    from mtrl_ntk.supervised.training.run import train
 
     train(config)
 
@@ -112,10 +144,18 @@ MUJOCO_GL (egl, osmesa or glfw) chooses among several."""
 def _sweep(argv: list[str], prog: str) -> None:
     sweep = read_sweep(argv, prog)
     if os.name != "posix":
-        raise UserError("sweeps need Linux or macOS; train_mt10 trains one run anywhere")
+        train = prog.replace("sweep", "train")
+        raise UserError(f"sweeps need Linux or macOS; {train} trains one run anywhere")
     from mtrl_ntk.experiment.sweeps.sweep import run_sweep
 
-    if run_sweep(sweep, again=shlex.join([prog, *argv])):
+    again = shlex.join([prog, *argv])
+    if prog == "sweep_supervised":
+        from mtrl_ntk.supervised.sweep import SUPERVISED_SWEPT, TRAIN
+
+        failed = run_sweep(sweep, again, TRAIN, SUPERVISED_SWEPT)
+    else:
+        failed = run_sweep(sweep, again)
+    if failed:
         sys.exit(1)
 
 
@@ -140,6 +180,11 @@ def _report(argv: list[str], prog: str) -> None:
         )
     if folders:
         drop_broken_backend()
+        from mtrl_ntk.supervised.reports.report import are_supervised, report_supervised
+
+        if are_supervised(folders):
+            report_supervised(folders, chosen)
+            return
         from mtrl_ntk.experiment.reports.report import report_runs
 
         report_runs(folders, chosen)
@@ -210,20 +255,40 @@ def _let_go_of(stream: TextIO) -> None:
 def _is_answered(argv: list[str], prog: str) -> bool:
     """Answers a command line that only asks what there is; whether it was one."""
     flags = [word.split("=")[0] for word in argv]
+    is_supervised = prog.endswith("_supervised")
+    lists = SUPERVISED_LISTS if is_supervised else LISTS
     if VERSION in flags:
         print_lines([f"mtrl_ntk {__version__}"])
-    elif asked := next((flag for flag in flags if flag in LISTS), None):
-        from mtrl_ntk.experiment.listings import listing
-
-        print_lines(listing(asked, argv))
+    elif asked := next((flag for flag in flags if flag in lists), None):
+        print_lines(_listed(asked, argv, is_supervised=is_supervised))
     elif PRINT_COMPLETION in flags:
-        from mtrl_ntk.experiment.completion import completion, completion_asked_for
-
-        if shell := completion_asked_for(argv):
-            print_lines([completion(prog, shell)])
+        print_lines(_completed(prog, argv, is_supervised=is_supervised))
     else:
         return False
     return True
+
+
+def _listed(asked: str, argv: list[str], *, is_supervised: bool) -> list[str]:
+    if is_supervised:
+        from mtrl_ntk.supervised import answers
+
+        return answers.listing(asked, argv)
+    from mtrl_ntk.experiment.listings import listing
+
+    return listing(asked, argv)
+
+
+def _completed(prog: str, argv: list[str], *, is_supervised: bool) -> list[str]:
+    from mtrl_ntk.experiment.completion import completion, completion_asked_for
+
+    shell = completion_asked_for(argv)
+    if shell is None:
+        return []
+    if is_supervised:
+        from mtrl_ntk.supervised import answers
+
+        return [answers.completion(prog, shell)]
+    return [completion(prog, shell)]
 
 
 def _show_warning(prog: str, message: Warning | str, *_: object) -> None:

@@ -6,6 +6,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTED_ELSEWHERE = {
+    "mtrl_ntk/supervised/reports/numbers.py": "tests/supervised/reports/test_report.py",
+    "mtrl_ntk/supervised/reports/figures.py": "tests/supervised/reports/test_report.py",
+    "mtrl_ntk/supervised/reports/data.py": "tests/supervised/reports/test_report.py",
+    "mtrl_ntk/supervised/training/plots.py": "tests/supervised/training/test_run.py",
+    "mtrl_ntk/supervised/training/dry_run.py": "tests/supervised/test_command.py",
+    "mtrl_ntk/supervised/training/display.py": "tests/supervised/training/test_run.py",
+    "mtrl_ntk/supervised/scores.py": "tests/supervised/training/test_run.py",
+    "mtrl_ntk/supervised/answers.py": "tests/supervised/test_command.py",
+    "mtrl_ntk/experiment/training/whole.py": "tests/experiment/training/test_run.py",
+    "mtrl_ntk/experiment/families.py": "tests/experiment/test_config.py",
     "mtrl_ntk/balancing/recorded_jacobian.py": "tests/balancing/test_recording.py",
     "mtrl_ntk/errors.py": "tests/test_cli.py",
     "mtrl_ntk/registration.py": "tests/rl/envs/test_vector_env_gymnasium.py",

@@ -27,7 +27,7 @@ from mtrl_ntk.experiment.checkpoints.checkpoint import (
 )
 from mtrl_ntk.experiment.checkpoints.pretrained import PREFIX, is_pretrained, pretrained_folder
 from mtrl_ntk.experiment.checkpoints.run_state import STATE
-from mtrl_ntk.experiment.config import RunConfig, recorded
+from mtrl_ntk.experiment.config import RUNS, RunConfig
 from mtrl_ntk.experiment.devices import resolve_device, stream_seed
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
 from mtrl_ntk.experiment.options.values import counted, shown
@@ -241,7 +241,7 @@ def load_trained(path: Path, device: str = "cpu", checkpoint: str = LAST) -> Tra
     counters = metadata.get("counters")
     if not isinstance(counters, dict) or type(counters.get("vector_steps")) is not int:
         raise CheckpointError(f"{found.folder} does not say how far its run was")
-    config = recorded(metadata["config"], str(found.folder))
+    config = RUNS.recorded(metadata["config"], str(found.folder))
     names = config.env.task_names
     suite = SUITES.get(config.env.suite) or _recorded_suite(config, found)
     actor = load_actor(config, found, len(names), resolve_device(device), suite)

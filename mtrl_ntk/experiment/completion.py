@@ -51,20 +51,38 @@ def completion_asked_for(argv: Sequence[str]) -> str | None:
 
 def completion(prog: str, shell: str) -> str:
     """A script that completes a command, for a shell to source."""
-    parser = Parser(prog)
-    known = _options_of(prog)
+    return script_of(Parser(prog), shell, _options_of(prog), tuple(presets()))
+
+
+def script_of(
+    parser: Parser,
+    shell: str,
+    known: Sequence[Option],
+    config_names: Sequence[str],
+    values: Mapping[str, Callable[[], Sequence[str]]] = {},
+) -> str:
+    """A script that completes a command with options, for a shell to source.
+
+    Args:
+        parser: A parser without them; its program's name says what else the command takes.
+        shell: The shell.
+        known: The options.
+        config_names: Presets.
+        values: What options of free text take, by name, where that is not as for ``train_mt10``.
+    """
     parser.add_options(known)
-    for flag in (DRY_RUN,) if prog == "train_mt10" else ():
-        parser.add_argument(flag, action="store_true")
-    if prog in ("train_mt10", "sweep_mt10"):
+    what = parser.prog.partition("_")[0]
+    if what == "train":
+        parser.add_argument(DRY_RUN, action="store_true")
+    if what in ("train", "sweep"):
         _completes(parser.add_argument("--config"), _CONFIG)
-    if prog in ("report_mt10", "evaluate_mt10"):
+    else:
         _completes(parser.add_argument("folders", nargs="*"), shtab.FILE)
     by_name = {option.name: option for option in known}
     for action in parser._actions:
         if action.dest in by_name:
-            _complete_values(action, by_name[action.dest])
-    function = _CONFIG_FUNCTIONS.get(shell, "").format(names=" ".join(presets()))
+            _complete_values(action, by_name[action.dest], {**_VALUES, **values})
+    function = _CONFIG_FUNCTIONS.get(shell, "").format(names=" ".join(config_names))
     script: str = shtab.complete(parser, shell, preamble=function)
     return script
 
@@ -89,14 +107,16 @@ def _options_of(prog: str) -> list[Option]:
     return own + [option for option in all_options() if option.name not in taken]
 
 
-def _complete_values(action: argparse.Action, option: Option) -> None:
+def _complete_values(
+    action: argparse.Action, option: Option, values: Mapping[str, Callable[[], Sequence[str]]]
+) -> None:
     annotation = without_none(option.annotation)
     if get_origin(annotation) is Literal:
         action.choices = get_args(annotation)
-    elif get_origin(annotation) is tuple and option.name in _VALUES:
-        _completes_list(action, option.name, _VALUES[option.name]())
-    elif option.name in _VALUES:
-        action.choices = _VALUES[option.name]()
+    elif get_origin(annotation) is tuple and option.name in values:
+        _completes_list(action, option.name, values[option.name]())
+    elif option.name in values:
+        action.choices = values[option.name]()
     elif Path in (annotation, *get_args(annotation)):
         _completes(action, shtab.FILE)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-from collections import defaultdict
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -17,22 +15,22 @@ import yaml
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.files import atomic
-from mtrl_ntk.experiment.options.fields import (
-    Option,
-    convert_values,
-    leaves,
-    options,
-    updated,
+from mtrl_ntk.experiment.families import (
+    Configuration,
+    Family,
+    method_of,
+    options_elsewhere,
+    unique,
 )
+from mtrl_ntk.experiment.files import atomic
+from mtrl_ntk.experiment.options.fields import Option, leaves, options, updated
 from mtrl_ntk.experiment.options.sections import Device, EvaluationConfig, LoopConfig, VideoConfig
-from mtrl_ntk.experiment.options.values import convert, shown
-from mtrl_ntk.experiment.options.yaml_files import read_values
+from mtrl_ntk.experiment.options.values import shown
 from mtrl_ntk.experiment.plugins import method_class
-from mtrl_ntk.rl.envs import EnvConfig
+from mtrl_ntk.rl.envs import EnvConfig, resolved_workers
 from mtrl_ntk.rl.networks import NETWORK_KINDS, why_not
 from mtrl_ntk.rl.sac import SacConfig
-from mtrl_ntk.rl.suites.registry import SUITES
+from mtrl_ntk.rl.suites.registry import SUITES, find_suite
 from mtrl_ntk.rl.suites.suite import Suite
 from mtrl_ntk.settings import LARGEST_SEED, MOST_PROCESSES, Decides, Settings, number, setting
 
@@ -111,6 +109,38 @@ class RunConfig(Settings):
         is_enough = success is not None and self.evaluation.is_enough(success)
         return step >= self.loop.total_steps or is_enough
 
+    @property
+    def family(self) -> Family[RunConfig]:
+        """Runs of ``train_mt10``."""
+        return RUNS
+
+    @property
+    def length(self) -> int:
+        """Vector steps of the whole run."""
+        return self.loop.total_steps
+
+    @property
+    def at_most(self) -> str:
+        """What stands before a length that the run need not come to."""
+        return self.evaluation.at_most
+
+    @property
+    def workers(self) -> int:
+        """Processes that step environments; below zero where the machine is to decide."""
+        return self.env.workers
+
+    def workers_on(self, cores: int) -> int:
+        """The same, on a machine with so many cores."""
+        return resolved_workers(self.env, cores)
+
+    def changes_since(self, before: RunConfig) -> dict[str, str]:
+        """What follows from settings that differ from those before, by name and in words."""
+        ends = before.loop.decay_end, self.loop.decay_end
+        if not self.sac.decays or ends[0] == ends[1]:
+            return {}
+        was = f"learning rates and target entropy were to be at their ends after {ends[0]} steps"
+        return {"decay_end": f"{was}, are after {ends[1]}"}
+
     def __post_init__(self) -> None:
         if isinstance(self.seed, np.integer):  # which YAML does not know
             object.__setattr__(self, "seed", int(self.seed))
@@ -174,7 +204,7 @@ def _check_together(config: RunConfig) -> None:
         config.env.task_suite.check_choice("video_camera", camera)
 
 
-def run_folder(config: RunConfig, started: datetime) -> Path:
+def run_folder(config: Configuration, started: datetime) -> Path:
     """Returns the folder of a run: the one asked for, or one named for group, method and seed."""
     if config.run_dir is not None:
         return config.run_dir
@@ -182,7 +212,7 @@ def run_folder(config: RunConfig, started: datetime) -> Path:
     return Path("runs") / config.group / name
 
 
-def to_dict(config: RunConfig, deciding: Container[str] = get_args(Decides)) -> dict[str, Any]:
+def to_dict(config: Configuration, deciding: Container[str] = get_args(Decides)) -> dict[str, Any]:
     """Returns leaf values by name, in types that YAML and JSON know.
 
     Args:
@@ -194,91 +224,13 @@ def to_dict(config: RunConfig, deciding: Container[str] = get_args(Decides)) -> 
     }
 
 
-def from_dict(values: Mapping[Any, Any], source: str = "config") -> RunConfig:
-    """Makes a configuration of the defaults and the leaf values given.
-
-    Args:
-        values: Values by leaf name, as :func:`to_dict` returns them or a config file holds them.
-        source: Where they come from, for errors.
-
-    Raises:
-        ConfigError: A name is unknown, or a value is not possible.
-    """
-    method, suite = method_of(values), suite_of(values)
-    known = known_options(method, suite)
-    converted = convert_values(known, values, source, options_elsewhere(method))
-    return build(method, converted, suite)
-
-
-def recorded(values: Mapping[Any, Any], source: str) -> RunConfig:
-    """The configuration of a run that is only read: its method need not be known here.
-
-    The hyper-parameters of a method that is not are ``weighting`` as they stand, by name.
-
-    Args:
-        values: Values by leaf name.
-        source: Where they come from, for errors.
-
-    Raises:
-        ConfigError: A name is unknown, or a value is not possible.
-    """
-    method = values.get("method", RunConfig.method)
-    if not isinstance(method, str) or method in METHODS:
-        return from_dict(values, source)
-    of_all = {option.name for option in known_options("equal")} - {"method"}
-    weighting = {str(name): values[name] for name in values if name not in {*of_all, "method"}}
-    for name, value in weighting.items():
-        # No more than what can be shown anywhere: in a page, a picture, a terminal.
-        if not all(map(_is_plain, [name, *(value if isinstance(value, list) else [value])])):
-            raise ConfigError(f"{source}: {shown(name)} is {shown(value)}; it must be plain text")
-    config = from_dict({"method": "equal"} | {n: values[n] for n in values if n in of_all}, source)
-    return replace(config, method=method, weighting=weighting)
-
-
-def _is_plain(value: object) -> bool:
-    plain = isinstance(value, bool | int | float) or value is None
-    return plain or (isinstance(value, str) and bool(re.fullmatch(r"[\w .,:+/~-]{0,80}", value)))
-
-
-def save(config: RunConfig, path: Path) -> None:
+def save(config: Configuration, path: Path) -> None:
     """Writes all leaf values to a YAML file, which :func:`read` reads back exactly.
 
     The run's folder is left out, so that the file can start another run.
     """
-    values = to_dict(replace(config, run_dir=None, resume=None))
+    values = to_dict(config) | {"run_dir": None, "resume": None}
     atomic.write(path, yaml.safe_dump(values, sort_keys=False))
-
-
-def read(path: Path) -> RunConfig:
-    """Reads a YAML file of leaf values as :func:`recorded`; others keep their defaults.
-
-    Raises:
-        ConfigError: The file cannot be read, or does not hold a valid configuration.
-    """
-    return recorded(read_values(path), str(path))
-
-
-def method_of(values: Mapping[Any, Any]) -> str:
-    """The balancing method that values by name ask for.
-
-    Raises:
-        ConfigError: There is no such method.
-    """
-    method = values.get("method", RunConfig.method)
-    if not isinstance(method, str):
-        raise ConfigError(f"unknown method {shown(method)}; it must be a name")
-    try:
-        method_class(method)
-    except ConfigError:
-        if not values.get("plugin"):
-            raise
-        plugins = convert(tuple[str, ...], values["plugin"], "plugin")
-        assert isinstance(plugins, tuple)
-        raise ConfigError(
-            f"unknown method {shown(method)}; it may be of a plugin, which is imported only if the "
-            f"command line says so: {shlex.join(['--plugin', *plugins])}"
-        ) from None
-    return method
 
 
 def suite_of(values: Mapping[Any, Any]) -> str:
@@ -328,9 +280,7 @@ def known_options(method: str, suite: str = EnvConfig.suite) -> list[Option]:
     found = options(defaults(method, suite), section="Run")
     if suite in SUITES:
         found = [with_choices(option, SUITES[suite]) for option in found]
-    names = [option.name for option in found]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"method {method} has an option {twice}, as all runs have")
+    unique(found, method)
     return found
 
 
@@ -353,18 +303,6 @@ def all_options() -> list[Option]:
     return [*found.values()]
 
 
-def options_elsewhere(method: str) -> dict[str, str]:
-    """The options of the other methods, with what to say about them."""
-    owners: dict[str, list[str]] = defaultdict(list)
-    for other, weighting in METHODS.items():
-        for option in options(weighting.config_class()):
-            owners[option.name].append(other)
-    return {
-        name: f"it is an option of {' and '.join(others)}, and the method is {method}"
-        for name, others in owners.items()
-    }
-
-
 def build(method: str, values: Mapping[str, object], suite: str = EnvConfig.suite) -> RunConfig:
     """Makes the configuration of a method's and a suite's defaults and converted leaf values.
 
@@ -377,6 +315,51 @@ def build(method: str, values: Mapping[str, object], suite: str = EnvConfig.suit
         raise
     except ValueError as error:  # from the method's own checks
         raise ConfigError(str(error)) from None
+
+
+class _Runs(Family[RunConfig]):
+    """Runs of ``train_mt10``."""
+
+    command, unit, length_option = "train_mt10", "vector_steps", "total_steps"
+    selectors = ("method", "suite")
+
+    def select(self, values: Mapping[Any, Any]) -> dict[str, str]:
+        return {"method": method_of(values, RunConfig.method), "suite": suite_of(values)}
+
+    def found(self, selected: dict[str, str]) -> dict[str, str]:
+        return {**selected, "suite": find_suite(selected["suite"]).name}
+
+    def known(self, selected: Mapping[str, str]) -> list[Option]:
+        return known_options(**selected)
+
+    def elsewhere(self, selected: Mapping[str, str]) -> Mapping[str, str]:
+        return options_elsewhere(selected["method"])
+
+    def build(self, values: Mapping[str, object]) -> RunConfig:
+        method, suite = str(values["method"]), str(values["suite"])
+        return build(method, values, suite)
+
+
+RUNS = _Runs()
+"""The family of these configurations."""
+
+
+def from_dict(values: Mapping[Any, Any], source: str = "config") -> RunConfig:
+    """Makes a configuration of the defaults and leaf values by name, as :func:`to_dict` returns.
+
+    Raises:
+        ConfigError: A name is unknown, or a value is not possible.
+    """
+    return RUNS.from_dict(values, source)
+
+
+def read(path: Path) -> RunConfig:
+    """Reads a YAML file of leaf values, of methods that need not be known; others keep defaults.
+
+    Raises:
+        ConfigError: The file cannot be read, or does not hold a valid configuration.
+    """
+    return RUNS.read(path)
 
 
 def _plain(value: object) -> object:

@@ -10,6 +10,7 @@ import torch
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.families import Configuration
 from mtrl_ntk.rl.envs import resolved_workers, usable_cores
 from mtrl_ntk.rl.seeds import seed_of
 
@@ -38,7 +39,7 @@ def learner_threads(config: RunConfig) -> int:
     return asked_threads(config) or max(1, usable_cores() - resolved_workers(config.env))
 
 
-def asked_threads(config: RunConfig) -> int:
+def asked_threads(config: Configuration) -> int:
     """Threads of PyTorch that the user asks for, by option or environment; 0 for none."""
     in_environment = re.match(r"\s*(\d{1,4})\b", os.environ.get("OMP_NUM_THREADS", ""))
     return config.threads or (int(in_environment[1]) if in_environment else 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.experiment.checkpoints.pretrained import COMMAND, pretrained
@@ -33,11 +33,16 @@ def listing(flag: str, argv: Sequence[str]) -> list[str]:
         found = _tasks([suite] if suite else [each for each in SUITES.values() if not each.source])
     else:
         others = {
-            "--list-methods": _methods,
+            "--list-methods": methods,
             "--list-presets": _presets,
             "--list-pretrained": _pretrained,
         }
         found = others[flag]()
+    return in_columns(found)
+
+
+def in_columns(found: Iterable[tuple[str, str]]) -> list[str]:
+    """Names, each with what is to be said of it, in lines."""
     rows = list(found)
     width = max(len(name) for name, _ in rows)
     return [f"{name:<{width}}  {about}".rstrip() for name, about in rows]
@@ -50,7 +55,8 @@ def _tasks(suites: Sequence[Suite]) -> Iterator[tuple[str, str]]:
             yield task, ", ".join(held)
 
 
-def _methods() -> Iterator[tuple[str, str]]:
+def methods() -> Iterator[tuple[str, str]]:
+    """The balancing methods."""
     for name in all_methods():  # those of installed packages are not imported for it
         text = inspect.getdoc(METHODS[name]) if name in METHODS else None
         yield name, (text or "").partition("\n")[0]

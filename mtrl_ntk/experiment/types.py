@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import astuple, dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +20,43 @@ PolicyFunction = Callable[[FloatArray], FloatArray]
 """Maps observations ``[tasks, copies, observation]`` to actions ``[tasks, copies, action]``."""
 
 
+MEAN_TASK = "mean"
+"""What stands for all tasks in the rows of evaluations."""
+
+C = TypeVar("C", bound="Counts")
+V = TypeVar("V", bound="Evaluation")
+
+
 @dataclass(frozen=True)
-class Counters:
-    """How far a run has come."""
+class Counts:
+    """How far a run has come: counts, and last the seconds.
+
+    The first is the step that logs, checkpoints and reports go by.
+    """
+
+    @property
+    def step(self) -> int:
+        """The first of the counts."""
+        step: int = astuple(self)[0]
+        return step
+
+    @classmethod
+    def from_json(cls: type[C], values: Mapping[str, Any]) -> C:  # noqa: PYI019 - of Python 3.11
+        """Reads what ``asdict`` has made.
+
+        Raises:
+            ValueError, TypeError: If it is not that.
+        """
+        counters = cls(**values)
+        *counts, seconds = astuple(counters)
+        if not all(map(_is_count, counts)) or not 0 <= seconds < math.inf:
+            raise ValueError(f"it was at {counters}")
+        return counters
+
+
+@dataclass(frozen=True)
+class Counters(Counts):
+    """How far a run of reinforcement learning has come."""
 
     vector_steps: int
     """Steps of the vector environment; the step axis of TensorBoard."""
@@ -32,26 +67,13 @@ class Counters:
     seconds: float
     """Wall-clock time since the start of the run."""
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Counters:
-        """Reads what ``asdict`` has made.
-
-        Raises:
-            ValueError, TypeError: If it is not that.
-        """
-        counters = cls(**values)
-        counts = (counters.vector_steps, counters.env_steps, counters.updates)
-        if not all(map(_is_count, counts)) or not 0 <= counters.seconds < math.inf:
-            raise ValueError(f"it was at {counters}")
-        return counters
-
 
 @dataclass(frozen=True)
 class LogPosition:
     """How far the logs of a run go: what is beyond is cut off when a run goes on from there."""
 
-    vector_steps: int = 0
-    """Steps of the vector environment so far."""
+    step: int = 0
+    """Step of the run; files call it ``vector_steps``, whatever the run counts."""
     training: int = 0
     """Bytes of ``training.csv``."""
     evaluation: int = 0
@@ -61,24 +83,58 @@ class LogPosition:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> LogPosition:
-        """Reads what ``asdict`` has made.
+        """Reads what :meth:`to_json` has made.
 
         Raises:
-            ValueError, TypeError: If it is not that.
+            ValueError, TypeError, KeyError: If it is not that.
         """
-        position = cls(**values)
-        sizes = (position.vector_steps, position.training, position.evaluation)
+        others = {name: value for name, value in values.items() if name != "vector_steps"}
+        position = cls(values["vector_steps"], **others)
+        sizes = (position.step, position.training, position.evaluation)
         if not all(map(_is_count, (*sizes, *position.events.values()))):
             raise ValueError(f"logs end at {position}")
         return position
+
+    def to_json(self) -> dict[str, Any]:
+        """The position in types that JSON knows."""
+        others = {"training": self.training, "evaluation": self.evaluation}
+        return {"vector_steps": self.step, **others, "events": dict(self.events)}
 
 
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 62
 
 
+class Evaluation(ABC):
+    """What an evaluation has found of each task."""
+
+    task_names: tuple[str, ...]
+    """Names of the tasks."""
+
+    @abstractmethod
+    def rows(self) -> list[dict[str, object]]:
+        """Rows of a table with equal columns, the first of them ``task``."""
+
+    @abstractmethod
+    def scalars(self) -> dict[str, float]:
+        """Its numbers by tag."""
+
+    def charts(self) -> dict[str, float]:
+        """The same, as TensorBoard groups its charts."""
+        return self.scalars()
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The evaluation in types that JSON knows."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls: type[V], values: Mapping[str, Any]) -> V:
+        """Reads what :meth:`to_json` has made."""
+
+
 @dataclass(frozen=True)
-class EvaluationResult:
+class EvaluationResult(Evaluation):
     """Success and return per task."""
 
     task_names: tuple[str, ...]
@@ -104,6 +160,36 @@ class EvaluationResult:
     def score(self) -> float:
         """What tells better evaluations from worse: mean success, or else mean return."""
         return self.mean_success_rate if self.has_success else float(self.mean_returns.mean())
+
+    @property
+    def results(self) -> list[tuple[str, float, float]]:
+        """Success rate and return of each task, and their means over the tasks."""
+        successes, returns = self.success_rates.tolist(), self.mean_returns.tolist()
+        results = list(zip(self.task_names, successes, returns, strict=True))
+        return [*results, (MEAN_TASK, float(np.mean(successes)), float(np.mean(returns)))]
+
+    def rows(self) -> list[dict[str, object]]:
+        """A row for each task and one for their mean."""
+        names = ("task", "success_rate", "mean_return")
+        of_tasks = [dict(zip(names, result, strict=True)) for result in self.results]
+        return [{**row, "episodes": self.episodes} for row in of_tasks]
+
+    def scalars(self) -> dict[str, float]:
+        """Success and return by tag."""
+        scalars = {}
+        for task, success_rate, mean_return in self.results:
+            scalars[f"charts/{task}_success_rate"] = success_rate
+            scalars[f"charts/{task}_return"] = mean_return
+        return scalars
+
+    def charts(self) -> dict[str, float]:
+        """The same, so that the mean success comes first in TensorBoard."""
+        charts = {}
+        for task, success_rate, mean_return in self.results:
+            by_task = "success" if task == MEAN_TASK else "success_by_task"
+            charts[f"{by_task}/{task}"] = success_rate
+            charts[f"task_return/{task}"] = mean_return
+        return charts
 
     def to_json(self) -> dict[str, Any]:
         """The result in types that JSON knows."""

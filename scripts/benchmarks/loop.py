@@ -250,6 +250,7 @@ def timed_loop(
 ) -> tuple[TrainingLoop, TimedTrainer]:
     """Makes the loop of a run, with a trainer that measures."""
     loop = make_loop(config, run_dir, resolve_device(config.device), stack)
+    assert isinstance(loop.trainer, Trainer)
     timed = TimedTrainer(config.loop, loop.trainer, block, numbers)
     return replace(loop, trainer=timed), timed
 

@@ -23,7 +23,9 @@ def outcome(run_dir: Path) -> dict[str, Any]:
     """All that does not depend on the clock, in what compares by ``==``."""
     found = load_newest(run_dir / "checkpoint", replay=True)
     checkpoint = found.checkpoint
-    tensors = {**checkpoint.tensors, **checkpoint.training, "replay": replay_of(found)._rows}
+    tensors = {**checkpoint.tensors, **checkpoint.training}
+    if "replay" in checkpoint.metadata:
+        tensors["replay"] = replay_of(found)._rows
     return {
         **{f"tensor {name}": raw(tensor) for name, tensor in tensors.items()},
         **{f"metadata {key}": value for key, value in timeless(checkpoint.metadata).items()},

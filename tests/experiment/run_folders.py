@@ -44,7 +44,7 @@ def write_run_folder(
     tasks = config.env.tasks
     path.mkdir(parents=True)
     save(config, path / "config.yaml")
-    write_run_info(path, protocol(config.env, config.evaluation), config.env.task_suite)
+    write_run_info(path, protocol(config.env, config.evaluation), config.env.task_suite.versioned)
     with RunLogger(path, tasks) as logger:
         for step in (200, 400, 600):
             # Twenty vector steps a second.

@@ -19,7 +19,7 @@ from mtrl_ntk.cli import evaluate_mt10, report_mt10, sweep_mt10, train_mt10
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.agents import load_trained, make_agent
 from mtrl_ntk.experiment.checkpoints.checkpoint import load_checkpoint
-from mtrl_ntk.experiment.config import RunConfig, from_dict, read, recorded, to_dict
+from mtrl_ntk.experiment.config import RUNS, RunConfig, from_dict, read, to_dict
 from mtrl_ntk.experiment.plugins import all_methods, method_class
 from mtrl_ntk.experiment.sweeps.options import read_sweep
 from mtrl_ntk.experiment.sweeps.sweep import run_sweep
@@ -254,7 +254,7 @@ def test_results_are_read_without_the_method(trained: Path, folder: Path, run: R
     assert policy(np.zeros(39)).shape == (4,)
     config = load_trained(trained).config
     assert config.weighting == {"brightness": 0.25}
-    assert recorded(to_dict(config), "here") == config
+    assert RUNS.recorded(to_dict(config), "here") == config
     assert read(trained / "config.yaml").weighting == {"brightness": "0.25"}
 
 
@@ -290,7 +290,7 @@ def test_what_is_only_read_cannot_be_trained(trained: Path) -> None:
 )
 def test_odd_settings_of_an_unknown_method_are_refused(values: dict[object, object]) -> None:
     with pytest.raises(ConfigError):
-        recorded({"method": "elsewhere", **values}, "config.yaml")
+        RUNS.recorded({"method": "elsewhere", **values}, "config.yaml")
 
 
 # Of installed packages

@@ -13,7 +13,7 @@ import pytest
 from mtrl_ntk.experiment.types import Counters, EvaluationResult, LogPosition
 
 COUNTERS = Counters(vector_steps=3, env_steps=30, updates=1, seconds=0.5)
-POSITION = LogPosition(vector_steps=3, training=10, evaluation=0, events={"events.1": 7})
+POSITION = LogPosition(step=3, training=10, evaluation=0, events={"events.1": 7})
 
 
 def test_all_come_back_from_json() -> None:
@@ -24,7 +24,7 @@ def test_all_come_back_from_json() -> None:
     assert np.array_equal(read.mean_returns, result.mean_returns)
     assert read.mean_success_rate == 0.55
     assert Counters.from_json(json.loads(json.dumps(asdict(COUNTERS)))) == COUNTERS
-    assert LogPosition.from_json(json.loads(json.dumps(asdict(POSITION)))) == POSITION
+    assert LogPosition.from_json(json.loads(json.dumps(POSITION.to_json()))) == POSITION
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_other_counters_are_refused(change: dict[str, Any]) -> None:
 )
 def test_other_positions_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):
-        LogPosition.from_json({**asdict(POSITION), **change})
+        LogPosition.from_json({**POSITION.to_json(), **change})

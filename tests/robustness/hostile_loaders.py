@@ -379,6 +379,10 @@ def _write_defaults(folder: Path) -> None:
     save(defaults("ntkmtl"), folder / "config.yaml")
 
 
+def _saved_step(folder: Path) -> None:
+    assert saved_step(folder, "vector_steps") >= 0
+
+
 LOADERS: Mapping[str, Loader] = {
     "checkpoint": Loader(
         _write_archive,
@@ -398,7 +402,7 @@ LOADERS: Mapping[str, Loader] = {
         load_trained,
         weight=3,
     ),
-    "step of a sweep": Loader(_write_archive, json_of(MANIFEST, seal=True), saved_step, weight=8),
+    "step of a sweep": Loader(_write_archive, json_of(MANIFEST, seal=True), _saved_step, weight=8),
     "config": Loader(
         lambda folder: (folder / "config.yaml").write_text(_SETTINGS),
         bytes_of("config.yaml"),

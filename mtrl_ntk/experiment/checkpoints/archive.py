@@ -67,16 +67,16 @@ class Archive:
         tensors: Mapping[str, Tensor],
         metadata: Mapping[str, object],
         training: Mapping[str, Tensor],
-        replay: MultiTaskReplayBuffer,
+        replay: MultiTaskReplayBuffer | None = None,
     ) -> Path:
         """Saves a checkpoint atomically; one of the same step is replaced.
 
         Args:
-            step: Vector steps so far.
-            tensors: The agent's tensors by name.
+            step: Steps so far.
+            tensors: The network's tensors by name.
             metadata: Anything that JSON can hold.
             training: Tensors that only further training needs, by name.
-            replay: The transitions; of them only what is new is written.
+            replay: The transitions, if there are any; of them only what is new is written.
 
         Returns:
             The checkpoint's folder.
@@ -86,8 +86,10 @@ class Archive:
         """
         folder = self.folder / f"step-{step:09d}"
         try:
-            segments = replay_segments.as_json(self._segments.save(replay))
-            save_checkpoint(folder, tensors, {**metadata, REPLAY: segments}, training)
+            if replay is not None:
+                segments = replay_segments.as_json(self._segments.save(replay))
+                metadata = {**metadata, REPLAY: segments}
+            save_checkpoint(folder, tensors, metadata, training)
         except OSError:
             self._remove_unused_segments(checkpoints(self.folder))
             raise

@@ -15,7 +15,8 @@ from mtrl_ntk.experiment.checkpoints.archive import (
     load_newest,
 )
 from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError, read_metadata
-from mtrl_ntk.experiment.config import FIXED, NEWEST, RunConfig, from_dict, to_dict
+from mtrl_ntk.experiment.config import FIXED, NEWEST, to_dict
+from mtrl_ntk.experiment.families import Configuration
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
 
 
@@ -33,7 +34,7 @@ class Start:
     """What differs from the configuration that the checkpoint was made with, in words."""
 
 
-def find_start(config: RunConfig) -> Start | None:
+def find_start(config: Configuration) -> Start | None:
     """Finds the checkpoint that a configuration asks for; None if it asks for none.
 
     Raises:
@@ -129,7 +130,7 @@ def _holds_any(source: Path) -> bool:
     return (source / MANIFEST).exists() or bool(checkpoints(source))
 
 
-def _allowed_changes(config: RunConfig, found: Found) -> tuple[str, ...]:
+def _allowed_changes(config: Configuration, found: Found) -> tuple[str, ...]:
     """What has changed, in words.
 
     Raises:
@@ -145,25 +146,20 @@ def _allowed_changes(config: RunConfig, found: Found) -> tuple[str, ...]:
     return tuple(changes.values())
 
 
-def _changes(config: RunConfig, found: Found) -> dict[str, str]:
-
+def _changes(config: Configuration, found: Found) -> dict[str, str]:
     settings = found.checkpoint.metadata.get("config")
     if not isinstance(settings, dict):
         raise CheckpointError(f"{found.folder} does not say what it was configured with")
+    if not settings.keys() >= {*config.family.selectors}:
+        raise CheckpointError(f"{found.folder} is of no run of {config.family.command}")
     now: dict[str, Any] = to_dict(config)
     if settings.get("method") != now["method"]:
         return {"method": f"method was {settings.get('method')}, is {now['method']}"}
-    config_before = from_dict(settings, str(found.folder))
+    config_before = config.family.from_dict(settings, str(found.folder))
     before = to_dict(config_before)
     changes = {
         name: f"{name} was {before[name]}, is {value}"
         for name, value in now.items()
         if value != before[name] and name not in ("run_dir", "resume", "preset")
     }
-    ends = config_before.loop.decay_end, config.loop.decay_end
-    if config.sac.decays and ends[0] != ends[1]:
-        changes["decay_end"] = (
-            "learning rates and target entropy were to be at their ends after {} steps, "
-            "are after {}".format(*ends)
-        )
-    return changes
+    return changes | config.changes_since(config_before)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,10 +25,8 @@ from mtrl_ntk.experiment.checkpoints.resume import Start
 from mtrl_ntk.experiment.devices import stream_seed
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
 from mtrl_ntk.experiment.logs.run_info import versions
-from mtrl_ntk.experiment.types import Counters, EvaluationResult, LogPosition
+from mtrl_ntk.experiment.types import Counts, Evaluation, EvaluationResult, LogPosition
 from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
-from mtrl_ntk.rl.sac import MultiTaskSAC
-from mtrl_ntk.rl.suites.suite import Suite
 
 STATE, MADE_WITH = "state", "made_with"
 """Keys in a checkpoint's metadata."""
@@ -89,34 +87,49 @@ class Snapshot(NamedTuple):
     """A run at one moment, as a checkpoint holds it, but for its transitions."""
 
     tensors: dict[str, Tensor]
-    """The agent's."""
+    """The network's."""
     metadata: dict[str, Any]
     """What JSON keeps."""
     training: dict[str, Tensor]
     """Those that only further training needs."""
 
 
-class RunState:
-    """All that a run goes on from: its agent, its replay, and parts with a state of their own.
+class Network(Protocol):
+    """What is trained: the tensors of which a checkpoint holds apart from all else."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Its tensors."""
+
+    def load_state_dict(self, state: dict[str, Tensor], /) -> object:
+        """Takes over what :meth:`state_dict` gave."""
+
+
+A = TypeVar("A", bound=Network)
+
+
+class RunState(Generic[A]):
+    """All that a run goes on from: a network, a replay, and parts with a state of their own.
 
     Args:
-        agent: The agent.
-        replay: The transitions.
+        agent: The agent, or the network alone.
+        replay: The transitions, if it learns from any.
         parts: The parts by the names of their states, in the order in which they are restored; of
-            them ``counters``, ``evaluation`` and ``evaluated_at`` are also read by others.
+            them ``counters`` and ``evaluation`` are also read by others.
         about: What checkpoints say of the run besides: tasks, protocol, settings.
         made_with: What may change the last bits of its numbers.
+        score: What tells better states from worse, of a state; None where it was not evaluated.
     """
 
     def __init__(
         self,
-        agent: MultiTaskSAC,
-        replay: MultiTaskReplayBuffer,
+        agent: A,
+        replay: MultiTaskReplayBuffer | None,
         parts: Mapping[str, Stateful],
         about: Mapping[str, Any],
         made_with: Mapping[str, Any],
+        score: Callable[[Mapping[str, Any]], float | None] = lambda _: None,
     ) -> None:
-        self.agent, self.replay = agent, replay
+        self.agent, self.replay, self._score = agent, replay, score
         self._parts, self._about, self._made_with = dict(parts), dict(about), dict(made_with)
 
     def capture(self) -> dict[str, Any]:
@@ -125,7 +138,7 @@ class RunState:
         Tensors and arrays are those of the run, which goes on to change them.
         """
         state = {name: part.state() for name, part in self._parts.items()}
-        return state | {"inserted": self.replay.inserted}
+        return state if self.replay is None else state | {"inserted": self.replay.inserted}
 
     def snapshot(
         self, state: Mapping[str, Any] | None = None, *, finished: bool = False
@@ -140,7 +153,7 @@ class RunState:
         metadata = {
             **self._about,
             "counters": values["counters"],
-            SCORE: _score(values),
+            SCORE: self._score(values),
             "finished": finished,
             MADE_WITH: self._made_with,
             STATE: values,
@@ -157,36 +170,38 @@ class RunState:
             CheckpointError: If the checkpoint does not hold the state of such a run.
         """
         checkpoint = found.checkpoint
-        with _reading(found):
+        with reading(found):
             state = merge(checkpoint.training, checkpoint.metadata[STATE])
             remarks = _differences(checkpoint.metadata[MADE_WITH], self._made_with)
             self.agent.load_state_dict(checkpoint.tensors)
-            self._restore_replay(found, state["inserted"])
+            if self.replay is not None:
+                _restore_replay(self.replay, found, state["inserted"])
             for name, part in self._parts.items():
                 if remark := part.restore(state.get(name, {})):
                     remarks.append(remark)
         return remarks
 
-    def _restore_replay(self, found: Found, inserted: Tensor) -> None:
-        parts = segments_of(found.folder, found.checkpoint.metadata)
-        segments.load(replay_folder(found.folder), parts, self.replay)
-        begin = parts[0].range[0] if parts else self.replay.inserted
-        if (self.replay.inserted != inserted.numpy()).any() or (
-            begin > self.replay.inserted - self.replay.sizes
-        ).any():
-            raise ValueError("its replay is not whole")
+
+def _restore_replay(replay: MultiTaskReplayBuffer, found: Found, inserted: Tensor) -> None:
+    parts = segments_of(found.folder, found.checkpoint.metadata)
+    segments.load(replay_folder(found.folder), parts, replay)
+    begin = parts[0].range[0] if parts else replay.inserted
+    if (replay.inserted != inserted.numpy()).any() or (
+        begin > replay.inserted - replay.sizes
+    ).any():
+        raise ValueError("its replay is not whole")
 
 
-def _score(state: Mapping[str, Any]) -> float | None:
-    """What tells better states from worse, if it was evaluated."""
+def success(state: Mapping[str, Any]) -> float | None:
+    """What tells better states of an agent from worse, if it was evaluated."""
     if state["evaluated_at"] != state["counters"]["vector_steps"]:
         return None
     return EvaluationResult.from_json(state["evaluation"]).score
 
 
-def circumstances(suite: Suite, device: torch.device) -> dict[str, Any]:
-    """What may change the last bits of a run's numbers."""
-    return {**versions(suite), "device": device.type, "threads": torch.get_num_threads()}
+def circumstances(packages: Sequence[str], device: torch.device) -> dict[str, Any]:
+    """What may change the last bits of a run's numbers, the packages that decide among it."""
+    return {**versions(packages), "device": device.type, "threads": torch.get_num_threads()}
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -197,14 +212,18 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     ]
 
 
-def counters_of(found: Found) -> Counters:
-    """How far the run of a checkpoint was.
+N = TypeVar("N", bound=Counts)
+V = TypeVar("V", bound=Evaluation)
+
+
+def counters_of(found: Found, kind: type[N]) -> N:
+    """How far the run of a checkpoint was, in counters of a kind.
 
     Raises:
         CheckpointError: If the checkpoint does not say.
     """
-    with _reading(found):
-        return Counters.from_json(found.checkpoint.metadata["counters"])
+    with reading(found):
+        return kind.from_json(found.checkpoint.metadata["counters"])
 
 
 def log_position(start: Start | None) -> LogPosition | None:
@@ -217,7 +236,7 @@ def log_position(start: Start | None) -> LogPosition | None:
         return None
     if start.found is None:
         return LogPosition()
-    with _reading(start.found):
+    with reading(start.found):
         return LogPosition.from_json(start.found.checkpoint.metadata[STATE]["log"])
 
 
@@ -233,19 +252,19 @@ def make_archive(run_dir: Path, keep: int, start: Start | None) -> Archive:
     return Archive(run_dir / CHECKPOINT, keep, parts)
 
 
-def evaluation_of(found: Found) -> EvaluationResult | None:
+def evaluation_of(found: Found, kind: type[V]) -> V | None:
     """The last evaluation before a checkpoint, if there was one.
 
     Raises:
         CheckpointError: If the checkpoint does not say.
     """
-    with _reading(found):
+    with reading(found):
         saved = found.checkpoint.metadata[STATE]["evaluation"]
-        return None if saved is None else EvaluationResult.from_json(saved)
+        return None if saved is None else kind.from_json(saved)
 
 
 @contextmanager
-def _reading(found: Found) -> Iterator[None]:
+def reading(found: Found) -> Iterator[None]:
     """Makes what goes wrong with the content of a checkpoint a line that names the checkpoint."""
     try:
         yield

@@ -13,7 +13,7 @@ from mtrl_ntk.experiment.evaluation.plan import Plan
 from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.files.csv_files import Row, write_rows
 from mtrl_ntk.experiment.logs.run_info import versions
-from mtrl_ntk.experiment.logs.sink import MEAN_TASK
+from mtrl_ntk.experiment.types import MEAN_TASK
 
 RESULT_JSON = "evaluation.json"
 RESULT_CSV = "evaluation.csv"
@@ -47,7 +47,7 @@ def save_results(out: Path, plan: Plan, trained: Trained, episodes: Episodes) ->
             "tasks": trained.task_names,
             "counters": trained.metadata["counters"],
         },
-        "versions": versions(plan.env.task_suite),
+        "versions": versions(plan.env.task_suite.versioned),
         "evaluated": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     atomic.write(out / RESULT_JSON, json.dumps(content, indent=2) + "\n")

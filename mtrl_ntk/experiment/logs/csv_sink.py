@@ -15,8 +15,8 @@ from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.files.csv_files import read_rows
 from mtrl_ntk.experiment.files.growing_file import CsvFile
 from mtrl_ntk.experiment.files.layout import EVALUATION_CSV, TRAINING_CSV
-from mtrl_ntk.experiment.logs.sink import MEAN_TASK, LoggedRun, Sink, task_results
-from mtrl_ntk.experiment.types import Counters, EvaluationResult
+from mtrl_ntk.experiment.logs.sink import LoggedRun, Sink
+from mtrl_ntk.experiment.types import MEAN_TASK, Counts, Evaluation
 
 
 class CsvSink(Sink):
@@ -30,12 +30,12 @@ class CsvSink(Sink):
         if run.position is None:
             self._training, self._evaluation = _create(training), _create(evaluation)
         else:
-            at, steps = run.position, run.position.vector_steps
+            at, steps = run.position, run.position.step
             self._training = _continue(training, at.training, steps)
             self._evaluation = _continue(evaluation, at.evaluation, steps)
         self.files = (self._training, self._evaluation)
 
-    def log_training(self, counters: Counters, scalars: Mapping[str, float]) -> None:
+    def log_training(self, counters: Counts, scalars: Mapping[str, float]) -> None:
         """Adds one row; NaN becomes an empty cell.
 
         Raises:
@@ -43,12 +43,10 @@ class CsvSink(Sink):
         """
         self._training.add_row({**asdict(counters), **scalars})
 
-    def log_evaluation(self, counters: Counters, result: EvaluationResult) -> None:
-        """Adds one row per task and one for their mean."""
-        for task, success_rate, mean_return in task_results(result):
-            scores = {"success_rate": success_rate, "mean_return": mean_return}
-            row = {**asdict(counters), "task": task, **scores, "episodes": result.episodes}
-            self._evaluation.add_row(row)
+    def log_evaluation(self, counters: Counts, result: Evaluation) -> None:
+        """Adds its rows."""
+        for row in result.rows():
+            self._evaluation.add_row({**asdict(counters), **row})
 
     def position(self) -> Mapping[str, int]:
         """Bytes of both files."""
@@ -79,7 +77,7 @@ def _continue(path: Path, size: int, steps: int) -> CsvFile:
     Args:
         path: The file.
         size: Bytes that it had.
-        steps: Vector steps that the run had taken.
+        steps: Steps that the run had taken.
     """
     raw = path.read_bytes() if path.exists() else b""
     # An editor may have saved it with a mark at its beginning, and other ends of lines.
@@ -101,6 +99,6 @@ def _continue(path: Path, size: int, steps: int) -> CsvFile:
 
 
 def _step_of(row: bytes) -> float:
-    """Vector steps at a row, which are its first cell; none if it does not say."""
+    """Step at a row, which is its first cell; none if it does not say."""
     first = row.split(b",")[0].strip(b' "')
     return int(first) if first.isdigit() else math.inf

@@ -15,11 +15,11 @@ from mtrl_ntk.experiment.files.growing_file import GrowingFile
 from mtrl_ntk.experiment.files.layout import refuse_run
 from mtrl_ntk.experiment.files.outages import Outages
 from mtrl_ntk.experiment.logs.csv_sink import CsvSink, success_rates
-from mtrl_ntk.experiment.logs.sink import LoggedRun, Sink
+from mtrl_ntk.experiment.logs.sink import Layout, LoggedRun, LogKind, Sink
 from mtrl_ntk.experiment.logs.tensorboard_sink import TensorBoardSink
 from mtrl_ntk.experiment.logs.wandb_sink import make_wandb_sink
 from mtrl_ntk.experiment.options.sections import LAST_EVALUATIONS
-from mtrl_ntk.experiment.types import Counters, EvaluationResult, LogPosition
+from mtrl_ntk.experiment.types import Counts, Evaluation, LogPosition
 
 SINKS: tuple[Callable[[LoggedRun], Sink | None], ...] = (make_wandb_sink, CsvSink, TensorBoardSink)
 """Every kind of log. Weights & Biases is first, as it may refuse, before anything is written."""
@@ -36,6 +36,7 @@ class RunLogger:
         task_names: Tasks in the order of every evaluation.
         position: Where the logs that are there are continued; left out, there may be none.
         settings: All settings of the run by name.
+        kind: What its logs have of their own; by default those of reinforcement learning.
 
     Attributes:
         run_dir: Folder of the run.
@@ -51,12 +52,14 @@ class RunLogger:
         task_names: Sequence[str],
         position: LogPosition | None = None,
         settings: Mapping[str, Any] | None = None,
+        kind: LogKind | None = None,
     ) -> None:
         self.run_dir, self.outages = run_dir, Outages()
+        self._kind = kind or LogKind("vector_steps", _results, "success", _layout())
         self._task_names = tuple(task_names)
         if position is None:
             refuse_run(run_dir)
-        run = LoggedRun(run_dir, settings or {}, position)
+        run = LoggedRun(run_dir, settings or {}, position, self._kind)
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
             self._sinks = [sink for make in SINKS if (sink := make(run)) is not None]
@@ -85,15 +88,15 @@ class RunLogger:
         """The files that lack rows, which still wait to be written."""
         return [file.path for file in self._files if file.is_behind]
 
-    def position(self, vector_steps: int) -> LogPosition:
+    def position(self, step: int) -> LogPosition:
         """How far the logs go at a step; all of it is on the disk by then."""
         self._flush()
         for file in self._files:
             self.outages.attempt(str(file.path), file.flush_to_disk, _MEANWHILE)
         parts = {name: part for sink in self._sinks for name, part in sink.position().items()}
-        return LogPosition(vector_steps, **parts)
+        return LogPosition(step, **parts)
 
-    def log_training(self, counters: Counters, scalars: Mapping[str, float]) -> None:
+    def log_training(self, counters: Counts, scalars: Mapping[str, float]) -> None:
         """Logs one row of training scalars; NaN stands for "no value".
 
         The first row fixes the scalars.
@@ -105,8 +108,8 @@ class RunLogger:
             sink.log_training(counters, scalars)
         self._flush()
 
-    def log_evaluation(self, counters: Counters, result: EvaluationResult) -> None:
-        """Logs success and return of each task, and their means.
+    def log_evaluation(self, counters: Counts, result: Evaluation) -> None:
+        """Logs what was found of each task.
 
         Raises:
             ValueError: If the result is of other tasks than the logger's.
@@ -119,7 +122,7 @@ class RunLogger:
 
     def log_diagnosis(
         self,
-        counters: Counters,
+        counters: Counts,
         scalars: Mapping[str, float],
         images: Mapping[str, npt.NDArray[np.uint8]],
     ) -> None:
@@ -129,30 +132,26 @@ class RunLogger:
             sink.log_scalars(counters, scalars)
         self._flush()
 
-    def log_images(self, counters: Counters, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+    def log_images(self, counters: Counts, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
         """Logs images ``[height, width, 3]``."""
         for sink in self._sinks:
             sink.log_images(counters, images)
         self._flush()
 
-    def log_video(self, counters: Counters, tag: str, gif: bytes) -> None:
+    def log_video(self, counters: Counts, tag: str, gif: bytes) -> None:
         """Logs an animated GIF."""
         for sink in self._sinks:
             sink.log_video(counters, tag, gif)
         self._flush()
 
-    def log_results(self, counters: Counters, settings: Mapping[str, object]) -> None:
+    def log_results(self, counters: Counts, settings: Mapping[str, object]) -> None:
         """Logs what has come of which settings, at the end of the run.
 
         Args:
             counters: How far the run has come.
             settings: The settings that decide anything, by name.
         """
-        if rates := [*success_rates(self.run_dir).values()]:
-            metrics = final_metrics(rates)
-            if all(map(math.isnan, rates)):
-                returns = success_rates(self.run_dir, "mean_return").values()
-                metrics = {"final/return": [*returns][-1], "final/max_return": max(returns)}
+        if metrics := self._kind.final(self.run_dir):
             for sink in self._sinks:
                 sink.log_results(counters, settings, metrics)
             self._flush()
@@ -171,6 +170,15 @@ _MEANWHILE = (
 )
 
 
+def _results(run_dir: Path) -> dict[str, float]:
+    """What counts as the result of a run of reinforcement learning."""
+    rates = [*success_rates(run_dir).values()]
+    if not rates or not all(map(math.isnan, rates)):
+        return final_metrics(rates) if rates else {}
+    returns = [*success_rates(run_dir, "mean_return").values()]
+    return {"final/return": returns[-1], "final/max_return": max(returns)}
+
+
 def final_metrics(success_rates: Sequence[float]) -> dict[str, float]:
     """The three numbers that are published as a run's success, which differ.
 
@@ -182,3 +190,29 @@ def final_metrics(success_rates: Sequence[float]) -> dict[str, float]:
         f"final/mean_of_last_{LAST_EVALUATIONS}": float(np.mean(success_rates[-LAST_EVALUATIONS:])),
         "final/max_success_rate": max(success_rates),
     }
+
+
+def _layout() -> Layout:
+    """Groups the charts on TensorBoard's "Custom Scalars" page; tags are regular expressions."""
+    success = {
+        "evaluation": ("Multiline", ["success/mean", "success_by_task/.*"]),
+        "training": ("Multiline", ["training_success_rate/.*"]),
+    }
+    groups = {
+        group: {
+            part: ("Multiline", [f"training_{group}/{part}/.*"]) for part in ("critic", "actor")
+        }
+        for group in ("weights", "ntk", "losses")
+    }
+    kernels = {
+        f"{part}: {name.replace('_', ' ')}": ("Multiline", [f"training_kernels/{part}/{name}/.*"])
+        for part in ("critic", "actor")
+        for name in ("largest_eigenvalue", "condition_number")
+    }
+    health = {
+        "skipped tasks": ("Multiline", ["training_skipped/.*"]),
+        "restarted workers": ("Multiline", ["training/worker_restarts"]),
+        "gradient norms": ("Multiline", ["training_gradient_norm/.*"]),
+        "steps per second": ("Multiline", ["training/.*_per_second"]),
+    }
+    return {"success": success, **groups, "kernels": kernels, "health": health}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mtrl_ntk.experiment.types import Counters
+from mtrl_ntk.experiment.types import Counts
 from mtrl_ntk.rl.types import Metrics
 
 _RECENT_EPISODES = 20
@@ -170,16 +170,19 @@ class WorkerRestarts:
 
 
 class Rates:
-    """Environment steps and updates per second since the last look, pauses left out.
+    """What is counted, per second since the last look, pauses left out.
+
+    Args:
+        names: Names of the counts.
 
     Attributes:
         paused_s: Seconds of all pauses.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
         self.paused_s = 0.0
         self._start = time.perf_counter()
-        self._env_steps = self._updates = 0
+        self._counts = dict.fromkeys(names or ("env_steps", "updates"), 0)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -192,27 +195,22 @@ class Rates:
             self._start += seconds
             self.paused_s += seconds
 
-    def lap(self, counters: Counters) -> tuple[float, float]:
-        """Returns both rates since the last lap."""
+    def lap(self, counters: Counts) -> tuple[float, ...]:
+        """Returns the rates since the last lap."""
         now = time.perf_counter()
-        seconds = now - self._start
-        env_rate = (counters.env_steps - self._env_steps) / seconds
-        update_rate = (counters.updates - self._updates) / seconds
-        self._start, self._env_steps, self._updates = now, counters.env_steps, counters.updates
-        return env_rate, update_rate
+        counts = {name: getattr(counters, name) for name in self._counts}
+        seconds, before = now - self._start, self._counts
+        self._start, self._counts = now, counts
+        return tuple((counts[name] - before[name]) / seconds for name in counts)
 
     def state(self) -> dict[str, Any]:
         """What the next lap begins with."""
-        return {
-            "seconds": time.perf_counter() - self._start,
-            "env_steps": self._env_steps,
-            "updates": self._updates,
-        }
+        return {"seconds": time.perf_counter() - self._start, **self._counts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from a :meth:`state`; the time since then does not count."""
         self._start = time.perf_counter() - float(state["seconds"])
-        self._env_steps, self._updates = int(state["env_steps"]), int(state["updates"])
+        self._counts = {name: int(state[name]) for name in self._counts}
 
 
 def scalars(

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO, Any, TextIO, cast
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -20,7 +20,7 @@ from rich.text import Text
 
 from mtrl_ntk.experiment.files.outages import Outages
 from mtrl_ntk.experiment.logs.streams import is_closed, put
-from mtrl_ntk.experiment.types import EvaluationResult
+from mtrl_ntk.experiment.types import Evaluation, EvaluationResult
 from mtrl_ntk.rl.suites.suite import without_version
 
 TASKS_WITH_BARS = 15
@@ -61,13 +61,18 @@ class Progress:
     plain line at every update.
 
     Args:
-        total_steps: Vector steps of the whole run.
+        total_steps: Steps of the whole run.
         task_names: Tasks in the order of the table.
         console: Where to print; by default the standard output.
         quiet: Whether nothing is printed instead.
         at_most: What stands before lengths of a run that may end sooner.
         clock: Seconds since any fixed moment.
+
+    Attributes:
+        rated: What is counted per second, besides updates.
     """
+
+    rated = "env"
 
     def __init__(
         self,
@@ -88,7 +93,7 @@ class Progress:
         self._clock = clock
         self._start = clock()
         self._history: deque[tuple[float, int]] = deque(maxlen=RATE_WINDOW + 1)
-        self._env_rate = self._update_rate = math.nan
+        self._rate = self._update_rate = math.nan
         self._training: Mapping[str, float] = {}
         self._evaluation: Mapping[str, float] = {}
         self._returns: dict[str, float] = {}
@@ -113,52 +118,58 @@ class Progress:
 
     def update(
         self,
-        vector_steps: int,
-        env_rate: float,
+        steps: int,
+        rate: float,
         update_rate: float,
-        training_success: Mapping[str, float] | None = None,
+        training: Mapping[str, float] | None = None,
     ) -> None:
         """Shows the present state; to be called once per logging interval.
 
         Args:
-            vector_steps: Vector steps so far.
-            env_rate: Environment steps per second, all environments together.
+            steps: Steps so far.
+            rate: Environment steps per second, all environments together.
             update_rate: Gradient updates per second.
-            training_success: Success rate of recent training episodes by task, NaN where there are
-                none yet; left out, the last one stays.
+            training: Success rate of recent training episodes by task, NaN where there are none
+                yet; left out, the last one stays.
         """
-        self._history.append((self._clock(), vector_steps))
-        self._env_rate, self._update_rate = env_rate, update_rate
-        if training_success is not None:
-            self._training = dict(training_success)
+        self._history.append((self._clock(), steps))
+        self._rate, self._update_rate = rate, update_rate
+        if training is not None:
+            self._training = dict(training)
         if not self._in_terminal:
             self._print(self._line())
 
     def go_on(
         self,
-        vector_steps: int,
-        training_success: Mapping[str, float],
-        evaluation: EvaluationResult | None,
+        steps: int,
+        training: Mapping[str, float],
+        evaluation: Evaluation | None,
     ) -> None:
         """Shows how far an interrupted run was, until there is news of it.
 
         Args:
-            vector_steps: Vector steps so far.
-            training_success: As in :meth:`update`.
+            steps: Steps so far.
+            training: As in :meth:`update`.
             evaluation: The last one, if there was any.
         """
-        self._history.append((self._clock(), vector_steps))
-        self._training = dict(training_success)
+        self._history.append((self._clock(), steps))
+        self._training = dict(training)
         if evaluation is not None:
             self._show(evaluation)
 
-    def evaluated(self, result: EvaluationResult) -> None:
-        """Takes the success rates of an evaluation into the display."""
+    def evaluated(self, result: Evaluation) -> None:
+        """Takes the numbers of an evaluation into the display."""
         self._show(result)
         if not self._in_terminal:
-            self._print(f"evaluation: mean {_score(result)}")
+            self._print(f"evaluation: {self._summary(result)}")
 
-    def _show(self, result: EvaluationResult) -> None:
+    def _summary(self, result: Any) -> str:  # noqa: ANN401 - what this kind of run evaluates
+        return f"mean {_score(result)}"
+
+    def _results(self, result: Any) -> Table:  # noqa: ANN401 - as above
+        return _result_table(result)
+
+    def _show(self, result: Any) -> None:  # noqa: ANN401 - as above
         self._evaluation = _rates(result)
         self._returns = {}
         if not result.has_success:
@@ -177,7 +188,7 @@ class Progress:
 
     def final_table(
         self,
-        result: EvaluationResult,
+        result: Evaluation,
         *,
         run_dir: Path,
         checkpoint: Path,
@@ -194,7 +205,7 @@ class Progress:
             seconds: Duration of the run.
         """
         self._live.stop()
-        print_result(result, self._console)
+        self._console.print(self._results(result), highlight=False)
         places = {
             "time": format_duration(seconds),
             "logs": str(run_dir),
@@ -218,13 +229,22 @@ class Progress:
             f"{_percent(self._share):>4}",
             f"{self._steps:>{len(f'{self._total_steps:,}')},} steps",
             f"ETA {self._at_most}{format_duration(self._remaining):<11}",
-            f"{_count(self._env_rate)} env/s",
+            f"{_count(self._rate)} {self.rated}/s",
             f"{_count(self._update_rate)} upd/s",
-            f"return {_return(_mean(self._returns.values()))}"
-            if self._returns
-            else f"success {_percent(_mean((self._training or self._evaluation).values()))}",
+            self._headline(),
         ]
         return "  ".join(parts)
+
+    def _headline(self, *, live: bool = False) -> str:
+        """How good it is, in a line of the log or in the display."""
+        if self._returns:
+            return f"{'eval ' * live}return {_return(_mean(self._returns.values()))}"
+        if not live:
+            return f"success {_percent(_mean((self._training or self._evaluation).values()))}"
+        source, rates = (
+            ("eval", self._evaluation) if self._evaluation else ("train", self._training)
+        )
+        return f"{source} success {_percent(_mean(rates.values()))}"
 
     def _view(self) -> RenderableType:
         bar = Table.grid(padding=(0, 1))
@@ -236,15 +256,9 @@ class Progress:
         )
         numbers = Text(
             f"{self._steps:,} of {self._at_most}{self._total_steps:,} steps  "
-            f"{_count(self._env_rate)} env/s  {_count(self._update_rate)} updates/s  "
+            f"{_count(self._rate)} {self.rated}/s  {_count(self._update_rate)} updates/s  "
         )
-        source, rates = (
-            ("eval", self._evaluation) if self._evaluation else ("train", self._training)
-        )
-        score = f"{source} success {_percent(_mean(rates.values()))}"
-        if self._returns:
-            score = f"eval return {_return(_mean(self._returns.values()))}"
-        numbers.append(score, style="bold")
+        numbers.append(self._headline(live=True), style="bold")
         return Group(bar, numbers, "", self._task_table())
 
     def _task_table(self) -> RenderableType:
@@ -264,13 +278,17 @@ class Progress:
         table.add_column("train", justify="right")
         table.add_column("eval", justify="right")
         for task in task_names:
-            training = self._training.get(task, math.nan)
-            evaluation = self._evaluation.get(task, math.nan)
-            # So two columns of the longest Meta-World names fit 80 characters.
-            shown = _return(self._returns[task]) if self._returns else _percent(evaluation)
-            row = [without_version(task), _percent(training), shown]
-            table.add_row(*map(Text, row), _success_bar(evaluation) if bars else None)
+            *row, bar = self._row(task)
+            table.add_row(*map(Text, map(str, row)), bar if bars else None)
         return table
+
+    def _row(self, task: str) -> tuple[str, str, str, ProgressBar | None]:
+        """What stands beside a task: how good it is in training and evaluation, and a bar."""
+        training = self._training.get(task, math.nan)
+        evaluation = self._evaluation.get(task, math.nan)
+        # So two columns of the longest Meta-World names fit 80 characters.
+        shown = _return(self._returns[task]) if self._returns else _percent(evaluation)
+        return without_version(task), _percent(training), shown, _success_bar(evaluation)
 
     @property
     def _steps(self) -> int:

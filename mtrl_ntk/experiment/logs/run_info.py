@@ -5,38 +5,47 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.files.layout import RUN_INFO
-from mtrl_ntk.rl.suites.suite import Suite
+from mtrl_ntk.experiment.types import Counts
 from mtrl_ntk.version import PACKAGE_FOLDER, __version__
 
 
-def write_run_info(run_dir: Path, protocol: Mapping[str, object], suite: Suite) -> None:
+def write_run_info(
+    run_dir: Path,
+    protocol: Mapping[str, object],
+    packages: Sequence[str],
+    more: Mapping[str, object] = MappingProxyType({}),
+) -> None:
     """Writes what a run was made with, and what its numbers mean, to ``run.json``.
 
     Args:
         run_dir: Folder of the run.
         protocol: Environment, goals, horizon, episodes; anything that JSON can hold.
-        suite: What its tasks belong to.
+        packages: Those that decide about its numbers, besides torch and NumPy.
+        more: What else readers of its numbers need.
     """
-    _write_info(run_dir, {"started": _now(), "protocol": protocol, **_circumstances(suite)})
+    info = {"started": _now(), "protocol": protocol, **more, **_circumstances(packages)}
+    _write_info(run_dir, info)
 
 
 def add_resumption(
-    run_dir: Path, protocol: Mapping[str, object], vector_steps: int, suite: Suite
+    run_dir: Path, protocol: Mapping[str, object], counters: Counts, packages: Sequence[str]
 ) -> None:
     """Adds to ``run.json`` when, where and with what a run went on after so many steps.
 
     Its protocol is the one from then on, as another end may have been set.
     """
     info = _read_info(run_dir) | {"protocol": protocol}
-    this = {"time": _now(), "vector_steps": vector_steps, **_circumstances(suite)}
+    this = {"time": _now(), fields(counters)[0].name: counters.step, **_circumstances(packages)}
     before = info.get("resumed")
     _write_info(run_dir, {**info, "resumed": [*(before if isinstance(before, list) else []), this]})
 
@@ -58,19 +67,18 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _circumstances(suite: Suite) -> dict[str, Any]:
+def _circumstances(packages: Sequence[str]) -> dict[str, Any]:
     return {
-        "versions": versions(suite),
+        "versions": versions(packages),
         "platform": platform.platform(),
         "git": _git_state(PACKAGE_FOLDER),
     }
 
 
-def versions(suite: Suite) -> dict[str, str | None]:
+def versions(packages: Sequence[str]) -> dict[str, str | None]:
     """Versions of what decides about a run's numbers."""
     own = {"mtrl_ntk": __version__, "python": platform.python_version()}
-    packages = ("torch", *suite.packages, "gymnasium", "numpy")
-    return own | {package: _version(package) for package in packages}
+    return own | {package: _version(package) for package in ("torch", *packages, "numpy")}
 
 
 def _version(package: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl_ntk.experiment.files.growing_file import GrowingFile
-from mtrl_ntk.experiment.types import Counters, EvaluationResult, LogPosition
+from mtrl_ntk.experiment.types import Counts, Evaluation, LogPosition
 
-MEAN_TASK = "mean"
+Layout = dict[str, dict[str, tuple[str, list[str]]]]
+"""Groups of TensorBoard's "Custom Scalars" page; tags are regular expressions."""
+
+
+class LogKind(NamedTuple):
+    """What the logs of one kind of run have of their own."""
+
+    step: str
+    """Name of the count that is the step."""
+    final: Callable[[Path], Mapping[str, float]]
+    """What counts as the result of a run at its end, by tag; none before its first evaluation."""
+    group: str
+    """What TensorBoard's tags of that begin with."""
+    layout: Layout
+    """TensorBoard's "Custom Scalars" page."""
 
 
 class LoggedRun(NamedTuple):
@@ -24,6 +38,8 @@ class LoggedRun(NamedTuple):
     """All of its settings by name."""
     position: LogPosition | None
     """Where the logs that are there are continued; None if there are none."""
+    kind: LogKind
+    """What its logs have of their own."""
 
 
 class Sink:
@@ -35,30 +51,26 @@ class Sink:
 
     files: Sequence[GrowingFile] = ()
 
-    def log_scalars(self, counters: Counters, scalars: Mapping[str, float]) -> None:
+    def log_scalars(self, counters: Counts, scalars: Mapping[str, float]) -> None:
         """Takes numbers by tag; NaN stands for none."""
 
-    def log_training(self, counters: Counters, scalars: Mapping[str, float]) -> None:
+    def log_training(self, counters: Counts, scalars: Mapping[str, float]) -> None:
         """Takes the numbers by tag that come at every interval, and are always the same ones."""
         self.log_scalars(counters, scalars)
 
-    def log_evaluation(self, counters: Counters, result: EvaluationResult) -> None:
+    def log_evaluation(self, counters: Counts, result: Evaluation) -> None:
         """Takes an evaluation."""
-        scalars = {}
-        for task, success_rate, mean_return in task_results(result):
-            scalars[f"charts/{task}_success_rate"] = success_rate
-            scalars[f"charts/{task}_return"] = mean_return
-        self.log_scalars(counters, scalars)
+        self.log_scalars(counters, result.scalars())
 
-    def log_images(self, counters: Counters, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+    def log_images(self, counters: Counts, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
         """Takes images ``[height, width, 3]`` by tag."""
 
-    def log_video(self, counters: Counters, tag: str, gif: bytes) -> None:
+    def log_video(self, counters: Counts, tag: str, gif: bytes) -> None:
         """Takes an animated GIF."""
 
     def log_results(
         self,
-        counters: Counters,
+        counters: Counts,
         settings: Mapping[str, object],  # noqa: ARG002 - some kinds of log show them
         metrics: Mapping[str, float],
     ) -> None:
@@ -79,10 +91,3 @@ class Sink:
         """Takes no more."""
         for file in self.files:
             file.close()
-
-
-def task_results(result: EvaluationResult) -> list[tuple[str, float, float]]:
-    """Success rate and return of each task, and their means over the tasks."""
-    successes, returns = result.success_rates.tolist(), result.mean_returns.tolist()
-    results = list(zip(result.task_names, successes, returns, strict=True))
-    return [*results, (MEAN_TASK, float(np.mean(successes)), float(np.mean(returns)))]

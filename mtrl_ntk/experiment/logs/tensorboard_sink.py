@@ -18,59 +18,54 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[import
 from torch.utils.tensorboard import summary as summaries
 
 from mtrl_ntk.experiment.logs.events import EventFile, cut_events, event_files
-from mtrl_ntk.experiment.logs.sink import MEAN_TASK, LoggedRun, Sink, task_results
-from mtrl_ntk.experiment.types import Counters, EvaluationResult
+from mtrl_ntk.experiment.logs.sink import LoggedRun, Sink
+from mtrl_ntk.experiment.types import Counts, Evaluation
 
 
 class TensorBoardSink(Sink):
     """Writes a file of events; a run that goes on adds one of its own."""
 
     def __init__(self, run: LoggedRun) -> None:
-        self._run_dir = run.run_dir
+        self._run_dir, self._group = run.run_dir, run.kind.group
         if run.position is None:
             self._events = EventFile(run.run_dir)
         else:
             cut_events(run.run_dir, run.position.events)
             # A TensorBoard that has already shown what was cut off takes it back.
-            self._events = EventFile(run.run_dir, purge_step=run.position.vector_steps + 1)
+            self._events = EventFile(run.run_dir, purge_step=run.position.step + 1)
         if run.position is None or not run.position.events:
-            self._events.add_layout(_layout())
+            self._events.add_layout(run.kind.layout)
         self.files = (self._events,)
 
-    def log_scalars(self, counters: Counters, scalars: Mapping[str, float]) -> None:
+    def log_scalars(self, counters: Counts, scalars: Mapping[str, float]) -> None:
         """Adds a point to each chart."""
         shown = {_training_tag(tag): value for tag, value in scalars.items()}
-        self._events.add_scalars(counters.vector_steps, shown)
+        self._events.add_scalars(counters.step, shown)
 
-    def log_evaluation(self, counters: Counters, result: EvaluationResult) -> None:
-        """Adds a point to the charts of success and return."""
-        scalars = {}
-        for task, success_rate, mean_return in task_results(result):
-            by_task = "success" if task == MEAN_TASK else "success_by_task"
-            scalars[f"{by_task}/{task}"] = success_rate
-            scalars[f"task_return/{task}"] = mean_return
-        self._events.add_scalars(counters.vector_steps, scalars)
+    def log_evaluation(self, counters: Counts, result: Evaluation) -> None:
+        """Adds a point to the charts of its numbers."""
+        self._events.add_scalars(counters.step, result.charts())
 
-    def log_images(self, counters: Counters, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+    def log_images(self, counters: Counts, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
         """Adds images."""
         for tag, image in images.items():
-            self._events.add_image(counters.vector_steps, _training_tag(tag), image)
+            self._events.add_image(counters.step, _training_tag(tag), image)
 
-    def log_video(self, counters: Counters, tag: str, gif: bytes) -> None:
+    def log_video(self, counters: Counts, tag: str, gif: bytes) -> None:
         """Shows a video among the images."""
-        self._events.add_gif(counters.vector_steps, _training_tag(tag), gif)
+        self._events.add_gif(counters.step, _training_tag(tag), gif)
 
     def log_results(
-        self, counters: Counters, settings: Mapping[str, object], metrics: Mapping[str, float]
+        self, counters: Counts, settings: Mapping[str, object], metrics: Mapping[str, float]
     ) -> None:
         """Adds settings and metrics to the run's own events; it stays one run to TensorBoard."""
         known = {name: _plain(value) for name, value in settings.items() if value is not None}
         first = {name: known.pop(name) for name in _FIRST_SETTINGS if name in known}
-        shown = {f"success_{tag}": value for tag, value in metrics.items()}
+        shown = {f"{self._group}_{tag}": value for tag, value in metrics.items()}
         experiment, *others = summaries.hparams(first | known, shown)
         for summary in (_with_first(experiment, first), *others):
-            self._events.add_summary(summary, counters.vector_steps)
-        self._events.add_scalars(counters.vector_steps, shown)
+            self._events.add_summary(summary, counters.step)
+        self._events.add_scalars(counters.step, shown)
 
     def position(self) -> Mapping[str, dict[str, int]]:
         """Bytes of each file of events, by name."""
@@ -100,29 +95,3 @@ def _plain(value: Any) -> bool | float | str:  # noqa: ANN401 - as YAML has it
     if isinstance(value, list):
         return ",".join(map(str, value))
     return value if isinstance(value, bool | int | float) else str(value)
-
-
-def _layout() -> dict[str, dict[str, tuple[str, list[str]]]]:
-    """Groups the charts on TensorBoard's "Custom Scalars" page; tags are regular expressions."""
-    success = {
-        "evaluation": ("Multiline", ["success/mean", "success_by_task/.*"]),
-        "training": ("Multiline", ["training_success_rate/.*"]),
-    }
-    groups = {
-        group: {
-            part: ("Multiline", [f"training_{group}/{part}/.*"]) for part in ("critic", "actor")
-        }
-        for group in ("weights", "ntk", "losses")
-    }
-    kernels = {
-        f"{part}: {name.replace('_', ' ')}": ("Multiline", [f"training_kernels/{part}/{name}/.*"])
-        for part in ("critic", "actor")
-        for name in ("largest_eigenvalue", "condition_number")
-    }
-    health = {
-        "skipped tasks": ("Multiline", ["training_skipped/.*"]),
-        "restarted workers": ("Multiline", ["training/worker_restarts"]),
-        "gradient norms": ("Multiline", ["training_gradient_norm/.*"]),
-        "steps per second": ("Multiline", ["training/.*_per_second"]),
-    }
-    return {"success": success, **groups, "kernels": kernels, "health": health}

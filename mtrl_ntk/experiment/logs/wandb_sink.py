@@ -18,10 +18,7 @@ from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.files import atomic
 from mtrl_ntk.experiment.files.layout import WANDB_ID
 from mtrl_ntk.experiment.logs.sink import LoggedRun, Sink
-from mtrl_ntk.experiment.types import Counters
-
-STEP = "vector_steps"
-"""The step axis of all charts."""
+from mtrl_ntk.experiment.types import Counts
 
 
 class WandbSink(Sink):
@@ -58,14 +55,14 @@ class WandbSink(Sink):
             ) from None
         atomic.write(run.run_dir / WANDB_ID, known_id)
         # A run that goes on from a checkpoint repeats steps: wandb's own step may not.
-        self._run.define_metric("*", step_metric=STEP)
+        self._run.define_metric("*", step_metric=run.kind.step)
 
-    def log_scalars(self, counters: Counters, scalars: Mapping[str, float]) -> None:
+    def log_scalars(self, counters: Counts, scalars: Mapping[str, float]) -> None:
         """Logs scalars by tag."""
         known = {tag: value for tag, value in scalars.items() if not np.isnan(value)}
         self._run.log({**asdict(counters), **known})
 
-    def log_images(self, counters: Counters, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+    def log_images(self, counters: Counts, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
         """Logs images by tag."""
         shown = {tag: self._image(image) for tag, image in images.items()}
         self._run.log({**asdict(counters), **shown})

@@ -14,6 +14,8 @@ from mtrl_ntk.experiment.options.values import convert, shown, without_none
 
 VERSION = "--version"
 LISTS = ("--list-tasks", "--list-methods", "--list-presets", "--list-pretrained")
+SUPERVISED_LISTS = (*LISTS[:3], "--list-datasets", "--list-networks")
+"""Those of the commands of supervised runs."""
 PRINT_COMPLETION = "--print-completion"
 SHELLS = ("bash", "zsh", "tcsh")
 """Shells that can be taught to complete the commands."""
@@ -22,7 +24,9 @@ SHELLS = ("bash", "zsh", "tcsh")
 class Parser(argparse.ArgumentParser):
     """An argument parser for options, whose errors are :class:`ConfigError`."""
 
-    def __init__(self, prog: str, add_help: bool = True, **texts: str) -> None:
+    def __init__(
+        self, prog: str, add_help: bool = True, lists: Sequence[str] = LISTS, **texts: str
+    ) -> None:
         super().__init__(
             prog,
             add_help=add_help,
@@ -34,7 +38,7 @@ class Parser(argparse.ArgumentParser):
         self._known: list[Option] = []
         if add_help:
             self.add_argument(VERSION, action="store_true", help="print the version of the package")
-            for flag in LISTS:
+            for flag in lists:
                 what = flag.removeprefix("--list-")
                 self.add_argument(flag, action="store_true", help=f"print what {what} there are")
             self.add_argument(

@@ -14,23 +14,27 @@ _FOLDER = "configs"
 _ENDING = ".yaml"
 
 
-def presets() -> dict[str, Path]:
-    """The files of the presets by name."""
+def presets(kind: str = "") -> dict[str, Path]:
+    """The files of the presets of a kind of run by name.
+
+    Args:
+        kind: Folder of those that are not of reinforcement learning.
+    """
     inside = PACKAGE_FOLDER / _FOLDER
     # In a checkout it is a link, which not every system keeps.
     folder = inside if inside.is_dir() else PACKAGE_FOLDER.parent / _FOLDER
-    return {path.stem: path for path in sorted(folder.glob(f"*{_ENDING}"))}
+    return {path.stem: path for path in sorted((folder / kind).glob(f"*{_ENDING}"))}
 
 
-def config_file(asked: object) -> Path:
-    """The file that ``--config`` asks for: a path, or the name of a preset.
+def config_file(asked: object, kind: str = "") -> Path:
+    """The file that ``--config`` asks for: a path, or the name of a preset of a kind of run.
 
     Of a preset and a file of the same name the preset is meant; ``./NAME`` is the file.
 
     Raises:
         ConfigError: If it is no path, or certainly none that there is.
     """
-    path, known = convert(Path, asked, "--config"), presets()
+    path, known = convert(Path, asked, "--config"), presets(kind)
     assert isinstance(path, Path)
     if asked in known:
         return known[str(asked)]

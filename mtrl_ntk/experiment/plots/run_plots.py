@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from PIL import Image
 from mtrl_ntk.experiment.files.atomic import replacing
 from mtrl_ntk.experiment.files.csv_files import read_rows
 from mtrl_ntk.experiment.files.layout import EVALUATION_CSV, PLOTS, TRAINING_CSV
-from mtrl_ntk.experiment.logs.sink import MEAN_TASK
+from mtrl_ntk.experiment.types import MEAN_TASK
 
 # The ten colours of Petroff, *Accessible Color Sequences for Data Visualization* (2021), chosen to
 # stay apart for colour-blind readers, but for the second of two greys, in whose place is a dark
@@ -44,9 +44,21 @@ LEGEND_ROWS = 26
 DPI = 100
 
 
+class Axis(NamedTuple):
+    """What the horizontal axis of a plot is."""
+
+    column: str
+    """The column that holds it."""
+    label: str
+    """What stands under it."""
+
+
+ENV_STEPS = Axis("env_steps", "environment steps")
+
+
 @dataclass(frozen=True)
 class Curve:
-    """One line of a plot: finite values, over environment steps."""
+    """One line of a plot: finite values, over steps."""
 
     steps: np.ndarray
     values: np.ndarray
@@ -69,9 +81,9 @@ def plot_run(run_dir: Path) -> list[Path]:
     figures = {
         "success.png": _success_figure(evaluations),
         "returns.png": None if _has_success(evaluations) else _returns_figure(evaluations),
-        "weights.png": _figure_by_part(training, "weights", "Task weights"),
-        "ntk.png": _figure_by_part(training, "ntk", "Largest NTK eigenvalues"),
-        "losses.png": _figure_by_part(training, "losses", "Losses"),
+        "weights.png": figure_by_part(training, "weights", "Task weights"),
+        "ntk.png": figure_by_part(training, "ntk", "Largest NTK eigenvalues"),
+        "losses.png": figure_by_part(training, "losses", "Losses"),
     }
     folder = run_dir / PLOTS
     drawn = {folder / name: figure for name, figure in figures.items() if figure is not None}
@@ -119,19 +131,33 @@ def _evaluation_figure(
     return figure
 
 
-def _figure_by_part(rows: list[dict[str, str]], group: str, title: str) -> Figure | None:
-    """Two panels, critic and actor, with one line per task."""
-    panels = {part: task_curves(rows, group, part) for part in ("critic", "actor")}
+def figure_by_part(
+    rows: list[dict[str, str]],
+    group: str,
+    title: str,
+    parts: Sequence[str] = ("critic", "actor"),
+    axis: Axis = ENV_STEPS,
+) -> Figure | None:
+    """A panel for each part, with one line per task; None where nothing is logged.
+
+    Args:
+        rows: The rows of ``training.csv``.
+        group: The quantity: ``losses``, ``weights`` or ``ntk``.
+        title: What it is.
+        parts: Critic and actor, or what else logs it.
+        axis: The horizontal axis.
+    """
+    panels = {part: task_curves(rows, group, part, axis) for part in parts}
     tasks = list(dict.fromkeys(task for curves in panels.values() for task in curves))
     if not tasks:
         return None
-    figure, all_axes = _figure(num_panels=2, num_entries=len(tasks))
+    figure, all_axes = _figure(num_panels=len(panels), num_entries=len(tasks))
     for axes, (part, curves) in zip(all_axes, panels.items(), strict=True):
         for task, curve in curves.items():
             axes.plot(curve.steps, curve.values, **style(tasks.index(task)), label=task)
         if _is_positive(group, part):
             use_log_scale(axes)
-        dress(axes, f"{title}, {part}")
+        dress(axes, f"{title}, {part}" if len(panels) > 1 else title, label=axis.label)
         if len(rows) > MAX_POINTS:
             axes.set_xlabel(f"{axes.get_xlabel()} (medians over {len(rows) / MAX_POINTS:.0f} rows)")
     handles = {line.get_label(): line for axes in all_axes for line in axes.lines}
@@ -147,19 +173,22 @@ def _evaluation_curves(rows: list[dict[str, str]], column: str) -> dict[str, Cur
     return {task: curve for task, curve in curves.items() if len(curve.steps) > 1}
 
 
-def task_curves(rows: list[dict[str, str]], group: str, part: str) -> dict[str, Curve]:
+def task_curves(
+    rows: list[dict[str, str]], group: str, part: str, axis: Axis = ENV_STEPS
+) -> dict[str, Curve]:
     """Curves of a quantity of critic or actor by task, of at least two points each.
 
     Args:
         rows: The rows of ``training.csv``.
         group: The quantity: ``losses``, ``weights`` or ``ntk``.
-        part: ``critic`` or ``actor``.
+        part: ``critic`` or ``actor``, or what else logs it.
+        axis: What it is over.
     """
     prefix = f"{group}/{part}/"
     columns = [column for column in (rows[0] if rows else ()) if column.startswith(prefix)]
     positive = _is_positive(group, part)
     curves = {
-        column.removeprefix(prefix): _thinned(_curve(rows, column, positive=positive))
+        column.removeprefix(prefix): _thinned(_curve(rows, column, axis, positive=positive))
         for column in columns
     }
     return {task: curve for task, curve in curves.items() if len(curve.steps) > 1}
@@ -170,8 +199,10 @@ def _is_positive(group: str, part: str) -> bool:
     return (group, part) != ("losses", "actor")
 
 
-def _curve(rows: list[dict[str, str]], column: str, *, positive: bool = False) -> Curve:
-    steps = np.array([float(row["env_steps"]) for row in rows])
+def _curve(
+    rows: list[dict[str, str]], column: str, axis: Axis = ENV_STEPS, *, positive: bool = False
+) -> Curve:
+    steps = np.array([float(row[axis.column]) for row in rows])
     values = np.array([float(row[column] or "nan") for row in rows])
     known = np.isfinite(values) & ((values > 0) | (not positive))
     return Curve(steps[known], values[known])
@@ -254,12 +285,12 @@ def style(index: int) -> dict[str, Any]:
     }
 
 
-def dress(axes: Axes, title: str, fontsize: float = 12.0) -> None:
-    """Gives axes over environment steps their title, labels and grid."""
+def dress(axes: Axes, title: str, fontsize: float = 12.0, label: str = ENV_STEPS.label) -> None:
+    """Gives axes over steps their title, labels and grid."""
     # It may be the name of a folder, which is no formula.
     font = {"fontsize": fontsize, "fontweight": "bold", "color": INK, "parse_math": False}
     axes.set_title(title, font, loc="left", pad=10)
-    axes.set_xlabel("environment steps", color=INK)
+    axes.set_xlabel(label, color=INK)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment import config as run_config
 from mtrl_ntk.experiment.evaluation.results import RESULT_CSV
+from mtrl_ntk.experiment.families import Configuration
 from mtrl_ntk.experiment.files.csv_files import read_rows
 from mtrl_ntk.experiment.files.layout import (
     CONFIG,
@@ -29,13 +30,11 @@ from mtrl_ntk.experiment.files.layout import (
     VIDEOS,
 )
 from mtrl_ntk.experiment.kernels.diagnosis import PARTS
-from mtrl_ntk.experiment.logs.sink import MEAN_TASK
 from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.plots.run_plots import Curve, task_curves
 from mtrl_ntk.experiment.reports.statistics import Float64Array
 from mtrl_ntk.experiment.reports.unseen import Unseen, find_unseen
-from mtrl_ntk.experiment.types import NO_SUCCESS
-from mtrl_ntk.rl.sac import Part
+from mtrl_ntk.experiment.types import MEAN_TASK, NO_SUCCESS
 
 SINGLE_TASK = "STL"
 _LOGGED = ("weights", "ntk")
@@ -44,6 +43,65 @@ _MOST_BYTES = 1_000_000
 """Far above any ``run.json``."""
 _MOST_SETTINGS = 3
 _LONGEST_VALUE = 60
+
+
+class AnyRun(Protocol):
+    """A run of any kind, as its files tell it."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+
+    @property
+    def config(self) -> Configuration:
+        """Its settings."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+
+    @property
+    def is_single_task(self) -> bool:
+        """Whether every task has networks of its own."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has been evaluated at its end."""
+
+    @property
+    def protocol(self) -> Mapping[str, object]:
+        """What its numbers mean."""
+
+    @property
+    def versions(self) -> Mapping[str, object]:
+        """Versions of the packages that made it."""
+
+    @property
+    def logged(self) -> Mapping[tuple[str, str], Mapping[str, Curve]]:
+        """Quantities over training: by quantity and part, then by task."""
+
+
+class AnyMethod(Protocol):
+    """The complete runs of any kind that differ in their seed only."""
+
+    @property
+    def name(self) -> str:
+        """The balancing method's, with the settings that tell it from others of that name."""
+
+    @property
+    def runs(self) -> Sequence[AnyRun]:
+        """One for each seed."""
+
+    @property
+    def is_single_task(self) -> bool:
+        """Whether every task has networks of its own."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+
+
+R = TypeVar("R", bound=AnyRun)
 
 
 @dataclass(frozen=True)
@@ -76,7 +134,7 @@ class Run:
     """Likewise."""
     unseen: Unseen | None
     """Success at the end on goals that training never met, if that was evaluated."""
-    logged: Mapping[tuple[str, Part], Mapping[str, Curve]]
+    logged: Mapping[tuple[str, str], Mapping[str, Curve]]
     """Task weights and largest NTK eigenvalues over training: by quantity, ``weights`` or ``ntk``,
     and part, then by task."""
 
@@ -84,6 +142,11 @@ class Run:
     def counts_returns(self) -> bool:
         """Whether mean returns stand for success, as nothing counts as such."""
         return self.protocol.get("success") == NO_SUCCESS
+
+    @property
+    def is_single_task(self) -> bool:
+        """Whether every task has networks of its own."""
+        return self.config.sac.shares.shares_nothing
 
     @property
     def is_complete(self) -> bool:
@@ -121,7 +184,7 @@ class Method:
     @property
     def is_single_task(self) -> bool:
         """Whether every task has networks of its own."""
-        return self.runs[0].config.sac.shares.shares_nothing
+        return self.runs[0].is_single_task
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -224,7 +287,7 @@ def read_run(path: Path) -> Run:
     """
     config = run_config.read(path / CONFIG)
     tasks = config.env.task_names
-    info = _read_info(path / RUN_INFO)
+    info = read_info(path / RUN_INFO)
     length = f"{config.loop.total_steps * len(tasks) * config.env.envs_per_task:,}"
     names = f"{len(tasks)}: {', '.join(tasks)}"
     # Before there were features, all networks saw raw observations.
@@ -235,7 +298,9 @@ def read_run(path: Path) -> Run:
         evaluations = _evaluations(read_rows(path / EVALUATION_CSV), tasks, column)
         log = read_rows(path / TRAINING_CSV)
         updates_per_second, env_steps_per_second = _rates(log)
-        logged = {(of, part): task_curves(log, of, part) for of, part in product(_LOGGED, PARTS)}
+        logged: dict[tuple[str, str], dict[str, Curve]] = {
+            (of, part): task_curves(log, of, part) for of, part in product(_LOGGED, PARTS)
+        }
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(f"a CSV file of {path} is damaged: {error}; leave that run out") from None
     run = Run(
@@ -257,7 +322,12 @@ def read_run(path: Path) -> Run:
     return replace(run, unseen=find_unseen(path, config, run.reached)) if run.is_complete else run
 
 
-def _read_info(path: Path) -> dict[str, Any]:
+def read_info(path: Path) -> dict[str, Any]:
+    """What ``run.json`` holds, the protocol at least.
+
+    Raises:
+        UserError: If it does not.
+    """
     try:
         with path.open("rb") as file:
             info = json.loads(file.read(_MOST_BYTES).decode())
@@ -325,11 +395,11 @@ def _rates(rows: Sequence[Mapping[str, str]]) -> tuple[float, float]:
     return rates[0], rates[1]
 
 
-def differences(facts: Sequence[Mapping[str, object]], runs: Sequence[Run]) -> dict[str, str]:
+def differences(facts: Sequence[Mapping[str, object]], runs: Sequence[AnyRun]) -> dict[str, str]:
     """A line for each point in which the facts about runs differ, such as their protocols."""
     lines = {}
     for key in dict.fromkeys(key for of_run in facts for key in of_run):
-        runs_with: dict[str, list[Run]] = defaultdict(list)
+        runs_with: dict[str, list[AnyRun]] = defaultdict(list)
         for of_run, run in zip(facts, runs, strict=True):
             runs_with[str(of_run.get(key, "not stated"))].append(run)
         if len(runs_with) > 1:
@@ -343,28 +413,34 @@ def shortened(value: str) -> str:
     return value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}..."
 
 
-def _few(runs: Sequence[Run]) -> str:
+def _few(runs: Sequence[AnyRun]) -> str:
     others = len(runs) - 1
     return str(runs[0].path) + (f" and {others} more" if others else "")
 
 
 def group_runs(runs: Sequence[Run]) -> list[Method]:
     """Puts runs together that differ in nothing that an agent learns from but their seed."""
-    groups: dict[str, list[Run]] = defaultdict(list)
+    return [Method(name, tuple(group)) for name, group in grouped(runs)]
+
+
+def grouped(runs: Sequence[R]) -> list[tuple[str, list[R]]]:
+    """Runs of any kind that differ in nothing but their seed, under the name of their method."""
+    groups: dict[str, list[R]] = defaultdict(list)
     for run in runs:
         # JSON, as settings such as lists of tasks cannot be keys themselves.
-        groups[json.dumps([_settings(run), run.tasks], sort_keys=True)].append(run)
-    by_name: dict[str, list[list[Run]]] = defaultdict(list)
+        key = [base_name(run), _settings(run), run.tasks]
+        groups[json.dumps(key, sort_keys=True)].append(run)
+    by_name: dict[str, list[list[R]]] = defaultdict(list)
     for group in groups.values():
         by_name[base_name(group[0])].append(sorted(group, key=lambda run: run.config.seed))
-    methods = []
-    for base, same_name in by_name.items():
-        for name, group in zip(_names(base, same_name), same_name, strict=True):
-            methods.append(Method(name, tuple(group)))
-    return methods
+    return [
+        (name, group)
+        for base, same_name in by_name.items()
+        for name, group in zip(_names(base, same_name), same_name, strict=True)
+    ]
 
 
-def differing_settings(methods: Sequence[Method]) -> dict[str, list[object]]:
+def differing_settings(methods: Sequence[AnyMethod]) -> dict[str, list[object]]:
     """The settings in which methods differ, by name, each with its value of every method."""
     settings = [_settings(method.runs[0]) for method in methods]
     names = dict.fromkeys(name for one in settings for name in one)
@@ -372,7 +448,7 @@ def differing_settings(methods: Sequence[Method]) -> dict[str, list[object]]:
     return {name: of for name, of in values.items() if len({str(value) for value in of}) > 1}
 
 
-def repeated_seeds(methods: Sequence[Method]) -> list[str]:
+def repeated_seeds(methods: Sequence[AnyMethod]) -> list[str]:
     """One line for each seed of which a method has several runs."""
     lines = []
     for method in methods:
@@ -387,13 +463,13 @@ def repeated_seeds(methods: Sequence[Method]) -> list[str]:
     return lines
 
 
-def _settings(run: Run) -> dict[str, object]:
+def _settings(run: AnyRun) -> dict[str, object]:
     return run_config.to_dict(run.config, run_config.SHARED)
 
 
-def base_name(run: Run) -> str:
+def base_name(run: AnyRun) -> str:
     """The balancing method's name, or that of single-task runs."""
-    return SINGLE_TASK if run.config.sac.shares.shares_nothing else run.config.method
+    return SINGLE_TASK if run.is_single_task else run.config.method
 
 
 def _setting(name: str, value: object) -> str:
@@ -402,7 +478,7 @@ def _setting(name: str, value: object) -> str:
     return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
-def _names(base: str, groups: Sequence[Sequence[Run]]) -> list[str]:
+def _names(base: str, groups: Sequence[Sequence[AnyRun]]) -> list[str]:
     """Names that tell groups of the same method apart: by preset, or by what they differ in."""
     if len(groups) == 1:
         return [base]

@@ -13,6 +13,8 @@ from mtrl_ntk.experiment.reports import anchors as published
 from mtrl_ntk.experiment.reports.anchors import Anchors, find_anchors
 from mtrl_ntk.experiment.reports.contrasts import Contrast, contrasts
 from mtrl_ntk.experiment.reports.data import (
+    AnyMethod,
+    AnyRun,
     Method,
     Run,
     Say,
@@ -122,7 +124,7 @@ def find(
     against = contrasts(ordered, options.against, until, options.margin)
     if any(run.counts_returns for run in complete):
         warnings.append(_SHARES)
-    warnings += [*_remarks(runs, summaries), *left_out]
+    warnings += [*remarks_on(runs, ordered, _unseen_remarks(runs)), *left_out]
     unlike = [*different]
     return Findings(runs, summaries, comparison, against, until, anchors, warnings, unlike, options)
 
@@ -148,44 +150,66 @@ def _objections(
     options: ReportOptions,
 ) -> list[str]:
     """Why the runs do not belong into one table; an error unless it is wanted all the same."""
-    repeated = repeated_seeds(methods)
     foreign = bool(anchors) and not all(published.are_of(method.tasks) for method in methods)
-    if different and not options.force:
-        raise UserError(
-            "these runs differ in protocol and do not belong in one table; report them apart, or "
-            f"add --force: {' | '.join(different)}"
-        )
-    if repeated and not options.force:
-        raise UserError(
-            "several runs of one seed would count as independent; leave all but one out, or add "
-            f"--force: {' | '.join(repeated)}"
-        )
+    found = objections(different, repeated_seeds(methods), force=options.force)
     if foreign and not options.force:
         raise UserError(
             f"the anchors are success rates of the tasks of {published.BENCHMARK}, which these "
             "runs were not trained on; leave --anchors out, or add --force"
         )
+    of_others = ["The published numbers are of other tasks than these runs."]
+    return [*found, *(of_others if foreign else [])]
+
+
+def objections(different: Sequence[str], repeated: Sequence[str], *, force: bool) -> list[str]:
+    """Why runs of any kind do not belong into one table; an error unless it is forced.
+
+    Raises:
+        UserError: If they do not.
+    """
+    if different and not force:
+        raise UserError(
+            "these runs differ in protocol and do not belong in one table; report them apart, or "
+            f"add --force: {' | '.join(different)}"
+        )
+    if repeated and not force:
+        raise UserError(
+            "several runs of one seed would count as independent; leave all but one out, or add "
+            f"--force: {' | '.join(repeated)}"
+        )
     return [
         *(f"Not comparable, forced into one report. {line}" for line in different),
         *(f"Counted as independent although they share a seed. {line}" for line in repeated),
-        *(["The published numbers are of other tasks than these runs."] if foreign else []),
     ]
 
 
-def _remarks(runs: Sequence[Run], summaries: Sequence[Summary]) -> list[str]:
+def _unseen_remarks(runs: Sequence[Run]) -> list[str]:
+    complete = [run for run in runs if run.is_complete]
+    waiting = [run for run in complete if run.unseen is None]
+    if not waiting or len(waiting) == len(complete):
+        return []
+    which = counted(len(waiting), "run")
+    return [f"Not evaluated on unseen goals, which report_mt10 --evaluate does: {which}."]
+
+
+def remarks_on(
+    runs: Sequence[AnyRun], methods: Sequence[AnyMethod], more: Sequence[str] = ()
+) -> list[str]:
+    """What a reader should know of runs of any kind before any number.
+
+    Args:
+        runs: All runs.
+        methods: Those that are complete.
+        more: What else, after what is said of versions.
+    """
     incomplete = [run for run in runs if not run.is_complete]
-    single = [one.method.name for one in summaries if len(one.method.runs) == 1]
-    few = sorted({len(one.method.runs) for one in summaries if len(one.method.runs) > 1})
+    single = [method.name for method in methods if len(method.runs) == 1]
+    few = sorted({len(method.runs) for method in methods if len(method.runs) > 1})
     remarks = [
         f"Made by different versions. {line}"
         for line in differences([run.versions for run in runs], runs).values()
     ]
-    waiting = [run for run in runs if run.is_complete and run.unseen is None]
-    if waiting and len(waiting) < len(runs) - len(incomplete):
-        remarks.append(
-            f"Not evaluated on unseen goals, which report_mt10 --evaluate does: "
-            f"{counted(len(waiting), 'run')}."
-        )
+    remarks += more
     if incomplete:
         count = f"{len(incomplete)} of {counted(len(runs), 'run')}"
         remarks.append(f"Incomplete and left out of all numbers: {count}.")

@@ -62,7 +62,7 @@ def curves_figure(
         handles += _draw_published(axes, one, methods, styles, dashes)
     use_percent(axes)
     dress(axes, f"{_measured(methods).capitalize()} in evaluation, mean of tasks")
-    _add_legend(figure, handles)
+    add_legend(figure, handles)
     return figure
 
 
@@ -87,7 +87,7 @@ def task_curves_figure(methods: Sequence[Method], styles: Mapping[str, Style]) -
         axes.set_xlabel("")
     figure.supxlabel("environment steps", fontsize=10, color=INK)
     handles = [lines[method.name] for method in methods]
-    _add_legend(figure, handles, width=0.6 + 2.2 * columns, height=0.4 + 2.0 * rows)
+    add_legend(figure, handles, width=0.6 + 2.2 * columns, height=0.4 + 2.0 * rows)
     return figure
 
 
@@ -146,7 +146,7 @@ def profiles_figure(methods: Sequence[Method], styles: Mapping[str, Style]) -> F
     axes.set_xlim(0, 1)
     axes.set_xlabel(f"{_measured(methods)} in the last evaluation", color=INK)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    _add_legend(figure, axes.lines)
+    add_legend(figure, axes.lines)
     return figure
 
 
@@ -259,10 +259,10 @@ def _one_panel() -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _add_legend(
+def add_legend(
     figure: Figure, handles: Sequence[Line2D], width: float = 7.5, height: float = 5.0
 ) -> None:
-    """Makes room beside the plot, whose width is the same whatever the legend holds."""
+    """Puts a legend beside a plot, whose width is the same whatever the legend holds."""
     lines = [line for one in handles for line in str(one.get_label()).splitlines()]
     columns = -(-len(handles) // LEGEND_ROWS)
     width += columns * (0.9 + 0.075 * max(map(len, lines)))

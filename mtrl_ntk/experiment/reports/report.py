@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -54,15 +54,64 @@ def report_runs(
         load_suite(options.suite)
     findings = find(folders, options, evaluate)
     folder = options.out or DEFAULT_FOLDER
+    captions = _caption(findings), f"{_caption(findings)} In brackets, 95% bootstrap intervals."
+    table, paper = _success_table(findings), tables.paper_table(findings.summaries)
+    write_report(
+        folder,
+        lambda: document(findings, folder),
+        _figures(findings),
+        _csv_files(findings),
+        {
+            "table.tex": to_latex(paper, captions[0]),
+            "aggregates.tex": to_latex(table, captions[1]),
+        },
+    )
+    show_report(console, findings.warnings, table, folder)
+
+
+def write_report(
+    folder: Path,
+    contents: Callable[[], Document],
+    figures: Mapping[str, Figure],
+    csv_files: Mapping[str, Iterable[Row]],
+    texts: Mapping[str, str],
+) -> None:
+    """Writes a report of any kind into a folder.
+
+    Args:
+        folder: The folder, made if it is not there.
+        contents: Makes the document.
+        figures: Pictures by the name of their files.
+        csv_files: Rows by the name of their file; one without rows is removed.
+        texts: Further files.
+
+    Raises:
+        UserError: If the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(findings, document(findings, folder), folder)
+        for name, figure in figures.items():
+            save_both(figure, folder / name, palette=name in TRACED)
+        for name, of_file in csv_files.items():
+            if written := list(of_file):
+                rows.write_csv(folder / name, written)
+            else:
+                # What an earlier report left there would be taken for one of these runs.
+                (folder / name).unlink(missing_ok=True)
+        document = contents()
+        pages = {PAGE: to_html(document, folder), "report.md": to_markdown(document)}
+        for name, text in {**pages, **texts}.items():
+            atomic.write(folder / name, text)
     except OSError as error:
         reason = f"{error.strerror}; choose another --out"
         raise UserError(f"cannot write to {folder}: {reason}") from error
-    for warning in findings.warnings:
+
+
+def show_report(console: Console, warnings: Sequence[str], table: Table, folder: Path) -> None:
+    """Prints what a reader must know, the first columns of a table, and where the page is."""
+    for warning in warnings:
         console.print(Text(warning, style="yellow"), soft_wrap=True)
-    console.print(_printed(_success_table(findings)))
+    console.print(_printed(table))
     console.print(Text(str(folder / PAGE)), soft_wrap=True)
 
 
@@ -89,28 +138,6 @@ def _evaluated(console: Console, run: Run, say: Say) -> Run:
 
 def _success_table(findings: Findings) -> Table:
     return tables.success_table(findings.summaries, findings.comparison, findings.options.metrics)
-
-
-def _write(findings: Findings, contents: Document, folder: Path) -> None:
-    for name, figure in _figures(findings).items():
-        save_both(figure, folder / name, palette=name in TRACED)
-    for name, of_file in _csv_files(findings).items():
-        if written := list(of_file):
-            rows.write_csv(folder / name, written)
-        else:
-            # What an earlier report left there would be taken for one of these runs.
-            (folder / name).unlink(missing_ok=True)
-    pages = {
-        PAGE: to_html(contents, folder),
-        "report.md": to_markdown(contents),
-        "table.tex": to_latex(tables.paper_table(findings.summaries), _caption(findings)),
-        "aggregates.tex": to_latex(
-            _success_table(findings),
-            f"{_caption(findings)} In brackets, 95% bootstrap intervals.",
-        ),
-    }
-    for name, text in pages.items():
-        atomic.write(folder / name, text)
 
 
 def _figures(findings: Findings) -> dict[str, Figure]:

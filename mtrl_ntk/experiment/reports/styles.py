@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 from mtrl_ntk.experiment.plots.run_plots import COLORS, INK, LINE_STYLES
-from mtrl_ntk.experiment.reports.data import Method
+from mtrl_ntk.experiment.reports.data import AnyMethod
 
 # A method keeps its place here for good, so that it has the same colour in every report. The first
 # ten, which are the likeliest to be compared, have the ten colours to themselves.
@@ -22,7 +22,7 @@ Style = Mapping[str, Any]
 """Colour, dashes and width of a line, as Matplotlib takes them."""
 
 
-def method_styles(methods: Sequence[Method]) -> dict[str, Style]:
+def method_styles(methods: Sequence[AnyMethod]) -> dict[str, Style]:
     """A style for each method by name, none twice; single-task runs are dark.
 
     Variants of a method share its colour and differ in their dashes.
@@ -36,16 +36,16 @@ def method_styles(methods: Sequence[Method]) -> dict[str, Style]:
     return styles
 
 
-def _rank(method: Method) -> tuple[int, str]:
+def _rank(method: AnyMethod) -> tuple[int, str]:
     return _place(method), method.name
 
 
-def _place(method: Method) -> int:
+def _place(method: AnyMethod) -> int:
     name = method.runs[0].config.method
     return _PLACES.index(name) if name in _PLACES else len(_PLACES)
 
 
-def _looks(method: Method) -> list[tuple[str, object]]:
+def _looks(method: AnyMethod) -> list[tuple[str, object]]:
     """Colours and dashes in the order in which a method would like them."""
     if method.is_single_task:
         return list(product((INK, *COLORS), LINE_STYLES))

@@ -10,7 +10,15 @@ from urllib.parse import quote
 
 from mtrl_ntk.experiment.reports.anchors import Anchors
 from mtrl_ntk.experiment.reports.contrasts import OUTCOMES, Contrast
-from mtrl_ntk.experiment.reports.data import Method, Run, differing_settings, measured, shortened
+from mtrl_ntk.experiment.reports.data import (
+    AnyMethod,
+    AnyRun,
+    Method,
+    Run,
+    differing_settings,
+    measured,
+    shortened,
+)
 from mtrl_ntk.experiment.reports.pages import Cell, Link, Table
 from mtrl_ntk.experiment.reports.statistics import Estimate, Interval
 from mtrl_ntk.experiment.reports.summary import THRESHOLDS, Budget, Comparison, Summary
@@ -194,7 +202,7 @@ def task_table(rates: Mapping[str, Mapping[str, Estimate]]) -> Table:
     return Table(["task", *rates], rows)
 
 
-def settings_table(methods: Sequence[Method]) -> Table:
+def settings_table(methods: Sequence[AnyMethod]) -> Table:
     """The settings in which methods differ."""
     rows = [
         [name, *(MISSING if value is None else shortened(str(value)) for value in values)]
@@ -249,7 +257,7 @@ def cost_table(summaries: Sequence[Summary]) -> Table:
     return Table(columns, rows)
 
 
-def protocol_table(runs: Sequence[Run]) -> Table:
+def protocol_table(runs: Sequence[AnyRun]) -> Table:
     """What the numbers mean, with all that occurs where runs differ, and what made them."""
     rows = list(map(list, _values([{**run.protocol, **run.versions} for run in runs]).items()))
     return Table(["of", "value"], rows, is_numeric=False)

@@ -13,17 +13,18 @@ from matplotlib.figure import Figure
 from mtrl_ntk.experiment.kernels.diagnosis import PARTS
 from mtrl_ntk.experiment.plots.run_plots import (
     DPI,
+    ENV_STEPS,
     INK,
     LEGEND_ROWS,
+    Axis,
     Curve,
     dress,
     legend,
     style,
     use_log_scale,
 )
-from mtrl_ntk.experiment.reports.data import Method, Run
+from mtrl_ntk.experiment.reports.data import AnyMethod, AnyRun
 from mtrl_ntk.experiment.reports.statistics import Float64Array
-from mtrl_ntk.rl.sac import Part
 
 TRACED = {"weights": "Task weights", "ntk": "Largest NTK eigenvalues"}
 """What is drawn, with its title."""
@@ -44,13 +45,13 @@ class Trace(NamedTuple):
     """The greatest of the runs."""
 
 
-def traces(method: Method, quantity: str, part: Part) -> dict[str, Trace]:
+def traces(method: AnyMethod, quantity: str, part: str) -> dict[str, Trace]:
     """A quantity of each task that all runs of a method have logged.
 
     Args:
         method: The runs.
         quantity: ``weights`` or ``ntk``.
-        part: ``critic`` or ``actor``.
+        part: ``critic`` or ``actor``, or what else logs it.
     """
     of_runs = [_curves(run, quantity, part) for run in method.runs]
     shared = [task for task in method.tasks if all(task in curves for curves in of_runs)]
@@ -58,7 +59,7 @@ def traces(method: Method, quantity: str, part: Part) -> dict[str, Trace]:
     return {task: trace for task, trace in merged.items() if len(trace.steps) > 1}
 
 
-def _curves(run: Run, quantity: str, part: Part) -> Mapping[str, Curve]:
+def _curves(run: AnyRun, quantity: str, part: str) -> Mapping[str, Curve]:
     return run.logged.get((quantity, part), {})
 
 
@@ -74,22 +75,27 @@ def _merged(curves: Sequence[Curve]) -> Trace:
     return Trace(steps, np.exp(np.mean(logs, 0)), values.min(0), values.max(0))
 
 
-def traced(methods: Sequence[Method], quantity: str) -> dict[str, dict[Part, dict[str, Trace]]]:
+def traced(
+    methods: Sequence[AnyMethod], quantity: str, parts: Sequence[str] = PARTS
+) -> dict[str, dict[str, dict[str, Trace]]]:
     """The traces of all methods that have some, by method, part and task."""
     found = {
-        method.name: {part: traces(method, quantity, part) for part in PARTS} for method in methods
+        method.name: {part: traces(method, quantity, part) for part in parts} for method in methods
     }
     return {name: parts for name, parts in found.items() if any(parts.values())}
 
 
 def traces_figure(
-    traced: Mapping[str, Mapping[Part, Mapping[str, Trace]]], quantity: str
+    traced: Mapping[str, Mapping[str, Mapping[str, Trace]]],
+    quantity: str,
+    axis: Axis = ENV_STEPS,
 ) -> Figure:
     """A quantity of each task over training: a row per method, a column per part.
 
     Args:
         traced: By method, part and task.
         quantity: ``weights`` or ``ntk``.
+        axis: What they are over.
     """
     parts = list(next(iter(traced.values())))
     tasks = list(
@@ -103,7 +109,8 @@ def traces_figure(
     for row, (method, of_parts) in zip(grid, traced.items(), strict=True):
         for axes, part in zip(row, parts, strict=True):
             _draw_traces(axes, of_parts[part], tasks)
-            dress(axes, textwrap.fill(f"{method}, {part}", _TITLE_WIDTH), fontsize=10.5)
+            title = textwrap.fill(f"{method}, {part}", _TITLE_WIDTH)
+            dress(axes, title, fontsize=10.5, label=axis.label)
     for axes in grid[:-1].flat:
         axes.set_xlabel("")
     for axes in grid.flat:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.options.fields import Option, convert_values, options, updated
-from mtrl_ntk.experiment.options.parser import Parser
+from mtrl_ntk.experiment.options.parser import LISTS, SUPERVISED_LISTS, Parser
 from mtrl_ntk.experiment.options.yaml_files import read_values
 from mtrl_ntk.settings import MOST_PROCESSES, Settings, number
 
@@ -36,7 +36,7 @@ class SweepOptions(Settings):
     dry_run: bool = False
     """Show the runs, their settings and how they would share the machine, and train nothing."""
     sweep: Path | None = None
-    """YAML file of a sweep: these options, and those of train_mt10, by name."""
+    """YAML file of a sweep: these options, and those of its runs, by name."""
     backend: Literal["local", "ray", "slurm"] = "local"
     """Where the runs are trained: on this machine, on a Ray cluster, or as Slurm jobs."""
     cpus: int = number(0, at_least=0, limit=MOST_PROCESSES)
@@ -142,7 +142,7 @@ class Sweep(NamedTuple):
 
     options: SweepOptions
     settings: tuple[str, ...]
-    """Arguments of train_mt10 that all runs have in common."""
+    """Arguments of the command that trains that all runs have in common."""
 
 
 def read_sweep(argv: Sequence[str], prog: str) -> Sweep:
@@ -154,11 +154,13 @@ def read_sweep(argv: Sequence[str], prog: str) -> Sweep:
         ConfigError: If an option, or the file, is not possible.
         SystemExit: If help was asked for, and printed.
     """
+    train, example = prog.replace("sweep", "train"), _EXAMPLES.get(prog, _EXAMPLES["sweep_mt10"])
     parser = Parser(
         prog,
-        usage="%(prog)s --methods A,B [--seeds 1-10] [--config NAME] [options of train_mt10]",
-        description=_DESCRIPTION,
-        epilog=_EPILOG.format(prog=prog),
+        lists=LISTS if train == "train_mt10" else SUPERVISED_LISTS,
+        usage=f"%(prog)s --methods A,B [--seeds 1-10] [--config NAME] [options of {train}]",
+        description=_DESCRIPTION.format(train=train),
+        epilog=_EPILOG.format(prog=prog, **example),
     )
     known = options(SweepOptions(), section="Sweep")
     parser.add_options(known)
@@ -180,7 +182,7 @@ def read_sweep(argv: Sequence[str], prog: str) -> Sweep:
 
 
 def as_flag(name: str, value: object) -> str:
-    """A setting, as YAML or ``--vary`` gives it, as an argument of ``train_mt10``."""
+    """A setting, as YAML or ``--vary`` gives it, as an argument of its runs."""
     flag = name.replace("_", "-")
     if value is True or value == "true":
         return f"--{flag}"
@@ -191,19 +193,35 @@ def as_flag(name: str, value: object) -> str:
 
 
 _DESCRIPTION = """\
-Trains every method with every seed, several runs at a time, each as train_mt10 does.
+Trains every method with every seed, several runs at a time, each as {train} does.
 
 The runs fill the cores, or the GPUs, without competing for them. A run that fails does not stop the
 others. The same command again skips the runs that are finished and goes on with those that were
-interrupted, so that a sweep can be stopped at any time with Ctrl-C. All options of train_mt10 that
-are the same for all runs can be added; train_mt10 --help shows them."""
+interrupted, so that a sweep can be stopped at any time with Ctrl-C. All options of {train} that
+are the same for all runs can be added; {train} --help shows them."""
+
+_EXAMPLES = {
+    "sweep_mt10": {
+        "config": "mt3_quick",
+        "change": "--config mt10_quick --change n_steps=1 ez_greedy=0",
+        "length": "total-steps 50000",
+        "in_file": "total_steps: 20_000",
+    },
+    "sweep_supervised": {
+        "config": "digits",
+        "change": "--config digits --change batch_size=16 learning_rate=0.01",
+        "length": "epochs 5",
+        "in_file": "epochs: 5",
+    },
+}
+"""What the help of each command shows."""
 
 _EPILOG = """\
 examples:
-  {prog} --methods ntkmtl,equal,pcgrad --seeds 1-10 --config mt3_quick
+  {prog} --methods ntkmtl,equal,pcgrad --seeds 1-10 --config {config}
   {prog} --methods ntkmtl --seeds 1-3 --vary width=128,256 --out sweeps/width
-  {prog} --methods ntkmtl --seeds 1-3 --config mt10_quick --change n_steps=1 ez_greedy=0
-  {prog} --methods equal,ntkmtl --seeds 1-3 --total-steps 50000 --dry-run
+  {prog} --methods ntkmtl --seeds 1-3 {change}
+  {prog} --methods equal,ntkmtl --seeds 1-3 --{length} --dry-run
   {prog} --sweep my_sweep.yaml --jobs 4
   {prog} --methods equal,ntkmtl --backend ray --cpus 4 --gpus 1
   {prog} --methods equal,ntkmtl --backend slurm --partition gpu --cpus 8 --gpus 1 --time 12:00:00
@@ -213,8 +231,8 @@ a file for --sweep:
   seeds: 1-10
   out: sweeps/small
   vary: {{width: [128, 256]}}
-  config: mt3_quick
-  total_steps: 20_000
+  config: {config}
+  {in_file}
 
 A sweep writes to OUT: a folder for each run, and the runs' outputs in logs/. It ends with exit code
 1 if runs have failed. With --backend ray or slurm the command stays, shows the table and takes
@@ -229,7 +247,7 @@ NOT_SHARED = {
     "run_dir": "--out is the folder of a sweep, and each run has its own in it",
     "resume": "a sweep goes on by itself with runs that were interrupted",
 }
-"""Options of train_mt10 that are not the same for all runs, and what to use instead."""
+"""Options of runs that are not the same for all runs, and what to use instead."""
 
 
 def _refuse_what_differs(arguments: Sequence[str]) -> None:

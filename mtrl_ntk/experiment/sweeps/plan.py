@@ -12,19 +12,20 @@ from mtrl_ntk.experiment.logs.progress import format_duration
 from mtrl_ntk.experiment.logs.streams import print_lines
 from mtrl_ntk.experiment.options.fields import updated
 from mtrl_ntk.experiment.options.values import counted
-from mtrl_ntk.experiment.sweeps.runs import FolderState, JobsPlan, SweepRun, saved_step
+from mtrl_ntk.experiment.sweeps.runs import FolderState, JobsPlan, SweepRun
 from mtrl_ntk.experiment.training.costs import rehearse
 from mtrl_ntk.experiment.training.disk_space import size_text
 
 
 def sharing(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, FolderState]) -> str:
     """How many runs there are, and how they share the machine or the cluster."""
-    shares = Counter(plan.share(run.config) for run in runs)
-    needed = max(sum(share) for share in shares) * plan.jobs
-    each = " or ".join(
-        f"{counted(threads, 'thread')} and {counted(workers, 'worker')}"
-        for threads, workers in shares
-    )
+    shares = [plan.share(run.config).settings(run.config) for run in runs]
+    needed = max(sum(share.values()) for share in shares) * plan.jobs
+    in_words = [
+        " and ".join(counted(number, name.removesuffix("s")) for name, number in share.items())
+        for share in shares
+    ]
+    each = " or ".join(dict.fromkeys(in_words))
     found = ", ".join(
         f"{number} {state}" for state, number in sorted(Counter(states.values()).items())
     )
@@ -66,11 +67,11 @@ def _estimate(runs: Sequence[SweepRun], plan: JobsPlan, states: Mapping[str, Fol
     left = [run for run in runs if states[run.name] != "finished"]
     if not left or plan.backend != "local":
         return "nothing is left to do" if not left else "how long it takes, the cluster decides"
-    first = updated(left[0].config, plan.share(left[0].config)._asdict())
-    costs = rehearse(first, saved_step(left[0].folder))
+    first = updated(left[0].config, plan.share(left[0].config).settings(left[0].config))
+    costs = (left[0].kind.costs or rehearse)(first, left[0].step)
     rounds = -(-len(left) // plan.jobs)
     return (
-        f"{first.evaluation.at_most}about {format_duration(rounds * costs.total_s)}, "
+        f"{first.at_most}about {format_duration(rounds * costs.total_s)}, "
         f"{size_text(plan.jobs * costs.memory)} of memory and "
         f"{size_text(len(runs) * costs.disk)} of disk, if all runs are like "
         f"{left[0].name} and do not slow each other down: {format_duration(costs.total_s)}, "
@@ -104,7 +105,7 @@ def _settings(runs: Sequence[SweepRun], plan: JobsPlan) -> tuple[Values, dict[st
 
 
 def _resolved(run: SweepRun, plan: JobsPlan) -> Values:
-    return {**to_dict(run.config), **plan.share(run.config)._asdict()}
+    return {**to_dict(run.config), **plan.share(run.config).settings(run.config)}
 
 
 def _as_yaml(settings: Values) -> str:

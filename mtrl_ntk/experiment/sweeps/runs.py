@@ -2,29 +2,62 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.checkpoints.archive import checkpoints, is_replay_dropped
 from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError, read_metadata
-from mtrl_ntk.experiment.config import FIXED, RunConfig, read, to_dict
+from mtrl_ntk.experiment.config import FIXED, to_dict
 from mtrl_ntk.experiment.devices import asked_threads, resolve_device
+from mtrl_ntk.experiment.families import Configuration
 from mtrl_ntk.experiment.files.layout import CHECKPOINT, CONFIG, TRAINING_CSV, holds_run
 from mtrl_ntk.experiment.logs.csv_sink import success_rates
+from mtrl_ntk.experiment.logs.progress import MISSING
 from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions, as_flag
 from mtrl_ntk.experiment.training.command import load
-from mtrl_ntk.rl.envs import resolved_workers
 
 FolderState = Literal["new", "interrupted", "finished"]
+
+
+def percent(share: float) -> str:
+    """A share for people, or a dash for none."""
+    return MISSING if math.isnan(share) else f"{share:.0%}"
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep has to know of the kind of its runs."""
+
+    load: Callable[[Sequence[str], str], Any]
+    """Makes a configuration of a command line."""
+    scores: Callable[[Path], Mapping[int, float]]
+    """How good the evaluations of a folder are, by the unit of lengths."""
+    score: str = "success"
+    """What that is."""
+    text: Callable[[float], str] = percent
+    """How it is shown."""
+    unit: str = "steps"
+    """How the unit of lengths is called."""
+    column: int = 0
+    """Place of that unit among the counters of ``training.csv``."""
+    standing: tuple[str, ...] = ("--drop-replay",)
+    """Arguments of all runs, before those that are asked for."""
+    costs: Callable[[Any, int], Any] | None = None
+    """Tries what a run takes that has come so far, if not as for ``train_mt10``."""
+
+
+REINFORCED = Swept(load, success_rates)
+"""Runs of ``train_mt10``."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +69,19 @@ class SweepRun:
     folder: Path
     """Where it writes."""
     arguments: tuple[str, ...]
-    """Arguments of train_mt10, but for its share of the cores."""
-    config: RunConfig
+    """Arguments of the command that trains, but for its share of the cores."""
+    config: Any
     """What they come to."""
+    kind: Swept
+    """What kind of run it is."""
+
+    @property
+    def step(self) -> int:
+        """How far its newest readable checkpoint is, in the unit of lengths; 0 without one."""
+        return saved_step(self.folder, self.config.family.unit)
 
 
-def plan_runs(sweep: Sweep) -> list[SweepRun]:
+def plan_runs(sweep: Sweep, kind: Swept = REINFORCED) -> list[SweepRun]:
     """Lists the runs of a sweep, seed by seed, so that all methods come to their first results.
 
     Raises:
@@ -50,13 +90,13 @@ def plan_runs(sweep: Sweep) -> list[SweepRun]:
     options = sweep.options
     methods = dict.fromkeys(options.methods)
     runs = [
-        _plan_run(sweep, method, seed, variant)
+        _plan_run(sweep, kind, method, seed, variant)
         for seed, variant, method in product(options.seed_numbers, options.variants, methods)
     ]
     names = [run.name for run in runs]
     if clash := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"two runs would be named {clash}; a value is given twice")
-    alike: dict[RunConfig, str] = {}
+    alike: dict[Any, str] = {}
     for run in runs:
         twin = alike.setdefault(replace(run.config, run_dir=None), run.name)
         if twin != run.name:
@@ -69,19 +109,22 @@ def plan_runs(sweep: Sweep) -> list[SweepRun]:
     return runs
 
 
-def _plan_run(sweep: Sweep, method: str, seed: int, variant: Mapping[str, str]) -> SweepRun:
+def _plan_run(
+    sweep: Sweep, kind: Swept, method: str, seed: int, variant: Mapping[str, str]
+) -> SweepRun:
     varied = [as_flag(*item) for item in variant.items()]
     # A sweep is many runs, which end for good: --no-drop-replay among its settings keeps replays.
-    arguments = ["--drop-replay", *sweep.settings, *varied, f"--method={method}", f"--seed={seed}"]
-    config = load(arguments, "train_mt10")
+    asked = [*sweep.settings, *varied, f"--method={method}", f"--seed={seed}"]
+    arguments = [*kind.standing, *asked]
+    config = kind.load(arguments, "train")
     settings = [re.sub(r"[^\w.=+-]", "_", f"{key}={value}") for key, value in variant.items()]
     name = "-".join([method, *settings, f"seed{seed}"])
     # One folder for all, also where their tasks differ.
     varies_tasks = {"benchmark", "tasks"} & sweep.options.varied
-    group = config.preset if varies_tasks else config.group
+    group = (config.preset if varies_tasks else None) or config.group
     folder = (sweep.options.out or Path("sweeps") / group) / name
     return SweepRun(
-        name, folder, (*arguments, f"--run-dir={folder}"), replace(config, run_dir=folder)
+        name, folder, (*arguments, f"--run-dir={folder}"), replace(config, run_dir=folder), kind
     )
 
 
@@ -94,7 +137,7 @@ def _check_folder(run: SweepRun) -> None:
     saved = run.folder / CONFIG
     if not saved.exists():
         return
-    before, now = to_dict(read(saved)), to_dict(run.config, FIXED)
+    before, now = to_dict(run.config.family.read(saved)), to_dict(run.config, FIXED)
     differences = [
         f"{name} was {before.get(name)}, is {value}"
         for name, value in now.items()
@@ -105,10 +148,11 @@ def _check_folder(run: SweepRun) -> None:
             f"{run.folder} holds a run with other settings: {'; '.join(differences)}; choose "
             "another --out"
         )
-    if (step := saved_step(run.folder)) > run.config.loop.total_steps:
+    if (step := run.step) > run.config.length:
+        option, unit = run.config.family.length_option, run.kind.unit.removesuffix("s")
         raise ConfigError(
-            f"total_steps is {run.config.loop.total_steps}, and {run.folder} is already at step "
-            f"{step}; choose another --out"
+            f"{option} is {run.config.length}, and {run.folder} is already at {unit} {step}; "
+            "choose another --out"
         )
     newest = next(_readable(run.folder), None)
     if newest and is_replay_dropped(*newest) and folder_state(run) == "interrupted":
@@ -123,19 +167,19 @@ def folder_state(run: SweepRun) -> FolderState:
     if not holds_run(run.folder):
         return "new"
     metadata = _newest_metadata(run.folder)
-    step = _step(metadata)
-    success = success_rates(run.folder).get(step)
-    is_finished = metadata.get("finished") and success is not None
-    return "finished" if is_finished and run.config.is_over(step, success) else "interrupted"
+    step = _step(metadata, run.config.family.unit)
+    score = run.kind.scores(run.folder).get(step)
+    is_finished = metadata.get("finished") and score is not None
+    return "finished" if is_finished and run.config.is_over(step, score) else "interrupted"
 
 
-def saved_step(folder: Path) -> int:
-    """Vector steps at the newest readable checkpoint of a run; 0 if there is none."""
-    return _step(_newest_metadata(folder))
+def saved_step(folder: Path, unit: str) -> int:
+    """A count at the newest readable checkpoint of a run; 0 if there is none."""
+    return _step(_newest_metadata(folder), unit)
 
 
-def last_logged_step(folder: Path) -> int:
-    """Vector steps at the last row of a run's ``training.csv``; 0 if there is none."""
+def last_logged_step(folder: Path, column: int = 0) -> int:
+    """The first count, or another, at the last row of ``training.csv``; 0 if there is none."""
     path = folder / TRAINING_CSV
     try:
         if not path.is_file():
@@ -146,8 +190,8 @@ def last_logged_step(folder: Path) -> int:
     except OSError:
         return 0
     # What follows the last line break is not whole, and the first line may be cut off or a header.
-    first_cell = rows[-2].split(b",")[0] if len(rows) > 2 else b""
-    return int(first_cell) if first_cell.isdigit() else 0
+    cells = rows[-2].split(b",") if len(rows) > 2 else []
+    return int(cells[column]) if len(cells) > column and cells[column].isdigit() else 0
 
 
 _TAIL = 1 << 16
@@ -161,14 +205,14 @@ def _newest_metadata(folder: Path) -> Mapping[str, object]:
 def _readable(folder: Path) -> Iterator[tuple[Path, Mapping[str, object]]]:
     """The checkpoints of a run with their metadata, the newest first."""
     for checkpoint in reversed(checkpoints(folder / CHECKPOINT)):
-        # train_mt10 --resume passes over damaged ones too, and says why
+        # --resume passes over damaged ones too, and says why
         with suppress(CheckpointError):
             yield checkpoint, read_metadata(checkpoint)
 
 
-def _step(metadata: Mapping[str, object]) -> int:
+def _step(metadata: Mapping[str, object], unit: str) -> int:
     counters = metadata.get("counters")
-    step = counters.get("vector_steps") if isinstance(counters, dict) else None
+    step = counters.get(unit) if isinstance(counters, dict) else None
     return step if isinstance(step, int) else 0
 
 
@@ -178,7 +222,12 @@ class Share(NamedTuple):
     threads: int
     """Threads of the learner."""
     workers: int
-    """Processes that step the environments, which take turns with nobody."""
+    """Processes besides, which take turns with nobody."""
+
+    def settings(self, config: Configuration) -> dict[str, int]:
+        """The share as settings of a run, of which not all kinds have workers."""
+        known = to_dict(config)
+        return {name: value for name, value in self._asdict().items() if name in known}
 
 
 class JobsPlan(NamedTuple):
@@ -193,13 +242,13 @@ class JobsPlan(NamedTuple):
     backend: str = "local"
     """Where the cores are."""
 
-    def share(self, config: RunConfig) -> Share:
+    def share(self, config: Configuration) -> Share:
         """Threads and workers of a run; what its settings fix is kept."""
         cores = max(1, self.cores // self.jobs)
-        threads, workers = asked_threads(config), config.env.workers
+        threads, workers = asked_threads(config), config.workers
         if workers < 0:
             free = max(0, cores - (threads or 1))
-            workers = min(free, max(0, resolved_workers(config.env, cores)))
+            workers = min(free, max(0, config.workers_on(cores)))
         return Share(threads or max(1, cores - workers), workers)
 
     @property
@@ -213,7 +262,7 @@ class JobsPlan(NamedTuple):
 
 
 def plan_jobs(
-    configs: Sequence[RunConfig], wanted: int, cores: int, gpus: Sequence[str] = ()
+    configs: Sequence[Configuration], wanted: int, cores: int, gpus: Sequence[str] = ()
 ) -> JobsPlan:
     """Decides how many runs go on at once: as many as there are cores, or GPUs, for.
 
@@ -230,18 +279,18 @@ def plan_jobs(
     return JobsPlan(wanted or max(1, most), cores, tuple(gpus))
 
 
-def plan_cluster(configs: Sequence[RunConfig], options: SweepOptions) -> JobsPlan:
+def plan_cluster(configs: Sequence[Configuration], options: SweepOptions) -> JobsPlan:
     """Decides what each run has of a cluster, which itself decides how many go on at once."""
     jobs = options.jobs or len(configs)
     return JobsPlan(jobs, jobs * (options.cpus or _least_cores(configs)), (), options.backend)
 
 
-def _least_cores(configs: Sequence[RunConfig]) -> int:
+def _least_cores(configs: Sequence[Configuration]) -> int:
     """Cores without which a run would compete with itself."""
-    return max((asked_threads(config) or 1) + max(config.env.workers, 0) for config in configs)
+    return max((asked_threads(config) or 1) + max(config.workers, 0) for config in configs)
 
 
-def usable_gpus(configs: Sequence[RunConfig]) -> tuple[str, ...]:
+def usable_gpus(configs: Sequence[Configuration]) -> tuple[str, ...]:
     """The GPUs that runs would use, by what CUDA_VISIBLE_DEVICES calls them."""
     if not any(resolve_device(config.device).type == "cuda" for config in configs):
         return ()

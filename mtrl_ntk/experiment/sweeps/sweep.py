@@ -1,4 +1,4 @@
-"""Methods times seeds times settings: many runs of ``train_mt10``, several at a time."""
+"""Methods times seeds times settings: many runs, several at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtrl_ntk.errors import Interrupted
-from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.families import Configuration
 from mtrl_ntk.experiment.logs.progress import format_duration
 from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.sweeps.backends.job import Backend, Ending, Job, open_log
@@ -19,9 +19,11 @@ from mtrl_ntk.experiment.sweeps.options import Sweep, SweepOptions
 from mtrl_ntk.experiment.sweeps.plan import sharing, show_plan
 from mtrl_ntk.experiment.sweeps.pool import Pool
 from mtrl_ntk.experiment.sweeps.runs import (
+    REINFORCED,
     FolderState,
     JobsPlan,
     SweepRun,
+    Swept,
     folder_state,
     plan_cluster,
     plan_jobs,
@@ -41,13 +43,16 @@ LOGS = "logs"
 _POLL_S = 0.5
 
 
-def run_sweep(sweep: Sweep, again: str, train: Sequence[str] = TRAIN) -> list[str]:
+def run_sweep(
+    sweep: Sweep, again: str, train: Sequence[str] = TRAIN, kind: Swept = REINFORCED
+) -> list[str]:
     """Trains all runs that are not finished yet; one that fails does not stop the others.
 
     Args:
         sweep: What to train.
         again: The command that goes on with the sweep, for messages.
         train: Program that trains, and its first arguments.
+        kind: What is trained.
 
     Returns:
         Names of the runs that have failed.
@@ -56,7 +61,7 @@ def run_sweep(sweep: Sweep, again: str, train: Sequence[str] = TRAIN) -> list[st
         UserError: If a run cannot be trained as configured; then none was started.
         Interrupted: If a signal has stopped the sweep.
     """
-    runs = plan_runs(sweep)
+    runs = plan_runs(sweep, kind)
     configs = [run.config for run in runs]
     plan = _plan(configs, sweep.options)
     states = {run.name: folder_state(run) for run in runs}
@@ -83,15 +88,15 @@ def run_sweep(sweep: Sweep, again: str, train: Sequence[str] = TRAIN) -> list[st
     return _report_failures([row for row in rows if row.job.state == "failed"], view, again)
 
 
-def _plan(configs: Sequence[RunConfig], options: SweepOptions) -> JobsPlan:
+def _plan(configs: Sequence[Configuration], options: SweepOptions) -> JobsPlan:
     if options.backend == "local":
         return plan_jobs(configs, options.jobs, usable_cores(), usable_gpus(configs))
     return plan_cluster(configs, options)
 
 
 def _job(run: SweepRun, plan: JobsPlan, found: FolderState, train: Sequence[str]) -> Job:
-    threads, workers = plan.share(run.config)
-    command = [*train, *run.arguments, f"--threads={threads}", f"--workers={workers}"]
+    share = plan.share(run.config).settings(run.config)
+    command = [*train, *run.arguments, *(f"--{name}={value}" for name, value in share.items())]
     # Slurm may start a run again by itself; one that has no checkpoint yet starts afresh.
     if found == "interrupted" or plan.backend == "slurm":
         command.append("--resume")
@@ -135,7 +140,8 @@ def _say_how_it_ended(row: SweepRow, view: SweepView) -> None:
     else:
         row.refresh(time.monotonic())
         took = format_duration(job.seconds)
-        view.say(f"{job.name}: finished in {took}, success {row.success:.0%}")
+        kind = row.run.kind
+        view.say(f"{job.name}: finished in {took}, {kind.score} {kind.text(row.score)}")
 
 
 def _cause(job: Job) -> str:

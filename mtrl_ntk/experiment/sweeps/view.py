@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from mtrl_ntk.experiment.files.layout import EVALUATION_CSV
-from mtrl_ntk.experiment.logs.csv_sink import success_rates
 from mtrl_ntk.experiment.logs.progress import MISSING, format_duration, share_bar, standard_output
 from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.sweeps.backends.job import Job, State
@@ -39,31 +38,31 @@ class SweepRow:
     run: SweepRun
     job: Job
     step: int = 0
-    """Vector steps so far."""
-    success: float = math.nan
-    """Mean success rate of the last evaluation."""
+    """How far it is, in the unit of lengths."""
+    score: float = math.nan
+    """How good the last evaluation was."""
     _first: tuple[float, int] | None = None
     _evaluated: int = field(default=-1, repr=False)
 
     @property
     def total(self) -> int:
-        """Vector steps of the whole run, which may have reached its end earlier."""
-        most = self.run.config.loop.total_steps
+        """Length of the whole run, which may have reached its end earlier."""
+        most = self.run.config.length
         return self.step or most if self.job.state == "finished" else most
 
     @property
     def at_most(self) -> str:
         """What stands before its length, which may be less."""
-        return self.run.config.evaluation.at_most
+        return str(self.run.config.at_most)
 
     def refresh(self, now: float) -> None:
         """Reads what the run has written since."""
-        step = last_logged_step(self.run.folder)
+        step = last_logged_step(self.run.folder, self.run.kind.column)
         size = _size(self.run.folder / EVALUATION_CSV)
         if size != self._evaluated:
             self._evaluated = size
-            if rates := success_rates(self.run.folder):
-                step, self.success = max(step, *rates), [*rates.values()][-1]
+            if scores := self.run.kind.scores(self.run.folder):
+                step, self.score = max(step, *scores), [*scores.values()][-1]
         self.step = min(max(step, self.step), self.total)
         if self.job.state == "running" and self.step and self._first is None:
             self._first = now, self.step
@@ -163,18 +162,25 @@ class SweepView:
         states = [row.job.state for row in self._rows]
         counts = [f"{states.count(state)} {state}" for state in _STYLES if state in states]
         share = sum(row.step / row.total for row in self._rows) / len(self._rows)
-        return f"{counted(len(states), 'run')}: {', '.join(counts)}; {share:.0%} of all steps"
+        return (
+            f"{counted(len(states), 'run')}: {', '.join(counts)}; {share:.0%} of all {self._unit}"
+        )
 
     def _line(self, row: SweepRow) -> str:
-        return f"{row.step:,} of {row.at_most}{row.total:,} steps, success {_percent(row.success)}"
+        kind, done = row.run.kind, f"{row.step:,} of {row.at_most}{row.total:,}"
+        return f"{done} {kind.unit}, {kind.score} {kind.text(row.score)}"
+
+    @property
+    def _unit(self) -> str:
+        return self._rows[0].run.kind.unit
 
     def _table(self, rows: Sequence[SweepRow]) -> Table:
         now = self._clock()
         table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
         table.add_column("run", overflow="fold")
-        for name in ("state", "steps"):
+        for name in ("state", self._unit):
             table.add_column(name, no_wrap=True)
-        for name in ("", "success", "time", "left"):
+        for name in ("", self._rows[0].run.kind.score, "time", "left"):
             table.add_column(name, justify="right", no_wrap=True)
         for row in rows:
             share, state = row.step / row.total, row.job.state
@@ -183,15 +189,11 @@ class SweepView:
                 Text(state, style=_STYLES[state]),
                 share_bar(share, width=16, color="cyan"),
                 f"{share:.0%}",
-                _percent(row.success),
+                row.run.kind.text(row.score),
                 format_duration(row.job.seconds) if row.job.seconds else MISSING,
                 row.left(now),
             )
         return table
-
-
-def _percent(share: float) -> str:
-    return MISSING if math.isnan(share) else f"{share:.0%}"
 
 
 def _size(path: Path) -> int:

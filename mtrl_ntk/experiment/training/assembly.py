@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from mtrl_ntk.experiment.agents import make_agent, make_replay
+from mtrl_ntk.experiment.agents import make_agent, make_replay, policy_of
 from mtrl_ntk.experiment.checkpoints.resume import Start
 from mtrl_ntk.experiment.checkpoints.run_state import (
     RunState,
@@ -19,6 +19,7 @@ from mtrl_ntk.experiment.checkpoints.run_state import (
     circumstances,
     log_position,
     make_archive,
+    success,
 )
 from mtrl_ntk.experiment.config import RunConfig, to_dict
 from mtrl_ntk.experiment.evaluation.episodes import make_evaluation_envs, protocol
@@ -31,12 +32,14 @@ from mtrl_ntk.experiment.training.disk_space import check_space, disk_need
 from mtrl_ntk.experiment.training.evaluations import TrainingEvaluations
 from mtrl_ntk.experiment.training.kernel_diagnoses import KernelDiagnoses
 from mtrl_ntk.experiment.training.learner import Learner, recorder_for
-from mtrl_ntk.experiment.training.loop import TrainingLoop
+from mtrl_ntk.experiment.training.loop import Schedule, TrainingLoop
+from mtrl_ntk.experiment.training.messages import command_to_go_on
 from mtrl_ntk.experiment.training.run_statistics import RunStatistics, make_statistics
 from mtrl_ntk.experiment.training.saver import Saver
 from mtrl_ntk.experiment.training.signals import StopRequest
 from mtrl_ntk.experiment.training.trainer import Trainer
 from mtrl_ntk.experiment.training.training_log import TrainingLog
+from mtrl_ntk.experiment.types import PolicyFunction
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.exploration import make_exploration
 from mtrl_ntk.rl.host_graph import HostRecorder
@@ -94,7 +97,12 @@ def make_loop(
         )
         return stack.enter_context(closing(envs))
 
-    evaluations = TrainingEvaluations(config, names, evaluation_envs, logger, progress, stop)
+    def policy() -> PolicyFunction:
+        return policy_of(agent.average_actor)
+
+    evaluations = TrainingEvaluations(
+        config, policy, names, evaluation_envs, logger, progress, stop
+    )
     parts = statistics.parts() | _parts(config.seed, trainer, evaluations, logger)
     suite = config.env.task_suite
     about = {
@@ -103,9 +111,14 @@ def make_loop(
         "protocol": protocol(config.env, config.evaluation),
         "config": to_dict(replace(config, run_dir=None, resume=None)),
     }
-    state = RunState(agent, replay, parts, about, circumstances(suite, device))
+    state = RunState(agent, replay, parts, about, circumstances(suite.versioned, device), success)
+    schedule = Schedule(
+        config.loop.log_every, config.evaluation.evaluate_every, config.loop.checkpoint_every
+    )
+    own = ["--suite", suite.source] if suite.source else []
     return TrainingLoop(
         config=config,
+        schedule=schedule,
         trainer=trainer,
         state=state,
         statistics=statistics,
@@ -116,6 +129,8 @@ def make_loop(
         progress=progress,
         stop=stop,
         callbacks=Callbacks(callbacks, RunView(config, run_dir, agent, statistics.clock)),
+        command_to_go_on=command_to_go_on(config.family.command, run_dir, *own),
+        drop_replay=config.loop.drop_replay,
     )
 
 
@@ -187,5 +202,5 @@ def _parts(
         "agent_stream": Stream(agent.generator, seed, "agent", lambda: clock.step),
         "replay_stream": Stream(replay.generator, seed, "replay", lambda: clock.step),
         # Put back where the logs are opened.
-        "log": Slot(lambda: asdict(logger.position(clock.step)), lambda _: None),
+        "log": Slot(lambda: logger.position(clock.step).to_json(), lambda _: None),
     }

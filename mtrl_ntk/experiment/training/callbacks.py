@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.training.clock import Clock
@@ -59,7 +60,7 @@ class Callbacks:
         want_end: Whether one of them has asked for the end of the run.
     """
 
-    def __init__(self, callbacks: Sequence[Callback], run: RunView) -> None:
+    def __init__(self, callbacks: Sequence[Callback], run: Any) -> None:  # noqa: ANN401 - a view of its kind
         self.want_end = False
         self._callbacks, self._run = tuple(callbacks), run
 

@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mtrl_ntk.experiment.checkpoints.resume import settings_of
-from mtrl_ntk.experiment.config import (
-    NEWEST,
-    RunConfig,
-    build,
-    known_options,
-    method_of,
-    options_elsewhere,
-    suite_of,
-)
+from mtrl_ntk.experiment.config import NEWEST, RUNS, RunConfig
+from mtrl_ntk.experiment.families import C, Family
 from mtrl_ntk.experiment.options.fields import Option, convert_values, options
-from mtrl_ntk.experiment.options.parser import Parser
+from mtrl_ntk.experiment.options.parser import LISTS, Parser
 from mtrl_ntk.experiment.options.presets import config_file
 from mtrl_ntk.experiment.options.values import convert
 from mtrl_ntk.experiment.options.yaml_files import read_values
 from mtrl_ntk.experiment.plugins import all_methods, load_plugin
-from mtrl_ntk.rl.suites.registry import find_suite, load_suite
+from mtrl_ntk.rl.suites.registry import load_suite
 from mtrl_ntk.rl.suites.suite import Suite
+
+
+class About(NamedTuple):
+    """What the help of a command says."""
+
+    description: str
+    """What it does."""
+    examples: str
+    """Examples, which may name the program as {prog} and list {methods}."""
+    files: str
+    """What may be given to --config."""
+    lists: tuple[str, ...] = LISTS
+    """Flags that ask what there is."""
 
 
 def load(argv: Sequence[str], prog: str) -> RunConfig:
     """Makes the configuration of a command: defaults, then ``--config``, then the command line.
 
-    A run that is resumed has its own settings for defaults. Plugins and suites are those of the
-    command line alone: what a file names is never imported.
+    Suites, too, are those of the command line alone.
 
     Args:
         argv: Arguments without the program's name.
@@ -42,33 +47,59 @@ def load(argv: Sequence[str], prog: str) -> RunConfig:
         ConfigError: The command line or the config file is not possible.
         SystemExit: Help was asked for, and printed.
     """
+
+    def named() -> dict[str, str]:
+        suite = named_suite(argv)
+        return {"suite": suite.name} if suite else {}
+
+    return load_of(RUNS, argv, prog, _ABOUT, named)
+
+
+def load_of(
+    family: Family[C],
+    argv: Sequence[str],
+    prog: str,
+    about: About,
+    named: Callable[[], Mapping[str, str]] = dict,
+) -> C:
+    """Makes a configuration of a family: defaults, then ``--config``, then the command line.
+
+    A run that is resumed has its own settings for defaults. Plugins are those of the command line
+    alone: what a file names is never imported.
+
+    Args:
+        family: The kind of run.
+        argv: Arguments without the program's name.
+        prog: Name of the program, for its help.
+        about: What the help says.
+        named: What the command line names that has to be imported, by setting.
+
+    Raises:
+        ConfigError: The command line or the config file is not possible.
+        SystemExit: Help was asked for, and printed.
+    """
     first = Parser(prog, add_help=False)
-    first.add_argument("--config")
-    first.add_argument("--method")
-    first.add_argument("--run-dir")
+    for name in ("config", "run-dir", *family.selectors):
+        first.add_argument(f"--{name}")
     first.add_argument("--resume", nargs="?", const=str(NEWEST))
     plugins = load_plugins(argv)
-    given = vars(first.parse_known_args(argv)[0])
-    if named := named_suite(argv):
-        given["suite"] = named.name
+    given = vars(first.parse_known_args(argv)[0]) | dict(named())
     asked = given.pop("config", None)
-    file = None if asked is None else config_file(asked)
+    file = None if asked is None else config_file(asked, family.presets)
     values = (read_values(file) | given) if file else given
     resumed_from, resumed = _resumed_settings(values)
     settings = {**resumed, **values} | ({_PLUGIN: None} if plugins else {})
-    method, source = method_of(settings), str(file or "command line")
-    suite = find_suite(suite_of(settings)).name
+    selected = family.found(family.select(settings))
+    known, elsewhere = family.known(selected), family.elsewhere(selected)
     values.pop(_PLUGIN, None)
-    known = known_options(method, suite)
     names = {option.name for option in known} - {_PLUGIN}
     kept = {name: value for name, value in resumed.items() if name in names}
     chosen = convert_values(known, kept, resumed_from, {})
-    chosen |= convert_values(known, values, source, options_elsewhere(method))
+    chosen |= convert_values(known, values, str(file or "command line"), elsewhere)
     if file:
         chosen.setdefault("preset", _preset(file))
-    parser = _parser(prog, [_with_default(option, chosen) for option in known])
-    parsed = parser.parse(argv, options_elsewhere(method))
-    return build(method, {**chosen, **parsed, "suite": suite}, suite)
+    parser = _parser(prog, [_with_default(option, chosen) for option in known], about)
+    return family.build({**chosen, **parser.parse(argv, elsewhere), **selected})
 
 
 _PLUGIN = "plugin"
@@ -138,18 +169,23 @@ examples:
 methods: {methods}"""
 
 
-def _parser(prog: str, known: Sequence[Option]) -> Parser:
-    epilog = _EPILOG.format(prog=prog, methods=", ".join(all_methods()))
+_ABOUT = About(
+    _DESCRIPTION, _EPILOG, "a preset, such as mt10_quick, or a YAML file of settings by option name"
+)
+
+
+def _parser(prog: str, known: Sequence[Option], about: About) -> Parser:
     parser = Parser(
         prog,
+        lists=about.lists,
         usage="%(prog)s [--config NAME] [options]",
-        description=_DESCRIPTION,
-        epilog=epilog,
+        description=about.description,
+        epilog=about.examples.format(prog=prog, methods=", ".join(all_methods())),
     )
     parser.add_argument(
         "--config",
         metavar="NAME",
-        help="a preset, such as mt10_quick, or a YAML file of settings by option name",
+        help=about.files,
     )
     parser.add_argument(
         DRY_RUN,

@@ -12,11 +12,13 @@ from mtrl_ntk.experiment.checkpoints.resume import find_start, require_replay
 from mtrl_ntk.experiment.checkpoints.run_state import counters_of
 from mtrl_ntk.experiment.config import RunConfig, defaults, to_dict
 from mtrl_ntk.experiment.evaluation.episodes import protocol
+from mtrl_ntk.experiment.families import Configuration
 from mtrl_ntk.experiment.logs.progress import format_duration
 from mtrl_ntk.experiment.logs.streams import print_lines
 from mtrl_ntk.experiment.training.costs import Costs, rehearse
 from mtrl_ntk.experiment.training.disk_space import free_space, size_text
-from mtrl_ntk.experiment.training.run import folder_of
+from mtrl_ntk.experiment.training.whole import folder_of
+from mtrl_ntk.experiment.types import Counters
 
 
 def show_what_a_run_would_be(config: RunConfig) -> None:
@@ -28,22 +30,41 @@ def show_what_a_run_would_be(config: RunConfig) -> None:
     start = find_start(config)
     require_replay(start)
     run_dir = folder_of(config)
-    done = counters_of(start.found).vector_steps if start and start.found else 0
+    done = counters_of(start.found, Counters).vector_steps if start and start.found else 0
     print_lines(_description(config, run_dir, done))
 
 
 def _description(config: RunConfig, run_dir: Path, done: int) -> Iterator[str]:
-    yield from _settings(config)
-    yield f"# run folder: {run_dir}" + (f", going on after {done} steps" if done else "")
-    yield "# protocol:"
-    for line in _lines(protocol(config.env, config.evaluation)):
-        yield f"#   {line}"
+    stated = protocol(config.env, config.evaluation)
+    yield from description(config, defaults(config.method), stated, run_dir, done)
     for line in estimate(rehearse(config, done), run_dir, config.evaluation.at_most):
         yield f"# {line}"
 
 
-def _settings(config: RunConfig) -> Iterator[str]:
-    usual, chosen = to_dict(defaults(config.method)), to_dict(config)
+def description(
+    config: Configuration,
+    usual: Configuration,
+    stated: Mapping[str, object],
+    run_dir: Path,
+    done: int,
+) -> Iterator[str]:
+    """What a run of any kind would be, in lines of a file for ``--config``.
+
+    Args:
+        config: Its configuration.
+        usual: The defaults of its method.
+        stated: Its protocol.
+        run_dir: Where it would write.
+        done: Steps that it has taken already.
+    """
+    yield from _settings(to_dict(config), to_dict(usual))
+    yield f"# run folder: {run_dir}" + (f", going on after {done} steps" if done else "")
+    yield "# protocol:"
+    for line in _lines(stated):
+        yield f"#   {line}"
+
+
+def _settings(chosen: Mapping[str, object], usual: Mapping[str, object]) -> Iterator[str]:
     hidden = ("run_dir", "resume")
     differs = {
         name: value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,7 @@ from mtrl_ntk.experiment.evaluation.episodes import evaluate
 from mtrl_ntk.experiment.files.layout import VIDEOS
 from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.progress import Progress
+from mtrl_ntk.experiment.training.loop import EvaluationStopped
 from mtrl_ntk.experiment.training.signals import StopRequest
 from mtrl_ntk.experiment.training.videos import TrainingVideos
 from mtrl_ntk.experiment.types import Counters, EvaluationResult, PolicyFunction
@@ -18,15 +20,12 @@ from mtrl_ntk.rl.envs import MultiTaskVectorEnv
 from mtrl_ntk.rl.types import FloatArray
 
 
-class EvaluationStopped(Exception):
-    """A stop was asked for during an evaluation."""
-
-
 class TrainingEvaluations:
     """Evaluates a run's policy in environments of its own, films it, and logs both.
 
     Args:
         config: The run's configuration.
+        policy: The policy as it is at present.
         task_names: Names of the tasks.
         make_envs: Makes environments that nothing else steps, when they are needed first: they
             take seconds, which the first update would wait for.
@@ -42,6 +41,7 @@ class TrainingEvaluations:
     def __init__(
         self,
         config: RunConfig,
+        policy: Callable[[], PolicyFunction],
         task_names: tuple[str, ...],
         make_envs: Callable[[], MultiTaskVectorEnv],
         logger: RunLogger,
@@ -51,7 +51,7 @@ class TrainingEvaluations:
         self.last: EvaluationResult | None = None
         self.at = -1
         self._config, self._seed = config.evaluation, config.seed
-        self._make_envs = make_envs
+        self._policy, self._make_envs = policy, make_envs
         self._logger, self._progress, self._stop = logger, progress, stop
         self._videos = TrainingVideos(config, task_names, logger.run_dir, progress.message)
 
@@ -59,13 +59,13 @@ class TrainingEvaluations:
     def _envs(self) -> MultiTaskVectorEnv:
         return self._make_envs()
 
-    def evaluate(self, policy: PolicyFunction, counters: Counters) -> EvaluationResult:
-        """Evaluates a policy, and films it if that is due.
+    def evaluate(self, counters: Counters) -> EvaluationResult:
+        """Evaluates the policy, and films it if that is due.
 
         Raises:
             EvaluationStopped: If a stop is asked for before the end.
         """
-        policy = self._until_stopped(policy)
+        policy = self._until_stopped(self._policy())
         self.last = evaluate(
             policy, self._envs, episodes=self._config.evaluation_episodes, seed=self._seed
         )
@@ -75,6 +75,12 @@ class TrainingEvaluations:
         if self._videos.is_due(self.at, before):
             self._film(policy, counters)
         return self.last
+
+    @property
+    def why_enough(self) -> str:
+        """Why the last evaluation is good enough to end the run, in words."""
+        success = math.nan if self.last is None else self.last.mean_success_rate
+        return f"a mean success rate of {success:.3g} is enough"
 
     def success_at(self, step: int) -> float | None:
         """Mean success rate of the evaluation at a vector step; None if the last is another."""

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtrl_ntk.rl.sac import MultiTaskSAC
-
 PATIENCE = 3
 """Rows of the log in a row throughout which a task may be skipped."""
 
 AnyFloats = NDArray[np.floating[Any]]
+
+
+class Learnt(Protocol):
+    """What learns, as far as it is watched."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Its tensors by name."""
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Those of its optimisers."""
 
 
 class Health:
@@ -60,7 +68,7 @@ class Health:
                 rows + 1 if skipped == 1 else 0 for rows, skipped in zip(before, share, strict=True)
             ]
 
-    def findings(self, agent: MultiTaskSAC) -> list[str]:
+    def findings(self, agent: Learnt) -> list[str]:
         """What makes further training pointless, in words; waits for the device."""
         return [
             f"{name.removeprefix('skipped/')} has skipped task {task} in every update of "
@@ -70,7 +78,7 @@ class Health:
             if rows >= PATIENCE
         ] + [f"{name} is not finite" for name in self._broken_tensors(agent)]
 
-    def _broken_tensors(self, agent: MultiTaskSAC) -> list[str]:
+    def _broken_tensors(self, agent: Learnt) -> list[str]:
         tensors: dict[str, Tensor] = {**agent.state_dict()}
         tensors |= {f"optimiser {name}": t for name, t in agent.optimizer_state().items()}
         # Together, as each would be waited for.

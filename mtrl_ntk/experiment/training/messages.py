@@ -7,34 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mtrl_ntk.experiment.checkpoints.resume import Start
-from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.logs.logger import RunLogger
-from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.training.saver import Saver
-from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
-from mtrl_ntk.rl.sac import MultiTaskSAC
-from mtrl_ntk.rl.suites.suite import Suite
 
 Say = Callable[[str], object]
 """Shows a line."""
 
 
-def announce(
-    say: Say,
-    config: RunConfig,
-    agent: MultiTaskSAC,
-    replay: MultiTaskReplayBuffer,
-    run_dir: Path,
-    start: Start | None,
-) -> None:
+def announce(say: Say, texts: Sequence[str], run_dir: Path, start: Start | None) -> None:
     """Says what is trained, and where."""
-    say(
-        f"{config.method} on {counted(replay.num_tasks, 'task')}, seed {config.seed}, on "
-        f"{agent.device.type}; replay of {config.loop.replay_capacity} transitions per task in "
-        f"{replay.nbytes / 1e6:.0f} MB; logs in {run_dir}"
-    )
-    if remark := config.env.task_suite.remark:
-        say(remark)
+    first, *others = texts
+    for text in (f"{first}; logs in {run_dir}", *others):
+        say(text)
     if start and start.found is None:
         say("there is no checkpoint to go on from yet: starting afresh")
 
@@ -50,10 +34,9 @@ def announce_resumption(
         say(f"from here on results may differ in the last bits: {'; '.join(remarks)}")
 
 
-def command_to_go_on(run_dir: Path, suite: Suite) -> str:
+def command_to_go_on(command: str, run_dir: Path, *more: str) -> str:
     """What goes on with a run that has stopped."""
-    own = f" --suite {shlex.quote(suite.source)}" if suite.source else ""
-    return f"train_mt10 --run-dir {shlex.quote(str(run_dir))} --resume{own}"
+    return shlex.join([command, "--run-dir", str(run_dir), "--resume", *more])
 
 
 def what_is_unsaved(saver: Saver, logger: RunLogger) -> str | None:

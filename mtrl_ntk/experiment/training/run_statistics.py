@@ -4,35 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
 from mtrl_ntk.experiment.checkpoints.run_state import Stateful
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.logs.metrics import EpisodeStatistics, MetricMeans, Rates, WorkerRestarts
-from mtrl_ntk.experiment.training.clock import Clock
+from mtrl_ntk.experiment.training.clock import Clock, RunClock
 from mtrl_ntk.experiment.training.eta import DurationEstimate
 from mtrl_ntk.experiment.training.health import Health
 
 
-@dataclass(frozen=True)
-class RunStatistics:
-    """What is counted between two rows of the log, and from the beginning."""
+class Estimate(Protocol):
+    """Says how long a run will take, once enough of it was timed."""
 
-    clock: Clock
-    """Steps, updates, seconds."""
+    def after(self, counters: Any, paused: float = 0.0) -> float | None:  # noqa: ANN401
+        """Takes note of a step; seconds of the whole run at the one after which they are known."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What any run counts between two rows of the log, and from the beginning."""
+
+    clock: RunClock
+    """Steps and seconds, and what else is counted."""
     metrics: MetricMeans
     """Sums of what the updates report."""
-    episodes: EpisodeStatistics
-    """The latest training episodes."""
     rates: Rates
-    """Steps and updates per second; the time of evaluations and saves does not count."""
-    restarts: WorkerRestarts
-    """Environment workers that were replaced."""
+    """Speeds; the time of evaluations and saves does not count."""
     health: Health
     """What was not finite."""
-    eta: DurationEstimate
+    eta: Estimate
     """How long the run will take."""
+
+
+@dataclass(frozen=True)
+class RunStatistics(Statistics):
+    """What a run of reinforcement learning counts."""
+
+    clock: Clock
+    eta: DurationEstimate
+    episodes: EpisodeStatistics
+    """The latest training episodes."""
+    restarts: WorkerRestarts
+    """Environment workers that were replaced."""
 
     def parts(self) -> dict[str, Stateful]:
         """Those that a checkpoint keeps, by the names of their states."""

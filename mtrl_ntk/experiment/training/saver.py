@@ -9,7 +9,7 @@ from typing import Any
 from mtrl_ntk.experiment.checkpoints.archive import Archive
 from mtrl_ntk.experiment.checkpoints.run_state import RunState
 from mtrl_ntk.experiment.files.outages import Outages
-from mtrl_ntk.experiment.training.clock import Clock
+from mtrl_ntk.experiment.training.clock import RunClock
 
 
 class Saver:
@@ -25,7 +25,9 @@ class Saver:
         saved_at: Vector steps at the last save that worked; below zero before the first.
     """
 
-    def __init__(self, archive: Archive, state: RunState, clock: Clock, outages: Outages) -> None:
+    def __init__(
+        self, archive: Archive, state: RunState[Any], clock: RunClock, outages: Outages
+    ) -> None:
         self.saved_at = -1
         self._archive, self._state, self._clock, self._outages = archive, state, clock, outages
         self._what = f"a checkpoint into {archive.folder}"

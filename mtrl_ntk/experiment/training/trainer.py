@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
 
 from mtrl_ntk.experiment.options.sections import LoopConfig
 from mtrl_ntk.experiment.training.clock import Clock
 from mtrl_ntk.experiment.training.collector import Collector
 from mtrl_ntk.experiment.training.learner import Learner
+from mtrl_ntk.rl.envs import SimulationError, WorkerError
 
 
 class Trainer:
@@ -24,6 +28,9 @@ class Trainer:
         after_update: Called after each update.
     """
 
+    failures: tuple[type[Exception], ...] = (SimulationError, WorkerError)
+    """What ends a run from outside, so that it can go on another time."""
+
     def __init__(
         self,
         config: LoopConfig,
@@ -34,6 +41,26 @@ class Trainer:
     ) -> None:
         self.clock, self.collector, self.learner = clock, collector, learner
         self._config, self._after_update = config, after_update
+
+    def begin(self) -> None:
+        """Starts the first episodes."""
+        self.collector.reset()
+
+    @property
+    def is_stepping(self) -> bool:
+        """Whether an interruption has left a step undone."""
+        return self.collector.is_stepping
+
+    def end_step(self) -> None:
+        """Ends it."""
+        self.collector.end_step()
+
+    def next_batch(self) -> Mapping[str, Any]:
+        """The transitions that the next update would draw."""
+        replay, agent = self.learner.replay, self.learner.agent
+        generator = torch.Generator(agent.device)
+        generator.set_state(replay.generator.get_state())
+        return replay.sample(agent.config.batch_size, generator)._asdict()
 
     def take_step(self) -> None:
         """Takes a vector step and the updates that are due with it."""

@@ -11,6 +11,7 @@ from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.metrics import scalars
 from mtrl_ntk.experiment.logs.progress import Progress
 from mtrl_ntk.experiment.training.run_statistics import RunStatistics
+from mtrl_ntk.experiment.types import EvaluationResult
 
 
 class TrainingLog:
@@ -33,6 +34,13 @@ class TrainingLog:
         self._statistics, self._logger, self._progress = statistics, logger, progress
         self._scheduled = scheduled
 
+    def go_on(self, evaluation: EvaluationResult | None) -> None:
+        """Shows how far an interrupted run was."""
+        statistics = self._statistics
+        rates = statistics.episodes.success_rates.tolist()
+        training = dict(zip(statistics.health.task_names, rates, strict=True))
+        self._progress.go_on(statistics.clock.step, training, evaluation)
+
     def add_row(self) -> bool:
         """Shows and logs the present state; returns whether there was anything to log."""
         statistics, names = self._statistics, self._statistics.health.task_names
@@ -40,7 +48,7 @@ class TrainingLog:
         env_rate, update_rate = statistics.rates.lap(counters)
         success_rates = statistics.episodes.success_rates
         self._progress.update(
-            counters.vector_steps,
+            counters.step,
             env_rate,
             update_rate,
             dict(zip(names, success_rates.tolist(), strict=True)),

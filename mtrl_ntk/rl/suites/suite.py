@@ -182,6 +182,11 @@ class Suite:
         return self.defaults.get(option, next(iter(self.choices(option)), ""))
 
     @property
+    def versioned(self) -> tuple[str, ...]:
+        """Packages besides torch and NumPy whose versions decide about the numbers."""
+        return (*self.packages, "gymnasium")
+
+    @property
     def description(self) -> str:
         """What the tasks are, for protocols: the title, and the version of what brings them."""
         versions = [f"{package} {metadata.version(package)}" for package in self.packages[:1]]

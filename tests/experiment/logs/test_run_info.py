@@ -12,12 +12,14 @@ import pytest
 import mtrl_ntk
 from mtrl_ntk.experiment.logs import run_info
 from mtrl_ntk.experiment.logs.run_info import add_resumption, write_run_info
-from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
+from tests.experiment.logs.logged import counters
+
+PACKAGES = ("metaworld", "mujoco", "gymnasium")
 
 
 def test_run_info_says_what_the_numbers_were_made_with(tmp_path: Path) -> None:
     protocol = {"benchmark": "MT10", "horizon": 500}
-    write_run_info(tmp_path, protocol, METAWORLD)
+    write_run_info(tmp_path, protocol, PACKAGES)
     info = json.loads((tmp_path / "run.json").read_text())
     assert info["protocol"] == protocol
     assert info["versions"]["mtrl_ntk"] == mtrl_ntk.__version__
@@ -61,14 +63,14 @@ def test_a_machine_without_git_is_fine(checkout: Path, monkeypatch: pytest.Monke
 
 
 def test_run_info_tells_of_every_resumption(tmp_path: Path) -> None:
-    write_run_info(tmp_path, {"horizon": 500}, METAWORLD)
+    write_run_info(tmp_path, {"horizon": 500}, PACKAGES)
     before = json.loads((tmp_path / "run.json").read_text())
     for steps in (100, 200):
-        add_resumption(tmp_path, {"horizon": 500}, steps, METAWORLD)
+        add_resumption(tmp_path, {"horizon": 500}, counters(steps), PACKAGES)
     info = json.loads((tmp_path / "run.json").read_text())
     assert [each["vector_steps"] for each in info.pop("resumed")] == [100, 200]
     assert info == before
-    add_resumption(tmp_path, {"horizon": 9}, 300, METAWORLD)
+    add_resumption(tmp_path, {"horizon": 9}, counters(300), PACKAGES)
     assert json.loads((tmp_path / "run.json").read_text())["protocol"] == {"horizon": 9}
 
 
@@ -78,7 +80,7 @@ def test_a_damaged_run_info_does_not_keep_a_run_from_going_on(
 ) -> None:
     if content is not None:
         (tmp_path / "run.json").write_bytes(content)
-    add_resumption(tmp_path, {}, 7, METAWORLD)
+    add_resumption(tmp_path, {}, counters(7), PACKAGES)
     info = json.loads((tmp_path / "run.json").read_text())
     assert [each["vector_steps"] for each in info["resumed"]] == [7]
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

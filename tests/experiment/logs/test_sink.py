@@ -17,7 +17,7 @@ from mtrl_ntk.experiment.files.growing_file import GrowingFile
 from mtrl_ntk.experiment.logs import logger as run_logger
 from mtrl_ntk.experiment.logs.logger import RunLogger, final_metrics
 from mtrl_ntk.experiment.logs.sink import LoggedRun, Sink
-from mtrl_ntk.experiment.types import Counters, LogPosition
+from mtrl_ntk.experiment.types import Counts, LogPosition
 from tests.experiment.logs.logged import RESULT, TASKS, counters
 
 
@@ -29,14 +29,14 @@ class JsonLinesSink(Sink):
         self.files = (self._file,)
         self._add({"settings": run.settings})
 
-    def log_scalars(self, counters: Counters, scalars: Mapping[str, float]) -> None:
-        self._add({"step": counters.vector_steps, **scalars})
+    def log_scalars(self, counters: Counts, scalars: Mapping[str, float]) -> None:
+        self._add({"step": counters.step, **scalars})
 
-    def log_images(self, counters: Counters, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
-        self._add({"step": counters.vector_steps, "images": [*images]})
+    def log_images(self, counters: Counts, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+        self._add({"step": counters.step, "images": [*images]})
 
-    def log_video(self, counters: Counters, tag: str, gif: bytes) -> None:
-        self._add({"step": counters.vector_steps, tag: len(gif)})
+    def log_video(self, counters: Counts, tag: str, gif: bytes) -> None:
+        self._add({"step": counters.step, tag: len(gif)})
 
     def _add(self, content: Mapping[str, object]) -> None:
         self._file.add(json.dumps(content).encode() + b"\n")

@@ -183,7 +183,7 @@ def test_the_log_axis_always_has_labels(weights: tuple[float, float]) -> None:
         {"env_steps": str(step), "weights/critic/a": str(value)}
         for step, value in enumerate(weights)
     ]
-    figure = plots._figure_by_part(rows, "weights", "Task weights")
+    figure = plots.figure_by_part(rows, "weights", "Task weights")
     assert figure is not None
     figure.draw_without_rendering()
     axis = figure.axes[0].yaxis

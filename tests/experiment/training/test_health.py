@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from mtrl_ntk.balancing.weighting import Statistics, Weighting
 from mtrl_ntk.errors import RunFailed
 from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import Checkpoint, load_checkpoint
@@ -22,6 +23,7 @@ from mtrl_ntk.experiment.training import (
 from mtrl_ntk.experiment.training.health import PATIENCE, Health
 from mtrl_ntk.experiment.training.loop import TrainingLoop
 from mtrl_ntk.experiment.training.run import train
+from mtrl_ntk.experiment.training.trainer import Trainer
 from mtrl_ntk.experiment.types import EvaluationResult
 from scripts.soak.comparison import replay_of
 from tests.experiment.outcomes import rows
@@ -87,6 +89,7 @@ def test_a_broken_observation_is_counted_and_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damage(loop: TrainingLoop) -> None:
+        assert isinstance(loop.trainer, Trainer)
         collector = loop.trainer.collector
         collector.observations = collector.observations.copy()
         collector.observations[1, 3] = np.nan
@@ -135,11 +138,11 @@ def test_a_task_that_is_always_skipped_ends_the_run_with_a_diagnosis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damage(loop: TrainingLoop) -> None:
-        weighting = loop.state.agent.critic_balancer.weighting
+        weighting: Weighting = loop.state.agent.critic_balancer.weighting
         weigh = weighting.weigh
 
-        def weigh_badly(statistics: object) -> torch.Tensor:
-            weights = weigh(statistics)  # type: ignore[arg-type]
+        def weigh_badly(statistics: Statistics) -> torch.Tensor:
+            weights = weigh(statistics)
             weights[1] = torch.nan
             return weights
 

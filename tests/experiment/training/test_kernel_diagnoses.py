@@ -55,6 +55,7 @@ def state_after(config: RunConfig) -> dict[str, Any]:
         loop.begin(None)
         loop.run()
     agent, replay = loop.state.agent, loop.state.replay
+    assert replay is not None
     state: dict[str, Any] = {f"agent.{k}": v for k, v in agent.state_dict().items()}
     state |= {f"optimizer.{k}": v for k, v in agent.optimizer_state().items()}
     networks = (agent.actor, agent.critic)

@@ -31,6 +31,7 @@ from mtrl_ntk.experiment.training import (
     assembly,
     evaluations as training_evaluation,
     run as training,
+    whole,
 )
 from mtrl_ntk.experiment.training.run import train
 from mtrl_ntk.experiment.types import EvaluationResult
@@ -545,7 +546,7 @@ def test_runs_of_one_second_get_a_folder_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "datetime", Standstill)
+    monkeypatch.setattr(whole, "datetime", Standstill)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = replace(tiny(tmp_path), run_dir=None)
     for _ in range(2):

@@ -14,8 +14,10 @@ import pytest
 from mtrl_ntk.errors import RunFailed
 from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.config import NEWEST, RunConfig
+from mtrl_ntk.experiment.training.evaluations import TrainingEvaluations
 from mtrl_ntk.experiment.training.loop import TrainingLoop
 from mtrl_ntk.experiment.training.run import train
+from mtrl_ntk.experiment.training.trainer import Trainer
 from mtrl_ntk.rl.envs import MultiTaskVectorEnv, TaskEnv
 from mtrl_ntk.rl.envs.task_env import Step
 from mtrl_ntk.rl.envs.workers import WorkerPool
@@ -65,6 +67,8 @@ def before_step(
         evaluate_and_save(loop)
         step = loop.statistics.clock.step + 1
         if step in steps:
+            assert isinstance(loop.trainer, Trainer)
+            assert isinstance(loop.evaluations, TrainingEvaluations)
             do(loop.evaluations._envs if step == 29 else loop.trainer.collector.envs)
 
     patch.setattr(TrainingLoop, "_evaluate_and_save", evaluate_save_and_do)

@@ -27,6 +27,7 @@ from mtrl_ntk.experiment.training import (
     assembly,
     evaluations as training_evaluation,
     run as training,
+    whole,
 )
 from mtrl_ntk.experiment.training.disk_space import disk_need
 from mtrl_ntk.experiment.training.run import train
@@ -165,14 +166,16 @@ def test_a_stop_while_saving_waits_for_the_end_of_it(
 def test_settings_that_could_not_be_written_are_written_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    describe = training._describe
+    describe = whole._describe
     limits = iter([0, resource.RLIM_INFINITY])
 
-    def describe_within_limits(config: RunConfig, start: Start | None, logger: RunLogger) -> bool:
+    def describe_within_limits(
+        run: whole.Undertaking[EvaluationResult], start: Start | None, logger: RunLogger
+    ) -> bool:
         with no_file_larger_than(next(limits)):
-            return describe(config, start, logger)
+            return describe(run, start, logger)
 
-    monkeypatch.setattr(training, "_describe", describe_within_limits)
+    monkeypatch.setattr(whole, "_describe", describe_within_limits)
     with (
         pytest.warns(OutageWarning, match=r"config\.yaml and run\.json .* can be written again"),
         pytest.warns(OutageWarning, match=r"cannot write config\.yaml and run\.json"),

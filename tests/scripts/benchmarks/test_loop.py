@@ -99,7 +99,7 @@ def test_iterations_steps_and_updates_take_turns(
     # To the loop it is as if nothing had happened between its iterations.
     clock = trainer.clock
     assert clock.step == ROWS + 3 * BLOCK
-    assert clock.updates == clock.step - loop.config.loop.warmstart_steps
+    assert clock.updates == clock.step - ROWS
     assert trainer.learner.replay.inserted.tolist() == [clock.step]
 
 
