@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -168,15 +166,3 @@ def test_every_precision_is_compared_with_float32(tmp_path: Path) -> None:
 def test_each_number_of_tasks_is_measured(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, "--methods", "ntkmtl,sequential", "--scale", "1,3")
     assert [row["tasks"] for row in rows[:: len(PARTS)]] == [1] * 4 + [3] * 4
-
-
-@pytest.mark.slow
-def test_it_runs_as_a_module() -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "scripts.benchmarks.update", "--help"],
-        cwd=Path(bench_update.__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "--minibatches" in shown.stdout

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from mtrl_ntk.experiment.training import run as training
 from mtrl_ntk.experiment.training.run import train
 from scripts.soak.comparison import equal_parts
 from tests.experiment.training.test_run import tiny
 
 
 @pytest.mark.slow
-def test_differences_are_named(tmp_path: Path) -> None:
+def test_differences_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "plot_run", lambda _: [])
     train(tiny(tmp_path / "one"))
     train(tiny(tmp_path / "other", seed=2))
     shutil.copytree(tmp_path / "one", tmp_path / "same")
