@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtrl_ntk.errors import ConfigError
+from scripts.soak import __main__ as soak
 from scripts.soak.__main__ import Results, main
 
 
@@ -39,8 +40,13 @@ def test_impossible_options_are_refused(argv: list[str], message: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_short_soak_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--minutes", "0.3", "--seed", "1", "--json", str(tmp_path / "soak.json")])
+def test_a_short_soak_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soak, "_FEWEST_RUNS", 1)
+    few = {"workers": 1, "tasks": "reach-v3,push-v3"}
+    monkeypatch.setattr(soak, "_FLAGS", soak._FLAGS | few)
+    main(["--minutes", "0.1", "--seed", "1", "--json", str(tmp_path / "soak.json")])
     results = json.loads((tmp_path / "soak.json").read_text())
     assert results == json.loads(capsys.readouterr().out)
     assert results["passed"]
