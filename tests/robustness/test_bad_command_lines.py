@@ -395,8 +395,6 @@ def check(command: str, code: object, output: str, errors: str, said: str) -> No
 
 PROCESSES: list[tuple[Callable[[], None], str, str]] = [
     (cli.train_mt10, "--config bomb.yaml", "aliases"),
-    (cli.evaluate_mt10, "--run foreign", "was not written by mtrl_ntk"),
-    (cli.sweep_mt10, "--methods equal --seeds 5-1", "numbers and ranges"),
     (cli.report_mt10, "empty", "holds no run"),
 ]
 
