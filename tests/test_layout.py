@@ -9,7 +9,6 @@ TESTED_ELSEWHERE = {
     "mtrl_ntk/supervised/reports/numbers.py": "tests/supervised/reports/test_report.py",
     "mtrl_ntk/supervised/reports/figures.py": "tests/supervised/reports/test_report.py",
     "mtrl_ntk/supervised/reports/data.py": "tests/supervised/reports/test_report.py",
-    "mtrl_ntk/supervised/training/plots.py": "tests/supervised/training/test_run.py",
     "mtrl_ntk/supervised/training/dry_run.py": "tests/supervised/test_command.py",
     "mtrl_ntk/supervised/training/display.py": "tests/supervised/training/test_run.py",
     "mtrl_ntk/supervised/scores.py": "tests/supervised/training/test_run.py",

@@ -35,6 +35,7 @@ def test_runs_are_planned_as_their_command_would_train_them(tmp_path: Path) -> N
 
 def test_a_folder_says_how_far_its_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "plot_supervised", lambda _: [])
+    monkeypatch.setattr(training, "draw_predictions", lambda *_: [])
     sweep = read_sweep(argv(tmp_path), "sweep_supervised")
     run = plan_runs(sweep, SUPERVISED_SWEPT)[0]
     row = SweepRow(run, Job(run.name, [], tmp_path / "log", "running"))

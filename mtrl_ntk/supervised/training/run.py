@@ -44,7 +44,7 @@ from mtrl_ntk.supervised.tasks import Task
 from mtrl_ntk.supervised.training.display import EpochLog, EpochProgress
 from mtrl_ntk.supervised.training.evaluations import EpochEvaluations
 from mtrl_ntk.supervised.training.learner import Learner
-from mtrl_ntk.supervised.training.plots import plot_supervised
+from mtrl_ntk.supervised.training.plots import draw_predictions, plot_supervised
 from mtrl_ntk.supervised.training.trainer import EpochClock, EpochTrainer, batches_of
 
 
@@ -71,6 +71,7 @@ class SupervisedRun(Undertaking[Scores]):
 
     evaluation, counters = Scores, Counters
     config: SupervisedConfig
+    _learner: Learner | None = None
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -114,6 +115,7 @@ class SupervisedRun(Undertaking[Scores]):
         config, epochs = self.config, self.config.epochs
         torch.set_num_threads(asked_threads(config) or usable_cores())
         learner, clock = self.make_learner(), self.make_clock()
+        self._learner = learner
         stop = stack.enter_context(StopRequest())
         if lock is not None:
             lock.take()
@@ -207,8 +209,11 @@ class SupervisedRun(Undertaking[Scores]):
         return EpochProgress(total, self.tasks, quiet=self.quiet)
 
     def draw_plots(self, run_dir: Path) -> list[Path]:
-        """Draws pictures of its logs."""
-        return plot_supervised(run_dir)
+        """Draws pictures of its logs, and of what its network predicts, if it is there."""
+        plots = plot_supervised(run_dir)
+        if self._learner is not None:
+            plots += draw_predictions(self._learner, self.dataset, run_dir)
+        return plots
 
     def score(self, result: Scores) -> None:
         """Nothing: no evaluation ends it."""

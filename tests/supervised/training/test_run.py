@@ -30,6 +30,7 @@ END = BATCHES * EPOCHS
 @pytest.fixture(autouse=True)
 def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "plot_supervised", lambda _: [])
+    monkeypatch.setattr(training, "draw_predictions", lambda *_: [])
 
 
 def table(path: Path) -> list[dict[str, str]]:
