@@ -38,12 +38,17 @@ class EpochsConfig(Settings):
     """Examples of an update."""
     learning_rate: float = number(1e-3, above=0, limit=1000, decides="results")
     """Learning rate of Adam at the beginning."""
-    schedule: Literal["constant", "steps", "cosine"] = setting("constant", decides="results")
-    """How the learning rate changes from epoch to epoch; a cosine ends at zero with the run."""
+    schedule: Literal["constant", "steps", "cosine", "plateau"] = setting(
+        "constant", decides="results"
+    )
+    """How the learning rate changes from epoch to epoch; a cosine ends at zero with the run, and a
+    plateau takes a step where the mean loss on the validation split has stopped falling."""
     step_epochs: int = number(100, at_least=1, limit=10**6, decides="results")
     """Epochs from one step of a schedule of steps to the next."""
     step_factor: float = number(0.5, above=0, at_most=1, decides="results")
     """What each step multiplies the learning rate by."""
+    patience: int = number(10, at_least=0, limit=10**6, decides="results")
+    """Epochs without a lower loss that a plateau may have before it takes a step."""
     log_every: int = number(50, at_least=1, decides="nothing")
     """Updates between rows of training.csv and TensorBoard scalars."""
     eigenvalues_every: int = number(0, at_least=0, decides="nothing")
@@ -183,6 +188,9 @@ def _check_together(config: SupervisedConfig) -> None:
         f"tasks is {','.join(config.tasks)}; of {config.dataset} there are "
         f"{', '.join(dataset.task_names)}, each once": (
             not unknown and len({*config.tasks}) == len(config.tasks)
+        ),
+        f"schedule is plateau; it needs a validation split, which {config.dataset} has not": (
+            config.epochs.schedule != "plateau" or len(dataset.splits) > 2
         ),
         f"num_minibatches is {minibatches}; it must divide batch_size, {batch_size}": (
             batch_size % minibatches == 0

@@ -66,6 +66,7 @@ def test_tasks_are_in_the_order_of_the_data_set() -> None:
         ({"method": "equal", "exponent": 1}, "and the method is equal"),
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
         ({"schedule": "sine"}, "schedule"),
+        ({"schedule": "plateau"}, "it needs a validation split, which digits has not"),
         ({"preset": "../x"}, "preset is '../x'"),
         ({"horizon": 5}, "unknown key 'horizon'"),
     ],

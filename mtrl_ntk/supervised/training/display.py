@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from mtrl_ntk.experiment.logs.logger import RunLogger
 from mtrl_ntk.experiment.logs.metrics import scalars
 from mtrl_ntk.experiment.logs.progress import MISSING, Progress
 from mtrl_ntk.experiment.training.run_statistics import Statistics
-from mtrl_ntk.supervised.config import EpochsConfig
 from mtrl_ntk.supervised.scores import LOSS, PART, Scores
 from mtrl_ntk.supervised.tasks import Task
 
@@ -95,7 +94,7 @@ class EpochLog:
     """Puts together what has happened since the last row, for the logs and the display.
 
     Args:
-        epochs: Says the learning rate.
+        rate: Says the learning rate.
         statistics: What has happened.
         logger: Where rows go.
         progress: What shows them.
@@ -103,12 +102,12 @@ class EpochLog:
 
     def __init__(
         self,
-        epochs: EpochsConfig,
+        rate: Callable[[], float],
         statistics: Statistics,
         logger: RunLogger,
         progress: Progress,
     ) -> None:
-        self._epochs, self._statistics = epochs, statistics
+        self._rate, self._statistics = rate, statistics
         self._logger, self._progress = logger, progress
 
     def go_on(self, evaluation: Scores | None) -> None:
@@ -129,7 +128,7 @@ class EpochLog:
         )
         self._progress.update(counters.step, rate, update_rate, losses)
         values = means | {
-            "charts/learning_rate": np.array(self._epochs.rate(counters.epochs)),
+            "charts/learning_rate": np.array(self._rate()),
             "charts/examples_per_second": np.array(rate),
             "charts/updates_per_second": np.array(update_rate),
         }

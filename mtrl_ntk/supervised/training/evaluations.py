@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -51,6 +52,43 @@ def measure(learner: Learner, found: Iterator[Examples], stop: StopRequest | Non
     return Scores(
         {name: {LOSS: sums[name] / count, **tally.result()} for name, tally in tallies.items()}
     )
+
+
+class Plateau:
+    """Counts the steps of a learning rate that falls where the validation loss does not.
+
+    As ``torch.optim.lr_scheduler.ReduceLROnPlateau``: a loss has to be lower by a ten-thousandth.
+
+    Args:
+        patience: Epochs that it may fail to be so before a step.
+
+    Attributes:
+        steps: Steps so far.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.steps, self._waited = 0, 0
+        self._patience, self._best = patience, math.inf
+
+    def take(self, loss: float) -> None:
+        """Takes note of an epoch's loss."""
+        if loss < self._best * (1 - 1e-4):
+            self._best, self._waited = loss, 0
+        else:
+            self._waited += 1
+        if self._waited > self._patience:
+            self.steps, self._waited = self.steps + 1, 0
+
+    def state(self) -> dict[str, Any]:
+        """What it goes on from."""
+        best = None if math.isinf(self._best) else self._best
+        return {"steps": self.steps, "waited": self._waited, "best": best}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a :meth:`state`."""
+        self.steps, self._waited = int(state.get("steps", 0)), int(state.get("waited", 0))
+        best = state.get("best")
+        self._best = math.inf if best is None else float(best)
 
 
 class EpochEvaluations:

@@ -42,7 +42,7 @@ from mtrl_ntk.supervised.datasets.registry import DATASETS
 from mtrl_ntk.supervised.scores import METRICS, Counters, Scores, log_kind
 from mtrl_ntk.supervised.tasks import Task
 from mtrl_ntk.supervised.training.display import EpochLog, EpochProgress
-from mtrl_ntk.supervised.training.evaluations import EpochEvaluations
+from mtrl_ntk.supervised.training.evaluations import EpochEvaluations, Plateau
 from mtrl_ntk.supervised.training.learner import Learner
 from mtrl_ntk.supervised.training.plots import draw_predictions, plot_supervised
 from mtrl_ntk.supervised.training.trainer import EpochClock, EpochTrainer, batches_of
@@ -134,17 +134,18 @@ class SupervisedRun(Undertaking[Scores]):
         evaluations = EpochEvaluations(
             learner, self.dataset, epochs.batch_size, logger, progress, stop
         )
-        state = self._state(learner, statistics, evaluations, logger)
+        trainer = EpochTrainer(config, self.dataset, learner, clock, statistics.metrics)
+        state = self._state(learner, statistics, evaluations, logger, trainer.plateau)
         archive = make_archive(run_dir, epochs.keep_checkpoints, start)
         return TrainingLoop(
             config=config,
             schedule=Schedule(
                 epochs.log_every, epochs.evaluate_every * clock.batches, epochs.checkpoint_every
             ),
-            trainer=EpochTrainer(config, self.dataset, learner, clock, statistics.metrics),
+            trainer=trainer,
             state=state,
             statistics=statistics,
-            log=EpochLog(epochs, statistics, logger, progress),
+            log=EpochLog(lambda: trainer.rate, statistics, logger, progress),
             logger=logger,
             evaluations=evaluations,
             saver=Saver(archive, state, clock, logger.outages),
@@ -172,6 +173,7 @@ class SupervisedRun(Undertaking[Scores]):
         statistics: Statistics,
         evaluations: EpochEvaluations,
         logger: RunLogger,
+        plateau: Plateau,
     ) -> RunState[Learner]:
         balancer, clock = learner.balancer, statistics.clock
         parts: dict[str, Stateful] = {
@@ -181,6 +183,7 @@ class SupervisedRun(Undertaking[Scores]):
             "health": statistics.health,
             "optimizer": Slot(learner.optimizer_state, learner.load_optimizer_state),
             "method": Slot(balancer.state_dict, balancer.load_state_dict),
+            "plateau": plateau,
             "evaluation": Slot(evaluations.state_of_last, evaluations.restore_last),
             "evaluated_at": Slot(lambda: evaluations.at, evaluations.restore_at),
             # Put back where the logs are opened.

@@ -14,7 +14,8 @@ from mtrl_ntk.experiment.logs.metrics import MetricMeans
 from mtrl_ntk.experiment.training.clock import RunClock
 from mtrl_ntk.supervised.config import SupervisedConfig
 from mtrl_ntk.supervised.datasets.dataset import Dataset, Examples
-from mtrl_ntk.supervised.scores import Counters
+from mtrl_ntk.supervised.scores import LOSS, Counters
+from mtrl_ntk.supervised.training.evaluations import Plateau, batches, measure
 from mtrl_ntk.supervised.training.learner import Learner
 
 
@@ -64,6 +65,9 @@ class EpochTrainer:
         learner: Learns.
         clock: Counts the updates.
         metrics: Takes what there is to log.
+
+    Attributes:
+        plateau: Steps of the learning rate, where its schedule is that.
     """
 
     failures: tuple[type[Exception], ...] = ()
@@ -80,6 +84,7 @@ class EpochTrainer:
         self._config, self._dataset, self._learner = config, dataset, learner
         self._clock, self._metrics = clock, metrics
         self._epoch, self._order = -1, torch.empty(0)
+        self.plateau = Plateau(config.epochs.patience)
 
     def begin(self) -> None:
         """Has nothing to start."""
@@ -99,11 +104,28 @@ class EpochTrainer:
             examples = self._next()
             look = every > 0 and clock.step % every == 0
             try:
-                metrics = self._learner.update(examples, epochs.rate(self._epoch), look=look)
+                metrics = self._learner.update(examples, self.rate, look=look)
             except ValueError as error:
                 raise UserError(f"method {self._config.method} cannot go on: {error}") from error
         self._metrics.add(metrics)
         clock.step += 1
+        if epochs.schedule == "plateau" and clock.step % clock.batches == 0:
+            self._validate()
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the next update."""
+        epochs = self._config.epochs
+        epoch = self._clock.step // self._clock.batches
+        return epochs.rate(epoch) * epochs.step_factor**self.plateau.steps
+
+    def _validate(self) -> None:
+        dataset, learner = self._dataset, self._learner
+        found = measure(
+            learner, batches(dataset, dataset.splits[-2], self._config.epochs.batch_size)
+        )
+        losses = [of_task[LOSS] for of_task in found.values.values()]
+        self.plateau.take(sum(losses) / len(losses))
 
     def next_batch(self) -> Mapping[str, Any]:
         """What the next update would learn from."""

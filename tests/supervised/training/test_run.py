@@ -16,6 +16,7 @@ from mtrl_ntk.experiment.checkpoints.archive import checkpoints, load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError
 from mtrl_ntk.experiment.config import NEWEST
 from mtrl_ntk.supervised.config import SupervisedConfig
+from mtrl_ntk.supervised.datasets.digits import Digits
 from mtrl_ntk.supervised.scores import Counters, Scores, read_scores
 from mtrl_ntk.supervised.training import run as training
 from mtrl_ntk.supervised.training.run import Estimate, train
@@ -111,6 +112,24 @@ def test_a_killed_run_goes_on_bit_for_bit_at_any_update(
             train(killed, quiet=True)
     train(resumed(killed), quiet=True)
     assert_same(tmp_path / "straight", tmp_path / "killed")
+
+
+def test_the_learning_rate_falls_on_a_plateau_also_across_a_resumption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Digits, "splits", ("train", "test", "test"))
+    settings = {"schedule": "plateau", "patience": 0, "learning_rate": 1e-9, "epochs": 4}
+    straight, run = (tiny(tmp_path / name, **settings) for name in ("straight", "run"))
+    train(straight, quiet=True)
+    rows = table(tmp_path / "straight" / "training.csv")
+    rates = [float(row["charts/learning_rate"]) for row in rows]
+    assert [rates[0], rates[-1]] == pytest.approx([1e-9, 1e-9 / 8]), "nothing falls so slowly"
+    with monkeypatch.context() as patch:
+        kill_at(patch, 3 * BATCHES + 1)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, quiet=True)
+    train(resumed(run), quiet=True)
+    assert_same(tmp_path / "straight", tmp_path / "run")
 
 
 def test_a_signal_is_obeyed_within_an_epoch_and_saved(
