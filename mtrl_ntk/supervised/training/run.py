@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError
 from mtrl_ntk.experiment.checkpoints.resume import Start
 from mtrl_ntk.experiment.checkpoints.run_state import (
     RunState,
@@ -66,6 +67,9 @@ def train(config: SupervisedConfig, *, quiet: bool = False) -> Scores:
     return carry_out(SupervisedRun(config, quiet=quiet))
 
 
+_FINGERPRINT = "fingerprint of the examples"
+
+
 class SupervisedRun(Undertaking[Scores]):
     """A supervised run that is to be."""
 
@@ -78,7 +82,7 @@ class SupervisedRun(Undertaking[Scores]):
         """What it learns from, opened when that is first asked for."""
         return DATASETS[self.config.dataset](self.config.data)
 
-    @property
+    @cached_property
     def protocol(self) -> Mapping[str, object]:
         """What its numbers mean."""
         dataset, config, decides = self.dataset, self.config, to_dict(self.config, SHARED)
@@ -87,11 +91,24 @@ class SupervisedRun(Undertaking[Scores]):
         return {
             "data set": dataset.title,
             "examples": ", ".join(sizes),
+            _FINGERPRINT: dataset.fingerprint,
             "evaluated on": f"{dataset.splits[-1]}, all examples, after the last epoch",
             "network": config.network,
             "epochs": config.length,
             **{each.name: decides[each.name] for each in chosen if each.name in decides},
         }
+
+    def check(self, start: Start | None) -> None:
+        """Refuses to go on with other data."""
+        if start is None or start.found is None:
+            return
+        stated = start.found.checkpoint.metadata.get("protocol")
+        before = stated.get(_FINGERPRINT) if isinstance(stated, dict) else None
+        if before not in (None, self.protocol[_FINGERPRINT]):
+            raise CheckpointError(
+                f"{start.found.folder} has learnt from other data of {self.config.dataset} than "
+                "are there now; start a new run in another --run-dir"
+            )
 
     @property
     def more_info(self) -> Mapping[str, object]:

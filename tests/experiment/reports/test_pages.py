@@ -107,6 +107,8 @@ def test_latex_has_no_character_with_a_meaning_of_its_own() -> None:
     assert r"b & -- \\" in latex.splitlines()
     assert r"\caption{100 \% of\_it}" in latex.splitlines()
     assert r"\begin{tabular}{lr}" in latex.splitlines()
+    arrows = to_latex(Table(["a ↑", "< 30° ↓"], []), "")
+    assert r"a $\uparrow$ & $<$ 30$^\circ$ $\downarrow$ \\" in arrows.splitlines()
     assert latex.count(r"\begin{") == latex.count(r"\end{") == 2
     assert to_latex(Table([r"a\b~c^d"], []), "").splitlines()[5] == (
         r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d \\"
@@ -119,4 +121,4 @@ def test_links_can_be_followed(document: Document, tmp_path: Path) -> None:
     assert followed[-2:] == ["../a%20b/c", "d"]
     assert "x | <y>" in reader.text
     assert r"| a | [x \| <y>](../a%20b/c), [z](d) |" in to_markdown(document)
-    assert r"x | <y>, z \\" in to_latex(document.sections[1].tables[0], "")
+    assert r"x | $<$y$>$, z \\" in to_latex(document.sections[1].tables[0], "")

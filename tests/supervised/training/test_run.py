@@ -181,6 +181,15 @@ def test_what_may_not_change_is_refused(tmp_path: Path) -> None:
         train(resumed(tiny(tmp_path / "run", learning_rate=0.5)), quiet=True)
 
 
+def test_other_data_of_the_same_settings_are_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tiny(tmp_path / "run", epochs=1), quiet=True)
+    monkeypatch.setattr(Digits, "fingerprint", "of other scans")
+    with pytest.raises(CheckpointError, match="learnt from other data of digits"):
+        train(resumed(tiny(tmp_path / "run")), quiet=True)
+
+
 def test_a_task_alone_is_learnt_by_the_same_network(tmp_path: Path) -> None:
     train(tiny(tmp_path / "run", tasks="sum", method="equal"), quiet=True)
     rows = table(tmp_path / "run" / "evaluation.csv")
