@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mtrl_ntk.rl.cuda_graph import Procedure
 from mtrl_ntk.rl.host_log import Log
-from mtrl_ntk.rl.host_program import program
+from mtrl_ntk.rl.host_program import program, run_first
 
 
 class Replay:
@@ -56,12 +56,16 @@ class Replay:
             for func, args, kwargs in self._steps:
                 func(*args, **kwargs)
 
+    def _repeat_first(self) -> None:
+        with torch._C._AutoDispatchBelowAutograd():
+            self._steps = [run_first(step) for step in self._steps]
+
     def _compare(self) -> None:
         before = self._state()
         self._procedure()
         expected = self._state()
         self._restore(before)
-        self._repeat()
+        self._repeat_first()
         self.repeats = all(map(torch.equal, self._state(), expected))
         self._restore(expected)
         # Of no more use.

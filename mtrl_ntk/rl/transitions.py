@@ -58,6 +58,8 @@ class NStepReturns:
             among: Copies that are asked for.
             all_of_them: Where shorter sums are added as well as those of n steps.
         """
+        if not among.any():
+            return
         sums = [step.rewards for step in steps]
         for index in range(1, len(steps)):
             sums[index] = sums[index] + np.float32(self._gamma) * sums[index - 1]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.rl.host_log import Log
-from mtrl_ntk.rl.host_program import Step, program
+from mtrl_ntk.rl.host_program import Step, program, run_first
 
 SIZE = 100
 
@@ -79,6 +79,7 @@ def test_nothing_is_computed_twice_nor_what_is_known(
 ) -> None:
     steps, numbers, result = recorded(compute)
     assert names(steps) == expected
+    steps = [run_first(step) for step in steps]
     for shift in (0.3, -0.7):
         numbers.copy_(torch.linspace(-1, 1, SIZE) + shift)
         other = compute(numbers.clone())
@@ -112,3 +113,14 @@ def test_results_are_written_where_they_are_read_for_the_last_time() -> None:
     }
     # The numbers that were given, and one piece of memory for all that is made of them.
     assert len(made) == 2
+
+
+def test_a_short_way_that_takes_other_arguments_is_not_taken() -> None:
+    numbers, made = torch.rand(SIZE), torch.zeros(SIZE)
+    # ``torch.rsub`` knows no ``out``.
+    step = Step(torch.ops.aten.rsub.Scalar_out, (numbers, 1), {"out": made})
+    again = run_first(step)
+    assert torch.equal(made, 1 - numbers)
+    made.zero_()
+    again.func(*again.args, **again.kwargs)
+    assert torch.equal(made, 1 - numbers)
