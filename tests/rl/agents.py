@@ -28,14 +28,17 @@ def _statistic(method: str) -> type[Weighting]:
     return next(bases)
 
 
+def _networks(method: str) -> list[str]:
+    return [network for name, network in COMBINATIONS if name == method]
+
+
 STATISTICS = [*{_statistic(method): method for method in reversed(METHODS)}.values()]
 """One method of each statistic."""
 COVERING = [
     (method, network)
     for place, method in enumerate(METHODS)
-    for possible in [[of for with_method, of in COMBINATIONS if with_method == method]]
-    for index, network in enumerate(possible)
-    if method in STATISTICS or index == place % len(possible) or (method, network) in FEW
+    for index, network in enumerate(_networks(method))
+    if method in STATISTICS or index == place % len(_networks(method)) or (method, network) in FEW
 ]
 """Every method with one of the networks, in turn, and each statistic with every network."""
 OPTIONS: dict[str, dict[str, Any]] = {
