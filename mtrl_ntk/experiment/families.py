@@ -92,6 +92,7 @@ class Family(ABC, Generic[C]):
         unit: The count that lengths are given in, as logs and checkpoints call it.
         length_option: The option that gives it.
         selectors: Settings that decide which others there are; the method is one.
+        mark: A setting by which its runs are known from those of others.
         presets: Folder of its presets within that of all.
     """
 
@@ -99,6 +100,7 @@ class Family(ABC, Generic[C]):
     unit: str
     length_option: str
     selectors: tuple[str, ...]
+    mark: str
     presets: str = ""
 
     @abstractmethod

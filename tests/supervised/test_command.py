@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mtrl_ntk.cli import train_supervised
+from mtrl_ntk.cli import sweep_supervised, train_supervised
 from mtrl_ntk.experiment.checkpoints.checkpoint import save_checkpoint
 from mtrl_ntk.experiment.config import save, to_dict
+from mtrl_ntk.supervised import answers
 from mtrl_ntk.supervised.command import load
 from mtrl_ntk.supervised.config import SUPERVISED
 from tests.experiment.training.test_run import tiny as reinforced
@@ -21,10 +25,10 @@ SMALL = (
 )
 
 
-def said(*argv: str) -> tuple[object, str, str]:
+def said(*argv: str, command: Callable[[], None] = train_supervised) -> tuple[object, str, str]:
     """Exit code, output and errors of the command."""
     out, err = io.StringIO(), io.StringIO()
-    code = code_of(train_supervised, *argv, out=out, err=err)
+    code = code_of(command, *argv, out=out, err=err)
     return code, out.getvalue(), err.getvalue()
 
 
@@ -65,6 +69,51 @@ def test_a_mistake_is_one_line_and_exit_code_2(line: str, message: str) -> None:
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "no methods; --methods ntkmtl,equal trains these two"),
+        ("--methods equal --method equal", "--methods lists the methods of a sweep"),
+        ("--methods equal --epochs 0", "epochs is 0; it must be at least 1"),
+        ("--methods equal --vary width=x", "it must be a whole number"),
+        ("--methods equal --vary gamma=1", "unknown option --gamma"),
+        ("--methods equal --drop-replay", "unknown option --drop-replay"),
+        ("--methods equal --seeds x", "seeds is 'x'"),
+    ],
+)
+def test_a_mistake_in_a_sweep_is_one_line_too(line: str, message: str) -> None:
+    code, out, err = said(*line.split(), command=sweep_supervised)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("prog", "words", "expected"),
+    [
+        ("train_supervised", ["--dataset", "dig"], {"digits"}),
+        ("train_supervised", ["--method", "ntk"], {"ntkmtl", "ntkmtl_sr"}),
+        ("train_supervised", ["--tasks", "left,ri"], {"left,right"}),
+        ("train_supervised", ["--train-p"], {"--train-pairs"}),
+        ("train_supervised", ["--dry"], {"--dry-run"}),
+        ("train_supervised", ["--config", "celeb"], {"celeba"}),
+        ("train_supervised", ["--list-d"], {"--list-datasets"}),
+        ("sweep_supervised", ["--methods", "equal,imtl"], {"equal,imtl_g"}),
+        ("sweep_supervised", ["--seeds"], {"--seeds"}),
+    ],
+)
+def test_shells_complete_the_commands(prog: str, words: list[str], expected: set[str]) -> None:
+    program = (
+        answers.completion(prog, "bash")
+        + f"\nCOMP_WORDS=({prog} {' '.join(words)})\nCOMP_CWORD={len(words)}\n"
+        + f'_shtab_{prog} {prog} "${{COMP_WORDS[-1]}}" "${{COMP_WORDS[-2]}}"\n'
+        + 'printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    assert {*done.stdout.split()} == expected
 
 
 def test_help_shows_the_options_of_what_is_chosen() -> None:
@@ -109,6 +158,7 @@ def test_a_run_of_reinforcement_learning_is_not_gone_on_with(tmp_path: Path) -> 
     code, _, err = said("--resume", "run")
     assert code == 2
     assert err.count("\n") == 1
+    assert "is of no run of train_supervised" in err
 
 
 def test_a_command_line_is_what_its_options_say() -> None:

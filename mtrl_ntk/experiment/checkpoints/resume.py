@@ -150,7 +150,7 @@ def _changes(config: Configuration, found: Found) -> dict[str, str]:
     settings = found.checkpoint.metadata.get("config")
     if not isinstance(settings, dict):
         raise CheckpointError(f"{found.folder} does not say what it was configured with")
-    if not settings.keys() >= {*config.family.selectors}:
+    if config.family.mark not in settings:
         raise CheckpointError(f"{found.folder} is of no run of {config.family.command}")
     now: dict[str, Any] = to_dict(config)
     if settings.get("method") != now["method"]:

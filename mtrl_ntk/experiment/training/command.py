@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.checkpoints.resume import settings_of
 from mtrl_ntk.experiment.config import NEWEST, RUNS, RunConfig
 from mtrl_ntk.experiment.families import C, Family
@@ -88,6 +89,8 @@ def load_of(
     file = None if asked is None else config_file(asked, family.presets)
     values = (read_values(file) | given) if file else given
     resumed_from, resumed = _resumed_settings(values)
+    if resumed and family.mark not in resumed:
+        raise ConfigError(f"{resumed_from} is of no run of {family.command}")
     settings = {**resumed, **values} | ({_PLUGIN: None} if plugins else {})
     selected = family.found(family.select(settings))
     known, elsewhere = family.known(selected), family.elsewhere(selected)

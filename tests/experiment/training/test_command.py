@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.experiment.config import RunConfig
+from mtrl_ntk.experiment.checkpoints.checkpoint import save_checkpoint
+from mtrl_ntk.experiment.config import RunConfig, to_dict
 from mtrl_ntk.experiment.options.presets import presets
 from mtrl_ntk.experiment.training.command import load
 from mtrl_ntk.rl.sac import SacConfig
@@ -62,3 +63,14 @@ def test_method_of_the_file_brings_its_options(tmp_path: Path) -> None:
 def test_what_does_not_fit_together_is_said_in_a_line(arguments: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load(arguments, "train_mt10")
+
+
+def test_runs_from_before_there_were_suites_go_on_and_supervised_ones_do_not(
+    tmp_path: Path,
+) -> None:
+    settings = {k: v for k, v in to_dict(RunConfig(seed=7)).items() if k != "suite"}
+    for name, values in (("old", settings), ("other", {"dataset": "digits", "method": "equal"})):
+        save_checkpoint(tmp_path / name / "checkpoint" / "step-000000005", {}, {"config": values})
+    assert load(["--resume", str(tmp_path / "old")], "train_mt10").seed == 7
+    with pytest.raises(ConfigError, match="is of no run of train_mt10"):
+        load(["--resume", str(tmp_path / "other")], "train_mt10")
