@@ -28,7 +28,7 @@ class OperationRecorder(HostRecorder):
         with forbid_host_synchronisation():
             super().record(procedure, generators)
         replay = self.replays[-1]
-        leaves = tree_leaves([tuple(step) for step in replay._steps])
+        leaves = tree_leaves([tuple(step) for step in replay.steps])
         streams = {_state(leaf) for leaf in leaves if isinstance(leaf, torch.Generator)}
         # The same stream comes as another object each time, but always in one state.
         assert streams <= {_state(stream) for stream in generators}, "an unregistered stream"

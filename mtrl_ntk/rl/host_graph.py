@@ -29,6 +29,10 @@ class Replay:
         log: The recording.
         procedure: What was recorded.
         generators: The random streams it draws from.
+
+    Attributes:
+        repeats: Whether it is repeated from the recording.
+        steps: What is done for that.
     """
 
     def __init__(
@@ -36,7 +40,7 @@ class Replay:
     ) -> None:
         self._procedure, self._generators = procedure, [*generators, torch.default_generator]
         self.repeats = not log.decides
-        self._steps = program(log) if self.repeats else []
+        self.steps = program(log) if self.repeats else []
         self._written = log.written
         self._calls = 0
 
@@ -53,12 +57,12 @@ class Replay:
     def _repeat(self) -> None:
         # All that autograd would note is recorded.
         with torch._C._AutoDispatchBelowAutograd():
-            for func, args, kwargs in self._steps:
+            for func, args, kwargs, _ in self.steps:
                 func(*args, **kwargs)
 
     def _repeat_first(self) -> None:
         with torch._C._AutoDispatchBelowAutograd():
-            self._steps = [run_first(step) for step in self._steps]
+            self.steps = [run_first(step) for step in self.steps]
 
     def _compare(self) -> None:
         before = self._state()

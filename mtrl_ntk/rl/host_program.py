@@ -27,6 +27,7 @@ class Step(NamedTuple):
     func: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    name: str = ""
 
 
 def program(log: Log) -> list[Step]:
@@ -40,7 +41,7 @@ def program(log: Log) -> list[Step]:
     memory, steps = _Memory(log, operations, known.constants), []
     for operation in operations:
         memory.hand_on(operation)
-        step = _step(operation, memory)
+        step = _step(operation, memory)._replace(name=operation.name)
         if known.is_constant(operation):
             step.func(*step.args, **step.kwargs)
         else:

@@ -146,7 +146,7 @@ def test_memory_is_used_again() -> None:
 
     recorder = HostRecorder()
     recorder.record(procedure, [])
-    steps = recorder.replays[0]._steps
+    steps = recorder.replays[0].steps
     storages = {
         leaf.untyped_storage().data_ptr()
         for step in steps
