@@ -136,7 +136,8 @@ class LinearFactor(KernelFactor):
         gradients = split(output_gradients, len(blocks[0]))
         for parameter, block in zip(self.parameters, blocks, strict=True):
             if parameter is self.weight:
-                inputs = split(self.inputs, len(block))
+                # A scaler's are in single precision once its scale is taken away.
+                inputs = split(self.inputs.to(gradients.dtype), len(block))
                 _multiply(gradients.mT, inputs, into=block.unflatten(1, self.weight.shape[-2:]))
             else:
                 _sum_rows(gradients, into=block)
@@ -257,7 +258,9 @@ class RecomputedFactor(Factor):
     ) -> None:
         super().__init__(layer, recorded, outputs, member)
         self.parameters = tuple(p for p in layer.parameters() if p.requires_grad)
-        self.inputs = recorded
+        # Under autocast layers before have returned less precise ones.
+        precision = self.parameters[0].dtype
+        self.inputs = recorded.to(precision) if recorded.is_floating_point() else recorded
 
     def _as_rows(self, values: Tensor) -> Tensor:
         return values
@@ -271,7 +274,7 @@ class RecomputedFactor(Factor):
             with torch.enable_grad():
                 # Not called, as hooks have been.
                 outputs = type(self.layer).forward(self.layer, rows)
-            found = torch.autograd.grad(outputs, self.parameters, gradient)
+            found = torch.autograd.grad(outputs, self.parameters, gradient.to(outputs.dtype))
             for block, parameter_gradient in zip(blocks, found, strict=True):
                 block[part].copy_(parameter_gradient.flatten())
 

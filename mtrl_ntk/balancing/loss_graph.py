@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from mtrl_ntk.balancing.distributed import is_true_anywhere
+from mtrl_ntk.balancing.factors import coarsest
 from mtrl_ntk.balancing.graph import nodes, readers
 from mtrl_ntk.balancing.losses import TaskLosses, minibatch_losses
 from mtrl_ntk.balancing.parameters import hooks_resting
@@ -163,6 +164,11 @@ class LossGraph:
         if self.scale is None:
             return gradient
         return gradient.to(at_least_float32(gradient)) / self.scale
+
+    def precision(self) -> torch.dtype:
+        """The coarsest in which anything on the way to the losses was computed."""
+        types = {each.dtype for node in nodes(self.tensors) for each in node._input_metadata}
+        return coarsest([dtype for dtype in types if dtype.is_floating_point])
 
     def rows_at_once(self, parameters: Sequence[Tensor], wanted: int | None) -> int:
         """How many losses a pass should take: what is wanted, or 16.

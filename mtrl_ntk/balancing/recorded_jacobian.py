@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.balancing.distributed import average, num_processes
-from mtrl_ntk.balancing.factors import Factor, KernelFactor, coarsest
+from mtrl_ntk.balancing.factors import Factor, KernelFactor
 from mtrl_ntk.balancing.ghost import Ghost
 from mtrl_ntk.balancing.jacobian import Jacobian, Request, Workspace, stays_unwritten
 from mtrl_ntk.balancing.loss_graph import Columns, LossGraph
@@ -26,9 +26,6 @@ class RecordedLayers:
         recording: The recording.
         graph: Of the losses.
         columns: The parameters whose gradients are wanted.
-
-    Attributes:
-        precision: The coarsest in which a layer has multiplied.
     """
 
     def __init__(self, recording: Recording, graph: LossGraph, columns: Columns) -> None:
@@ -41,7 +38,6 @@ class RecordedLayers:
             for layer, gradient in zip(layers, gradients, strict=True)
             if gradient is not None
         ]
-        self.precision = coarsest([factor.outputs.dtype for factor, _ in self._pairs])
         self._graph, self._columns = graph, columns
         self._known = {id(p) for factor, _ in self._pairs for p in factor.parameters}
 

@@ -66,7 +66,8 @@ class TaskBalancer:
             activations' gradients once more. By default 16, or 1 where ``vmap`` makes it slower.
         representation: Module whose outputs, ``[rows, ...]`` or ``[tasks, rows, ...]``, are the
             shared representation, for methods that ask for gradients in it.
-        check: Check at the first step that the losses depend on nothing that was not named.
+        check: Check at the first step, or at the first without broken tasks, that the losses depend
+            on nothing that was not named, and what a recording or a representation gives.
     """
 
     def __init__(
@@ -175,6 +176,7 @@ class TaskBalancer:
                 for pair in columns.split(gradient.masked_fill(is_lost, 0.0) * change)
             )
             self._awaits_losses = weighting.observes_step
+            self._checks_next = check and not bool((jacobian.finite & ~is_lost).all())
             return BalancedStep(
                 losses=task_losses,
                 weights=weighed.weights,

@@ -205,6 +205,37 @@ def test_calls_for_single_tasks_count_as_one_though_heads_keep_nothing() -> None
     assert_close(step.weights[0] / step.weights[1], torch.tensor(10.0).double(), rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_representations_under_autocast(trunk: str) -> None:
+    problem = make_shared_input(trunk, dtype=torch.float32)
+    network = problem.network
+    balancer = TaskBalancer(
+        weighting(4), network.trunk, network.heads, representation=network.trunk
+    )
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**6)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = problem.sample_losses()
+    step = balancer.backward(losses, scaler=scaler)
+    assert step.eigenvalues.dtype == torch.float32
+    mean = (step.weights * torch.stack([loss.float().mean() for loss in losses])).mean()
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(mean, problem.shared)])
+    error = (gradient(problem.shared) / 2.0**6 - expected).norm()
+    assert error < 0.1 * expected.norm()
+
+
+def test_an_overflow_puts_the_check_off() -> None:
+    problem = make_shared_input(dtype=torch.float32)
+    network = problem.network
+    balancer = TaskBalancer(
+        weighting(1), network.trunk, network.heads, representation=network.trunk
+    )
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    penalty = network.trunk[0].weight.square().sum()
+    assert balancer.backward(problem.losses(), scaler=scaler).skipped.any()
+    with pytest.raises(ValueError, match="beside the representation"):
+        balancer.backward([loss + penalty for loss in problem.losses()])
+
+
 def test_what_goes_round_the_representation_is_an_error() -> None:
     problem = make_shared_input()
     network = problem.network

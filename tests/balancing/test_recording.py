@@ -301,14 +301,17 @@ def test_overwritten_inputs_are_left_to_autograd() -> None:
     assert [each.factor.layer for each in used] == [network[1]]
 
 
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_recordings_under_autocast(dtype: torch.dtype) -> None:
-    network, inputs = make("linear")
+@pytest.mark.parametrize("scale", [None, 2.0**6])
+def test_recordings_under_autocast(name: str, dtype: torch.dtype, scale: float | None) -> None:
+    network, inputs = make(name)
     network, inputs = network.float(), inputs.float()
     balancer = TaskBalancer(METHODS["ntkmtl"](TASKS), network)
+    scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
     with record(network) as recording, torch.autocast("cpu", dtype):
         losses = losses_of(network(inputs).float())
-    step = balancer.backward(losses, recording=recording)
+    step = balancer.backward(losses, recording=recording, scaler=scaler)
     plain = balancer.backward(losses_of(network(inputs)))
     assert_close(step.weights, plain.weights, rtol=0.1, atol=0)
     assert step.eigenvalues.dtype == torch.float32
