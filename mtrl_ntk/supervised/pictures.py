@@ -15,6 +15,8 @@ from mtrl_ntk.supervised.datasets.dataset import Examples
 from mtrl_ntk.supervised.tasks import Depth, Normals, Reconstruction, Segmentation, Task
 
 _GOLDEN_RATIO = 0.618034
+_FAR = 0.95
+"""Share of what is nearer than what is drawn darkest."""
 _LEAST_HEIGHT = 64
 """Pixels of an example; smaller ones are enlarged."""
 
@@ -54,7 +56,8 @@ def _coloured(task: Task, target: Tensor, output: Tensor, images: Tensor) -> lis
     if isinstance(task, Segmentation):
         return [_of_classes(labels, task.outputs) for labels in (target, output.argmax(1))]
     if isinstance(task, Depth):
-        farthest = target.max().clamp(min=torch.finfo(target.dtype).tiny)
+        known_depths = target[target != 0]
+        farthest = known_depths.quantile(_FAR) if len(known_depths) else 1.0
         known = (target != 0, torch.ones_like(target))
         greys = [(1 - 0.9 * depth / farthest) for depth in (target, output)]
         return [

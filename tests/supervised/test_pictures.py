@@ -63,6 +63,15 @@ def test_classes_have_colours_of_their_own_and_what_is_near_is_bright() -> None:
     assert np.corrcoef(known[known > 0], depths[known > 0][:, 0])[0, 1] < -0.99
 
 
+def test_where_nothing_is_known_what_is_right_is_black() -> None:
+    examples, outputs = dense()
+    nothing = {name: torch.zeros_like(target) for name, target in examples.targets.items()}
+    nothing["classes"] -= 1
+    picture = draw(Examples(examples.inputs, nothing), outputs, TASKS)
+    assert picture is not None
+    assert not any(target.any() for target in columns(picture)[1::2])
+
+
 def test_a_reconstruction_is_drawn_beside_its_image_and_small_ones_are_enlarged() -> None:
     images, number = torch.rand(ROWS, 1, 8, 16), Regression("sum")
     targets = {"itself": images.flatten(1), "sum": torch.zeros(ROWS)}
