@@ -5,7 +5,9 @@ Each has one input for all tasks, or rows of each task's own and a recording.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -292,6 +294,53 @@ def test_rows_of_each_tasks_own(name: str) -> None:
     eigenvalues = torch.linalg.eigvalsh(rows @ rows.mT)[:, -1]
     assert_close(step.eigenvalues, eigenvalues, rtol=1e-3, atol=0)
     check_gradients(step.weights, samples.mean(1), shared)
+
+
+@pytest.mark.parametrize("method", ["ntkmtl", "si", "ntkmtl_sr"])
+def test_heads_may_share_parts(method: str) -> None:
+    inputs = torch.randn(ROWS, 32, dtype=torch.float64)
+    network, shared = make("dot products", inputs)
+    part = nn.Linear(FEATURES, 5)
+    heads = nn.ModuleList([nn.Sequential(part, nn.Linear(5, 1)) for _ in range(2)]).double()
+    heads.append(nn.Linear(FEATURES, 1).double())
+    features = network(inputs)
+    samples = torch.stack([10.0**t * h(features)[:, 0].square() for t, h in enumerate(heads)])
+    balancer = TaskBalancer(METHODS[method](TASKS).double(), network, heads)
+    step = balancer.backward(samples, representation=features)
+    check_gradients(step.weights, samples.mean(1), shared, list(heads.parameters()))
+
+
+def test_recordings_may_be_nested_and_outlive_a_failure() -> None:
+    network = nn.Sequential(nn.Linear(32, 6), nn.Tanh(), nn.Linear(6, 1)).double()
+    inputs = torch.randn(TASKS * ROWS, 32, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), record(network):
+        network(inputs[:, :5])
+    with record(network) as outer, record(network[2]) as inner:
+        outputs = network(inputs)
+    samples = outputs.view(TASKS, ROWS).square() * torch.tensor([[0.1], [1.0], [100.0]])
+    for recording in (outer, inner):
+        network.zero_grad()
+        balancer = TaskBalancer(METHODS["unit_norm"](TASKS).double(), network)
+        step = balancer.backward(samples, recording=recording)
+        check_gradients(step.weights, samples.mean(1), list(network.parameters()))
+
+
+def test_balancers_are_copied_and_kept_in_files_with_their_networks() -> None:
+    network = nn.Linear(32, TASKS).double()
+    balancer = TaskBalancer(METHODS["famo"](TASKS).double(), network)
+    inputs = torch.randn(ROWS, 32, dtype=torch.float64)
+
+    def step(network: nn.Module, balancer: TaskBalancer) -> tuple[Tensor, Tensor]:
+        network.zero_grad()
+        weights = balancer.backward(network(inputs).square().mean(0)).weights
+        balancer.observe(0.5 ** torch.arange(TASKS).double() * network(inputs).square().mean(0))
+        return weights, flat([p.grad for p in network.parameters()], list(network.parameters()))
+
+    step(network, balancer)
+    copies = [deepcopy((network, balancer)), pickle.loads(pickle.dumps((network, balancer)))]
+    expected = [step(network, balancer) for _ in range(2)]
+    for copy in copies:
+        assert_close([step(*copy) for _ in range(2)], expected)
 
 
 @pytest.mark.parametrize("is_complex", [True, False])
