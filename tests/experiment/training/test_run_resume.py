@@ -481,6 +481,7 @@ DECIDES_NOTHING: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_what_decides_nothing_changes_no_bit_of_what_is_learnt(
     tmp_path: Path, straight: Path
 ) -> None:
