@@ -208,6 +208,7 @@ examples:
   {prog} sweeps/mt10 --methods ntkmtl,equal --anchors table4
   {prog} sweeps/mt10 --evaluate                   # also on goals that training never met
   {prog} runs --resample runs                    # intervals that keep the tasks of a run together
+  {prog} sweeps/digits                            # of supervised runs: metrics, Δm, mean rank
   {prog} --kernels runs/equal runs/ntkmtl --out plots"""
 
 
