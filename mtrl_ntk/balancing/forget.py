@@ -25,8 +25,9 @@ def forget_tasks(rows: Tensor, broken: Tensor) -> None:
 
 @torch.library.impl(_NAME, "CPU")
 def _forget_those(rows: Tensor, broken: Tensor) -> None:
-    for task in broken.nonzero().flatten().tolist():
-        rows[task].zero_()
+    for task, is_broken in enumerate(broken.tolist()):
+        if is_broken:
+            rows[task].zero_()
 
 
 @torch.library.impl(_NAME, "CUDA")
