@@ -155,6 +155,10 @@ class TaskBalancer:
         check, self._checks_next = self._checks_next, False
         with torch.no_grad():
             request = replace(weighting.request, needs_rows=weighting.needs_rows or diagnose)
+            weighs_alike = self.weigh_own or not weighting.balances
+            if weighs_alike and not (request.needs_rows or request.needs_kernels):
+                # One pass does for both.
+                shared, own = Columns([*shared.parameters, *own.parameters]), Columns([])
             jacobian, shared, along = self._jacobians.make(
                 graph, shared, request, representation, recording, own.parameters, check=check
             )
@@ -173,7 +177,7 @@ class TaskBalancer:
             deliver(
                 pair
                 for columns, gradient in ((shared, weighed.gradient), (own, own_gradient))
-                for pair in columns.split(gradient.masked_fill(is_lost, 0.0) * change)
+                for pair in columns.split(gradient.masked_fill(is_lost, 0.0).mul_(change))
             )
             self._awaits_losses = weighting.observes_step
             self._checks_next = check and not bool((jacobian.finite & ~is_lost).all())

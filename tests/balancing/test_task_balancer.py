@@ -94,6 +94,26 @@ def test_heads_are_weighed_on_demand() -> None:
     assert_close(gradient(problem.own), torch.cat([g.flatten() for g in expected]))
 
 
+@pytest.mark.parametrize(
+    ("method", "weigh_own", "passes"), [("equal", False, 1), ("si", True, 1), ("si", False, 2)]
+)
+def test_one_pass_does_where_all_is_weighed_alike(
+    method: str, *, weigh_own: bool, passes: int
+) -> None:
+    problem = make_shared_input()
+    seen: list[Tensor] = []
+    losses = torch.stack(problem.losses())
+    losses.register_hook(seen.append)
+    step = make(problem, method, weigh_own=weigh_own).backward(losses)
+    assert len(seen) == passes
+    of_own = step.weights if weigh_own else torch.ones_like(step.weights)
+    pairs = [(problem.shared, step.weights), (problem.own, of_own)]
+    for parameters, weights in pairs:
+        mean = (weights * torch.stack(problem.losses())).mean()
+        expected = torch.autograd.grad(mean, parameters)
+        assert_close(gradient(parameters), torch.cat([g.flatten() for g in expected]))
+
+
 def test_gradients_accumulate() -> None:
     problem = make_shared_input()
     balancer = make(problem, "ntkmtl")
