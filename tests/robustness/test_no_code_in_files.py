@@ -33,8 +33,10 @@ CALLS = {
 
 ROOT = Path(mtrl_ntk.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-PIPES = {ROOT / "rl" / "envs" / "process.py": ["pickle"]}
-"""What speaks to worker processes of its own, as multiprocessing does, and reads no file."""
+MOLECULES = ROOT / "supervised" / "datasets" / "molecules.py"
+KNOWN = {ROOT / "rl" / "envs" / "process.py": ["pickle"], MOLECULES: ["torch.load"]}
+"""What speaks to worker processes of its own, as multiprocessing does, and reads no file; and what
+reads a published file of tensors, and nothing else of it."""
 
 
 def unsafe(source: str) -> Iterator[str]:
@@ -54,7 +56,16 @@ def unsafe(source: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_no_file_of_the_package_can_run_what_it_reads(path: Path) -> None:
-    assert list(unsafe(path.read_text(encoding="utf-8"))) == PIPES.get(path, [])
+    assert list(unsafe(path.read_text(encoding="utf-8"))) == KNOWN.get(path, [])
+
+
+def test_of_a_published_file_only_tensors_are_read() -> None:
+    calls = [node for node in ast.walk(ast.parse(MOLECULES.read_text())) if is_load(node)]
+    assert [ast.unparse(call).endswith("weights_only=True)") for call in calls] == [True]
+
+
+def is_load(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
 
 
 @pytest.mark.parametrize(
