@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -146,9 +146,7 @@ def read_run(path: Path) -> SupervisedRun:
         log = read_rows(path / TRAINING_CSV, "updates", "seconds")
         logged = {(of, part): task_curves(log, of, part, UPDATES) for of, part in _LOGGED}
         rates = [float(row.get("charts/updates_per_second") or "nan") for row in log]
-        metrics = {
-            task: tuple(Metric(**one) for one in info[METRICS][task]) for task in config.task_names
-        }
+        metrics = {task: tuple(map(_metric, info[METRICS][task])) for task in config.task_names}
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(f"a file of {path} is damaged: {error!r}; leave that run out") from None
     return SupervisedRun(
@@ -164,6 +162,19 @@ def read_run(path: Path) -> SupervisedRun:
         updates_per_second=float(np.median(rates)) if rates else math.nan,
         logged=logged,
     )
+
+
+def _metric(values: Mapping[str, Any]) -> Metric:
+    """A metric of a file, if it can be shown.
+
+    Raises:
+        TypeError, ValueError: If it cannot.
+    """
+    texts = all(isinstance(values.get(name, ""), str) for name in ("name", "title", "unit"))
+    is_known = isinstance(values.get("higher_is_better", False), bool)
+    if not texts or not is_known or values.get("decimals", 0) not in range(13):
+        raise ValueError(f"{values.get('name')!r} is no metric")
+    return Metric(**values)
 
 
 def group(runs: Sequence[SupervisedRun]) -> list[SupervisedMethod]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -147,6 +148,27 @@ def test_other_protocols_and_repeated_seeds_are_refused(tmp_path: Path) -> None:
         find([tmp_path / "one", tmp_path / "wide"], OPTIONS)
     forced = ReportOptions(force=True, resamples=50)
     assert find([tmp_path / "one", tmp_path / "wide"], forced).warnings
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"decimals": 10**9},
+        {"decimals": "2"},
+        {"decimals": -1},
+        {"title": ["x"]},
+        {"higher_is_better": "yes"},
+        {"more": 1},
+    ],
+)
+def test_hostile_metrics_of_a_file_are_one_line(tmp_path: Path, change: dict[str, object]) -> None:
+    path = write_run(tmp_path / "run", made_config(method="equal", tasks="left")) / "run.json"
+    info = json.loads(path.read_text())
+    info["metrics"]["left"][0] |= change
+    path.write_text(json.dumps(info))
+    with pytest.raises(UserError, match="is damaged") as error:
+        find([tmp_path], OPTIONS)
+    assert "\n" not in str(error.value)
 
 
 def test_a_task_alone_twice_is_a_repeated_seed(tmp_path: Path) -> None:
