@@ -269,7 +269,7 @@ def test_help_and_errors_of_evaluate_wait_for_no_heavy_import(argv: list[str]) -
 
 @pytest.mark.parametrize(
     ("chosen", "turns"),
-    [({}, "0"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "30000000000"), ({"GOMP_SPINCOUNT": "9"}, "9")],
+    [({}, "0"), ({"GOMP_SPINCOUNT": "9"}, "9")],
 )
 def test_idle_threads_sleep_unless_the_user_lets_them_spin(
     chosen: dict[str, str], turns: str
