@@ -75,7 +75,13 @@ def test_they_are_told_of_everything_in_order_and_change_nothing(
     assert_same(tmp_path / "run", straight)
 
 
-@pytest.mark.parametrize("end_at", [("step", 17), ("evaluation", 30), ("save", 30)])
+@pytest.mark.parametrize(
+    "end_at",
+    [
+        ("step", 17),
+        *(pytest.param((of, 30), marks=pytest.mark.slow) for of in ("evaluation", "save")),
+    ],
+)
 def test_a_run_that_one_of_them_ends_is_saved_and_goes_on_bit_for_bit(
     tmp_path: Path, straight: Path, capsys: pytest.CaptureFixture[str], end_at: tuple[str, int]
 ) -> None:

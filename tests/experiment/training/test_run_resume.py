@@ -128,6 +128,7 @@ def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(
     assert_same(tmp_path / "run", straight)
 
 
+@pytest.mark.slow
 def test_parts_of_the_agent_with_a_state_go_on_bit_for_bit(tmp_path: Path) -> None:
     def with_state(run_dir: Path) -> RunConfig:
         config = config_for(run_dir, hold_noise=6, ez_greedy=0.3)
@@ -145,6 +146,7 @@ def decaying(run_dir: Path, **changes: Any) -> RunConfig:  # noqa: ANN401 - fiel
     return replace(config, sac=replace(config.sac, learning_rate_end=0.1, target_entropy_end=0))
 
 
+@pytest.mark.slow
 def test_a_longer_run_with_the_old_decay_is_that_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
