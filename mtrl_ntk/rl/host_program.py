@@ -234,7 +234,8 @@ def _step(operation: Operation, memory: _Memory) -> Step:
         return Step(torch.ops.aten.copy_.default, (targets[0], args[0]), {})
     if targets[0] is args[0] and (in_place := _in_place_variant(func)):
         return Step(in_place, args, kwargs)
-    variant = _out_variant(func) if all(map(is_place, leaves)) else None
+    is_each_one_tensor = len(leaves) == len(func._schema.returns) and all(map(is_place, leaves))
+    variant = _out_variant(func) if is_each_one_tensor else None
     if variant is None:
         return Step(_run_and_copy, (func, args, kwargs, targets), {})
     arguments = variant._schema.arguments

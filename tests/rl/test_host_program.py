@@ -57,6 +57,11 @@ def two_views(numbers: Tensor) -> Tensor:
     return torch.cat([sums[: SIZE // 2] * sums[SIZE // 2 :]] * 2)
 
 
+def a_list_of_results(numbers: Tensor) -> Tensor:
+    first, second = torch.unsafe_split(numbers + 1, SIZE // 2)
+    return torch.cat([second, first.exp()])
+
+
 def read_once_more(numbers: Tensor) -> Tensor:
     sums = numbers + 1
     return sums.relu() - sums
@@ -79,6 +84,16 @@ def test_nothing_is_computed_twice_nor_what_is_known(
 ) -> None:
     steps, numbers, result = recorded(compute)
     assert names(steps) == expected
+    assert_repeats(compute, steps, numbers, result)
+
+
+def test_lists_of_results_are_repeated() -> None:
+    assert_repeats(a_list_of_results, *recorded(a_list_of_results))
+
+
+def assert_repeats(
+    compute: Callable[[Tensor], Tensor], steps: list[Step], numbers: Tensor, result: Tensor
+) -> None:
     steps = [run_first(step) for step in steps]
     for shift in (0.3, -0.7):
         numbers.copy_(torch.linspace(-1, 1, SIZE) + shift)
