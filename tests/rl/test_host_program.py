@@ -58,8 +58,8 @@ def two_views(numbers: Tensor) -> Tensor:
 
 
 def a_list_of_results(numbers: Tensor) -> Tensor:
-    first, second = torch.unsafe_split(numbers + 1, SIZE // 2)
-    return torch.cat([second, first.exp()])
+    first, second = torch._foreach_norm([numbers + 1, numbers.exp()])
+    return numbers * first - second
 
 
 def read_once_more(numbers: Tensor) -> Tensor:
