@@ -13,7 +13,7 @@ from scipy import stats
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.options.fields import suggestion
 from mtrl_ntk.experiment.reports.data import Method
-from mtrl_ntk.experiment.reports.statistics import Float64Array, Interval
+from mtrl_ntk.experiment.reports.statistics import Float64Array, Interval, mean_and_error
 from mtrl_ntk.experiment.reports.summary import Budget, areas
 
 Verdict = Literal["better", "worse", "equivalent", "not shown"]
@@ -123,11 +123,10 @@ def _against(
 
 def paired(differences: Float64Array, margin: float) -> Paired:
     """The mean of differences ``[pairs]``, tested against zero and against a margin."""
-    mean = float(differences.mean())
-    if len(differences) < 2:
+    mean, error = mean_and_error(differences)
+    if math.isnan(error):  # of a single pair
         return Paired(Interval(mean, math.nan, math.nan), math.nan, math.nan)
     freedom = len(differences) - 1
-    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
     if error == 0:  # all differences are the same
         return Paired(Interval(mean, mean, mean), float(mean == 0), float(abs(mean) >= margin))
     reach = float(stats.t.ppf(0.975, freedom)) * error

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from mtrl_ntk.settings import Settings, setting
 from mtrl_ntk.supervised.datasets.npy_folders import NpyFolders, Part
 from mtrl_ntk.supervised.tasks import Depth, Segmentation
-
-
-@dataclass(frozen=True)
-class CityscapesConfig(Settings):
-    """Settings of CityScapes."""
-
-    data_dir: Path | None = setting(None, decides="nothing")
-    """Folder that holds train and val."""
-    augment: bool = setting(True)
-    """Learn from images that are zoomed and mirrored at random, as in the paper."""
 
 
 class Cityscapes(NpyFolders):
@@ -27,7 +15,6 @@ class Cityscapes(NpyFolders):
     name = "cityscapes"
     title = "streets, CityScapes as MTAN keeps it"
     source = "MTAN's folder of train and val, linked from github.com/lorenmt/mtan"
-    config_class = CityscapesConfig
     task_names = ("segmentation", "depth")
     networks = ("segnet", "mtan")
     tasks = (Segmentation("segmentation", 7), Depth("depth"))

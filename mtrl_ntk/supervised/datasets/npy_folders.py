@@ -9,14 +9,16 @@ vectors for unknown.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.settings import Settings, setting
 from mtrl_ntk.supervised.datasets.augmentation import zoomed_and_flipped
 from mtrl_ntk.supervised.datasets.dataset import Dataset, Examples
 from mtrl_ntk.supervised.datasets.files import given, require
@@ -31,6 +33,16 @@ class Part(NamedTuple):
     """Length of the last axis of its files; 0 if they have two axes only."""
 
 
+@dataclass(frozen=True)
+class NpyFoldersConfig(Settings):
+    """Settings of a data set in that format."""
+
+    data_dir: Path | None = setting(None, decides="nothing")
+    """Folder that holds train and val."""
+    augment: bool = setting(True)
+    """Learn from images that are zoomed and mirrored at random, as in the paper."""
+
+
 class NpyFolders(Dataset):
     """Base of data sets in that format; files are read when they are asked for."""
 
@@ -39,8 +51,10 @@ class NpyFolders(Dataset):
     parts: ClassVar[Mapping[str, Part]]
     """The folders by what they hold: ``image`` and the tasks."""
 
-    def __init__(self, config: Any) -> None:  # noqa: ANN401 - its own
-        self._augment: bool = config.augment
+    config_class = NpyFoldersConfig
+
+    def __init__(self, config: NpyFoldersConfig) -> None:
+        self._augment = config.augment
         folder = given(config.data_dir, self.name, self.source)
         self._folders = {
             split: self._open(require(folder / name, self.name, self.source))

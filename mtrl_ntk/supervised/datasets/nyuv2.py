@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
-from mtrl_ntk.settings import Settings, setting
 from mtrl_ntk.supervised.datasets.npy_folders import NpyFolders, Part
 from mtrl_ntk.supervised.tasks import Depth, Normals, Segmentation
-
-
-@dataclass(frozen=True)
-class NYUv2Config(Settings):
-    """Settings of NYUv2."""
-
-    data_dir: Path | None = setting(None, decides="nothing")
-    """Folder that holds train and val."""
-    augment: bool = setting(True)
-    """Learn from images that are zoomed and mirrored at random, as in the paper."""
 
 
 class NYUv2(NpyFolders):
@@ -27,7 +14,6 @@ class NYUv2(NpyFolders):
     name = "nyuv2"
     title = "indoor scenes, NYUv2 as MTAN keeps it"
     source = "MTAN's folder of train and val, linked from github.com/lorenmt/mtan"
-    config_class = NYUv2Config
     task_names = ("segmentation", "depth", "normals")
     networks = ("segnet", "mtan")
     tasks = (Segmentation("segmentation", 13), Depth("depth", "m"), Normals("normals"))

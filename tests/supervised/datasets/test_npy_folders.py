@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.errors import ConfigError
-from mtrl_ntk.supervised.datasets.cityscapes import Cityscapes, CityscapesConfig
-from mtrl_ntk.supervised.datasets.npy_folders import NpyFolders
-from mtrl_ntk.supervised.datasets.nyuv2 import NYUv2, NYUv2Config
+from mtrl_ntk.supervised.datasets.cityscapes import Cityscapes
+from mtrl_ntk.supervised.datasets.npy_folders import NpyFolders, NpyFoldersConfig
+from mtrl_ntk.supervised.datasets.nyuv2 import NYUv2
 from tests.supervised.datasets.files_of_others import SIZE, write_npy_folders
 
 
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(folder: Path) -> NpyFolders:
-    return NYUv2(NYUv2Config(data_dir=folder))
+    return NYUv2(NpyFoldersConfig(data_dir=folder))
 
 
 def test_examples_are_those_of_the_files(folder: Path) -> None:
@@ -58,14 +58,14 @@ def test_examples_to_learn_from_change_only_when_asked(folder: Path) -> None:
     plain = opened(folder).batch("train", [0, 1]).targets["depth"]
     generator = torch.Generator().manual_seed(0)
     assert not torch.equal(opened(folder).batch("train", [0, 1], generator).targets["depth"], plain)
-    still = NYUv2(NYUv2Config(data_dir=folder, augment=False))
+    still = NYUv2(NpyFoldersConfig(data_dir=folder, augment=False))
     assert torch.equal(still.batch("train", [0, 1], generator).targets["depth"], plain)
 
 
 @pytest.mark.parametrize("labels", ["label_7", "label"])
 def test_cityscapes_has_seven_classes_and_no_normals(labels: str, tmp_path: Path) -> None:
     folder = write_npy_folders(tmp_path, 7, labels, normals=False)
-    cityscapes = Cityscapes(CityscapesConfig(data_dir=folder))
+    cityscapes = Cityscapes(NpyFoldersConfig(data_dir=folder))
     batch = cityscapes.batch("test", [0, 1])
     assert tuple(batch.targets) == cityscapes.task_names == ("segmentation", "depth")
     assert int(batch.targets["segmentation"].max()) == 6
@@ -74,7 +74,7 @@ def test_cityscapes_has_seven_classes_and_no_normals(labels: str, tmp_path: Path
 def test_labels_of_more_classes_are_refused(tmp_path: Path) -> None:
     folder = write_npy_folders(tmp_path, 19, "label", normals=False)
     with pytest.raises(ConfigError, match=r"labels from -1 to 18; cityscapes has 7 classes"):
-        Cityscapes(CityscapesConfig(data_dir=folder))
+        Cityscapes(NpyFoldersConfig(data_dir=folder))
 
 
 def test_a_missing_folder_is_named(folder: Path) -> None:
