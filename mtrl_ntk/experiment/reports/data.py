@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -81,27 +81,32 @@ class AnyRun(Protocol):
         """Quantities over training: by quantity and part, then by task."""
 
 
-class AnyMethod(Protocol):
-    """The complete runs of any kind that differ in their seed only."""
+R = TypeVar("R", bound=AnyRun)
+R_co = TypeVar("R_co", bound=AnyRun, covariant=True)
 
-    @property
-    def name(self) -> str:
-        """The balancing method's, with the settings that tell it from others of that name."""
 
-    @property
-    def runs(self) -> Sequence[AnyRun]:
-        """One for each seed."""
+@dataclass(frozen=True)
+class MethodOf(Generic[R_co]):
+    """The complete runs of a kind that differ in their seed only."""
+
+    name: str
+    """The balancing method's, with the settings that tell it from others of that name."""
+    runs: tuple[R_co, ...]
+    """One for each seed."""
 
     @property
     def is_single_task(self) -> bool:
         """Whether every task has networks of its own."""
+        return self.runs[0].is_single_task
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks."""
+        return self.runs[0].tasks
 
 
-R = TypeVar("R", bound=AnyRun)
+AnyMethod = MethodOf[AnyRun]
+"""A method of runs of any kind."""
 
 
 @dataclass(frozen=True)
@@ -173,23 +178,8 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(MethodOf[Run]):
     """The complete runs that differ in their seed only."""
-
-    name: str
-    """The balancing method's, with the settings that tell it from others of that name."""
-    runs: tuple[Run, ...]
-    """One for each seed."""
-
-    @property
-    def is_single_task(self) -> bool:
-        """Whether every task has networks of its own."""
-        return self.runs[0].is_single_task
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks."""
-        return self.runs[0].tasks
 
     @property
     def final(self) -> Float64Array:

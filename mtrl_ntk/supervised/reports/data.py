@@ -19,7 +19,7 @@ from mtrl_ntk.experiment.config import FIXED, SHARED, to_dict
 from mtrl_ntk.experiment.files.csv_files import read_rows
 from mtrl_ntk.experiment.files.layout import CONFIG, RUN_INFO, TRAINING_CSV
 from mtrl_ntk.experiment.plots.run_plots import Curve, task_curves
-from mtrl_ntk.experiment.reports.data import grouped, read_info
+from mtrl_ntk.experiment.reports.data import MethodOf, grouped, read_info
 from mtrl_ntk.experiment.reports.statistics import Float64Array
 from mtrl_ntk.supervised.config import SUPERVISED, SupervisedConfig
 from mtrl_ntk.supervised.datasets.registry import DATASETS
@@ -92,23 +92,8 @@ class SupervisedRun:
 
 
 @dataclass(frozen=True)
-class SupervisedMethod:
+class SupervisedMethod(MethodOf[SupervisedRun]):
     """The complete runs that differ in their seed only."""
-
-    name: str
-    """The balancing method's, with the settings that tell it from others of that name."""
-    runs: tuple[SupervisedRun, ...]
-    """One for each seed."""
-
-    @property
-    def is_single_task(self) -> bool:
-        """Whether each task was learnt alone."""
-        return self.runs[0].is_single_task
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks."""
-        return self.runs[0].tasks
 
     @cached_property
     def means(self) -> Values:
