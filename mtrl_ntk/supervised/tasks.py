@@ -156,12 +156,17 @@ class Normals(Task):
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """One minus the cosines of ``[rows, 3, height, width]`` each, vectors of any length."""
-        cosines = functional.cosine_similarity(outputs, targets, dim=1)
-        return _per_row(1 - cosines, (targets != 0).any(1))
+        return _per_row(1 - _cosines(outputs, targets), (targets != 0).any(1))
 
     def tally(self) -> Tally:
         """Counts angles."""
         return NormalsTally()
+
+
+def _cosines(first: Tensor, second: Tensor) -> Tensor:
+    """Cosines of vectors along axis 1, as those of torch but in a fraction of their time."""
+    lengths = [each.square().sum(1).clamp(min=1e-16).rsqrt() for each in (first, second)]
+    return (first * second).sum(1) * lengths[0] * lengths[1]
 
 
 def _per_row(losses: Tensor, known: Tensor) -> Tensor:

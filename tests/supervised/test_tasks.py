@@ -118,3 +118,17 @@ def test_the_mean_is_that_over_all_known_pixels_as_published() -> None:
     unit = outputs / outputs.norm(p=2, dim=1, keepdim=True)
     published = 1 - (unit * targets * mask).sum() / mask.sum()
     torch.testing.assert_close(task.losses(outputs, targets).mean(), published)
+
+
+def test_losses_of_normals_are_those_of_torch_also_where_a_prediction_is_zero() -> None:
+    outputs, targets = torch.randn(2, 3, 4, 5).double(), torch.randn(2, 3, 4, 5).double()
+    outputs[0, :, 0, 0] = 0
+    outputs[0, :, 0, 1] *= 1e-6
+    both = [outputs.clone().requires_grad_() for _ in range(2)]
+    found = Normals("normals").losses(both[0], targets).mean()
+    expected = (1 - functional.cosine_similarity(both[1], targets, dim=1)).mean()
+    torch.testing.assert_close(found, expected)
+    gradients = [
+        torch.autograd.grad(loss, x)[0] for loss, x in zip((found, expected), both, strict=True)
+    ]
+    torch.testing.assert_close(*gradients)

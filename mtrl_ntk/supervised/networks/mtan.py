@@ -12,6 +12,7 @@ from torch.nn import functional
 from mtrl_ntk.supervised.datasets.dataset import Inputs
 from mtrl_ntk.supervised.networks.segnet import (
     EncoderDecoder,
+    Pointwise,
     SegNet,
     SegNetConfig,
     block,
@@ -120,10 +121,10 @@ def _both(stage: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
 
 def _attention(before: int, after: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(before, after, 1),
+        Pointwise(before, after, 1),
         nn.BatchNorm2d(after),
         nn.ReLU(),
-        nn.Conv2d(after, after, 1),
+        Pointwise(after, after, 1),
         nn.BatchNorm2d(after),
         nn.Sigmoid(),
     )

@@ -55,3 +55,14 @@ def test_examples_move_whole_and_know_their_number() -> None:
         assert len(examples) == len(moved) == 3
         parts = moved.inputs.values() if isinstance(moved.inputs, dict) else [moved.inputs]
         assert {part.device for part in [*parts, *moved.targets.values()]} == {device}
+
+
+def test_images_are_laid_out_for_the_device_and_stay_the_same() -> None:
+    images = torch.randn(2, 3, 4, 5)
+    moved = Examples(images, {"itself": torch.zeros(2)}).to(torch.device("cpu")).inputs
+    assert isinstance(moved, Tensor)
+    assert moved.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(moved, images)
+    elsewhere = Examples(images, {"itself": torch.zeros(2)}).to(torch.device("meta")).inputs
+    assert isinstance(elsewhere, Tensor)
+    assert elsewhere.is_contiguous()

@@ -87,3 +87,16 @@ def test_the_trunk_is_the_representation_that_all_methods_can_use(name: str) -> 
     step = balancer.backward(losses)
     assert bool((step.weights > 0).all())
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "message_passing"])
+def test_the_layout_of_images_changes_no_output_and_no_gradient(name: str) -> None:
+    network, inputs, _ = case(name)
+    assert isinstance(inputs, torch.Tensor)
+    network.double()
+    found = []
+    for images in (inputs, inputs.contiguous(memory_format=torch.channels_last)):
+        outputs = [each.flatten(1) for each in network(images.double()).values()]
+        summed = torch.cat(outputs, dim=1).sin().sum()
+        found.append([*outputs, *torch.autograd.grad(summed, [*network.parameters()])])
+    torch.testing.assert_close(*found)
