@@ -31,6 +31,7 @@ def test_every_one_has_its_line(flag: str, names: list[str]) -> None:
     lines = listing(flag, [])
     assert [line.split()[0] for line in lines] == names
     assert all(len(line.split()) > 1 for line in lines)
+    assert not any(":`" in line for line in lines), "marked up for documentation"
 
 
 def test_tasks_of_a_suite_that_is_named_are_listed() -> None:

@@ -23,12 +23,13 @@ class NTKMTLSRConfig(EigenvalueConfig):
 
 
 class NTKMTLSR(EigenvalueWeighting):
-    r"""Weights tasks as NTKMTL does, by the kernels :math:`K_{ii}(z)`.
+    r"""Weights tasks as NTKMTL does, by the kernels of the shared representation.
 
-    In place of the shared parameters stand the features :math:`z` that the tasks' own layers read:
-    Qin et al., *NTKMTL*, Eq. 17 and 18, with n = 4. The paper leaves this method out of its
-    reinforcement learning for want of task-specific layers; a multi-head network has them. The two
-    critics of a twin have a representation each, and their kernels add.
+    In place of the shared parameters stand the features :math:`z` that the tasks' own layers read,
+    and the kernels are :math:`K_{ii}(z)`: Qin et al., *NTKMTL*, Eq. 17 and 18, with n = 4. The
+    paper leaves this method out of its reinforcement learning for want of task-specific layers; a
+    multi-head network has them. The two critics of a twin have a representation each, and their
+    kernels add.
 
     Eq. 17 multiplies gradients of different samples feature by feature. The published code has them
     only as commented-out variants, in which the features of different samples are different

@@ -22,14 +22,14 @@ class SDMGradConfig(Settings):
 
 
 class SDMGrad(GramianWeighting):
-    r"""Steps along a compromise between MGDA's direction and the mean gradient :math:`g_0`.
+    r"""Steps along a compromise between MGDA's direction and the mean gradient.
 
     .. math:: d = \frac{g_w + \lambda g_0}{1 + \lambda}, \qquad w = \arg\min_{w \in \Delta}
         \tfrac12 \| g_w + \lambda g_0 \|^2, \qquad g_w = \sum_i w_i g_i,
 
-    see Xiao, Ban and Ji, *Direction-oriented Multi-objective Learning: Simple and Provable
-    Stochastic Algorithms*, arXiv 2305.18409. As the weights sum to one, w is MGDA's for the
-    gradients :math:`g_i + \lambda g_0`.
+    with the mean gradient :math:`g_0`, see Xiao, Ban and Ji, *Direction-oriented Multi-objective
+    Learning: Simple and Provable Stochastic Algorithms*, arXiv 2305.18409. As the weights sum to
+    one, w is MGDA's for the gradients :math:`g_i + \lambda g_0`.
 
     Mean scale makes the weights :math:`(k w_i + \lambda) / (1 + \lambda)`, which sum to k. The
     division, which is the published code's, keeps the step as long as a mean of gradients.

@@ -19,7 +19,7 @@ class SIConfig(Settings):
 
 
 class SI(LossWeighting):
-    r"""Minimises the mean of :math:`\log L_i`, so that no task's scale matters.
+    r"""Minimises the mean of the losses' logarithms, so that no task's scale matters.
 
     .. math:: w_i = 1 / L_i,
 

@@ -23,9 +23,10 @@ class UWConfig(Settings):
 
 
 class UW(LossWeighting):
-    r"""Learns a log variance :math:`s_i` per task along with the network.
+    r"""Learns the logarithm of a variance per task along with the network.
 
-    The mean over tasks of :math:`\frac12 (e^{-s_i} L_i + s_i)` is minimised in both, so that
+    With these :math:`s_i`, the mean over tasks of :math:`\frac12 (e^{-s_i} L_i + s_i)` is minimised
+    in both, so that
 
     .. math:: w_i = \tfrac12 e^{-s_i},
 
