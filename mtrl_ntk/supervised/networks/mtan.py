@@ -12,7 +12,6 @@ from torch.nn import functional
 from mtrl_ntk.supervised.datasets.dataset import Inputs
 from mtrl_ntk.supervised.networks.segnet import (
     EncoderDecoder,
-    Pointwise,
     SegNet,
     SegNetConfig,
     block,
@@ -121,10 +120,10 @@ def _both(stage: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
 
 def _attention(before: int, after: int) -> nn.Sequential:
     return nn.Sequential(
-        Pointwise(before, after, 1),
+        nn.Conv2d(before, after, 1),
         nn.BatchNorm2d(after),
         nn.ReLU(),
-        Pointwise(after, after, 1),
+        nn.Conv2d(after, after, 1),
         nn.BatchNorm2d(after),
         nn.Sigmoid(),
     )

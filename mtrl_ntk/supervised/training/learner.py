@@ -44,7 +44,8 @@ class Learner:
             self.network.heads,
             representation=self.network.trunk,
         )
-        self.optimizer = torch.optim.Adam(self.network.parameters(), config.epochs.learning_rate)
+        rate = config.epochs.learning_rate
+        self.optimizer = torch.optim.Adam(self.network.parameters(), rate, fused=True)
 
     def update(self, examples: Examples, rate: float, *, look: bool = False) -> Metrics:
         """Learns from a batch; returns what there is to log, by name, ``[tasks]`` or scalars.
