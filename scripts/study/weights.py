@@ -1,0 +1,111 @@
+"""What a method's weights follow: whether tasks gain weight once they succeed.
+
+Reads ``training.csv`` of runs, and prints for critic and actor, in each fifth of the runs, the
+correlation over tasks between the logarithm of their weight and their success in training, as mean
+and range over the runs; then each task's mean weight, and the option that holds these weights
+constant (``scripts/study/controls.py``)::
+
+    python -m scripts.study.weights sweeps/study/main/ntkmtl-seed*
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtrl_ntk.experiment.files.layout import TRAINING_CSV
+
+PARTS = ("critic", "actor")
+FIFTHS = 5
+_SUCCESS = "charts/training_success_rate"
+
+Table = NDArray[np.float64]
+
+
+def read_column(rows: Sequence[dict[str, str]], prefix: str, tasks: Sequence[str]) -> Table:
+    """Numbers of each row and task, ``[rows, tasks]``; NaN where there is none."""
+    return np.array([[float(row[f"{prefix}/{task}"] or "nan") for task in tasks] for row in rows])
+
+
+def correlations(weights: Table, success: Table) -> Table:
+    """Correlation over tasks of log weight and success in each fifth of a run, ``[FIFTHS]``.
+
+    Args:
+        weights: Of each row of the log and each task, ``[rows, tasks]``.
+        success: Rates of the same.
+    """
+    found = [_correlation(np.log(w), s) for w, s in zip(weights, success, strict=True)]
+    return np.array([_mean(part) for part in np.array_split(np.array(found), FIFTHS)])
+
+
+def _correlation(a: Table, b: Table) -> float:
+    """NaN where one of them is unknown everywhere, or is the same for all tasks."""
+    known = np.isfinite(a) & np.isfinite(b)
+    a, b = a[known], b[known]
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _mean(values: Table) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def tasks_of(row: dict[str, str]) -> list[str]:
+    """Names of the tasks whose weights a log has."""
+    prefix = f"weights/{PARTS[0]}/"
+    return [column.removeprefix(prefix) for column in row if column.startswith(prefix)]
+
+
+def shown(found: Table) -> str:
+    """Mean and range over runs of what was found in each fifth, a line of a table."""
+    return " | ".join(
+        f"{_mean(of_runs):+.2f} [{np.nanmin(of_runs):+.2f}, {np.nanmax(of_runs):+.2f}]"
+        if np.isfinite(of_runs).any()
+        else "all succeed alike"
+        for of_runs in found.T
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    logs = [_rows(folder, parser) for folder in parser.parse_args(argv).runs]
+    tasks = tasks_of(logs[0][0])
+    if any(tasks_of(rows[0]) != tasks for rows in logs):
+        parser.error("the runs have different tasks")
+    means = []
+    print("part | " + " | ".join(f"fifth {each}" for each in range(1, FIFTHS + 1)))
+    for part in PARTS:
+        weights = [read_column(rows, f"weights/{part}", tasks) for rows in logs]
+        success = [read_column(rows, _SUCCESS, tasks) for rows in logs]
+        found = np.array([correlations(w, s) for w, s in zip(weights, success, strict=True)])
+        print(f"{part} | {shown(found)}")
+        means.append(np.nanmean([np.nanmean(w, axis=0) for w in weights], axis=0))
+    print("task | " + " | ".join(PARTS))
+    for task, *of_parts in zip(tasks, *means, strict=True):
+        print(f"{task} | " + " | ".join(f"{mean:.2f}" for mean in of_parts))
+    print("--task-weights " + ",".join(f"{mean:.3g}" for mean in np.sqrt(np.prod(means, axis=0))))
+
+
+def _rows(folder: Path, parser: argparse.ArgumentParser) -> list[dict[str, str]]:
+    try:
+        with (folder / TRAINING_CSV).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        parser.error(f"{folder} holds no run: {error.strerror}")
+    if not rows or not tasks_of(rows[0]):
+        parser.error(f"{folder} has no weights in {TRAINING_CSV}")
+    return rows
+
+
+if __name__ == "__main__":
+    main()

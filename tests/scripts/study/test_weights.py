@@ -1,0 +1,57 @@
+"""Whether weights follow success is told from the logs of runs."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtrl_ntk.experiment.files.layout import TRAINING_CSV
+from scripts.study.weights import FIFTHS, correlations, main
+
+TASKS = ("reach", "push", "peg")
+
+
+def write_run(folder: Path, *, sign: float) -> str:
+    """A run whose weights are e to the power of success, or of its opposite."""
+    folder.mkdir()
+    success = np.random.default_rng(0).random((20, len(TASKS)))
+    with (folder / TRAINING_CSV).open("w", encoding="utf-8", newline="") as file:
+        names = ("charts/training_success_rate", "weights/critic", "weights/actor")
+        writer = csv.writer(file)
+        writer.writerow([f"{name}/{task}" for name in names for task in TASKS])
+        for rates in success:
+            writer.writerow([*rates, *np.exp(sign * rates), *np.exp(-sign * rates)])
+    return str(folder)
+
+
+def test_weights_that_follow_success_correlate_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([write_run(tmp_path / "a", sign=1.0), write_run(tmp_path / "b", sign=1.0)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split(" | ") == ["critic", *["+1.00 [+1.00, +1.00]"] * FIFTHS]
+    assert lines[2].split(" | ") == ["actor", *["-1.00 [-1.00, -1.00]"] * FIFTHS]
+    assert lines[-1].startswith("--task-weights ")
+    assert [line.partition(" | ")[0] for line in lines[-4:-1]] == [*TASKS]
+
+
+def test_rows_without_success_or_with_one_rate_for_all_tell_nothing() -> None:
+    weights = np.arange(1.0, 31.0).reshape(10, 3) % 7 + 1
+    success = np.full((10, 3), np.nan)
+    success[4:] = 1.0
+    success[-2:] = weights[-2:]
+    found = correlations(weights, success)
+    assert np.isnan(found[:-1]).all()
+    assert found[-1] > 0.9
+
+
+def test_a_folder_without_a_run_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([str(tmp_path)])
+    assert end.value.code == 2
+    assert "holds no run" in capsys.readouterr().err
