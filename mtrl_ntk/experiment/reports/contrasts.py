@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,18 +12,27 @@ from scipy import stats
 
 from mtrl_ntk.errors import UserError
 from mtrl_ntk.experiment.options.fields import suggestion
-from mtrl_ntk.experiment.reports.data import Method
 from mtrl_ntk.experiment.reports.statistics import Float64Array, Interval, mean_and_error
-from mtrl_ntk.experiment.reports.summary import Budget, areas
 
 Verdict = Literal["better", "worse", "equivalent", "not shown"]
 
-OUTCOMES = {
-    "area_updates": "area over updates",
-    "success": "last evaluation",
-    "unseen": "on unseen goals",
-}
-"""What methods are compared by, each a number of a run, in words."""
+
+@dataclass(frozen=True)
+class Outcome:
+    """What methods are compared by: a number of each run."""
+
+    name: str
+    """What files call it."""
+    title: str
+    """What tables call it."""
+    margin: float
+    """Difference that is too small to matter."""
+    is_share: bool = False
+    """Whether the margin is a share of the mean of those that are compared with."""
+    higher_is_better: bool = True
+    """Whether larger numbers are better ones."""
+    decimals: int = 3
+    """How many decimals tables show."""
 
 
 class Paired(NamedTuple):
@@ -45,8 +54,10 @@ class Contrast:
     """The method's name."""
     baseline: str
     """Name of the one that it is compared with."""
-    outcome: str
-    """Which number of a run, a key of :data:`OUTCOMES`."""
+    outcome: Outcome
+    """Which number of a run."""
+    margin: float
+    """Difference that is too small to matter."""
     seeds: int
     """Seeds that both have."""
     paired: Paired
@@ -57,68 +68,63 @@ class Contrast:
     """What may be said at a level of 5 %."""
 
 
+Values = Mapping[str, Mapping[str, Mapping[int, float]]]
+"""The number of a run by method, name of the outcome and seed."""
+
+
 def contrasts(
-    methods: Sequence[Method], baselines: Sequence[str], until: Budget, margin: float
+    values: Values, outcomes: Sequence[Outcome], baselines: Sequence[str]
 ) -> list[Contrast]:
     """Compares methods with each of some baselines, by all outcomes that both have.
 
     Args:
-        methods: Methods with their complete runs.
+        values: Numbers of all methods.
+        outcomes: What to compare by.
         baselines: Names of those to compare the others with.
-        until: What areas under curves are over.
-        margin: Difference that is too small to matter.
 
     Raises:
         UserError: If there is no such baseline.
     """
-    known = {method.name: method for method in methods}
     for name in baselines:
-        if name not in known:
-            raise UserError(f"there is no method {name!r} in the report; {suggestion(name, known)}")
-    values = {method.name: outcomes(method, until) for method in methods}
+        if name not in values:
+            raise UserError(
+                f"there is no method {name!r} in the report; {suggestion(name, values)}"
+            )
     return [
         contrast
         for name in baselines
-        for outcome in OUTCOMES
-        for contrast in _against(name, outcome, values, margin)
+        for outcome in outcomes
+        for contrast in _against(name, outcome, values)
     ]
 
 
-def outcomes(method: Method, until: Budget) -> dict[str, dict[int, float]]:
-    """The numbers of each run by outcome and seed; of several runs of a seed, their mean."""
-    numbers = {
-        "area_updates": [areas(run, until).updates for run in method.runs],
-        "success": method.final.mean(1).tolist(),
-    }
-    if method.unseen is not None:
-        numbers["unseen"] = method.unseen.mean(1).tolist()
-    seeds = [run.config.seed for run in method.runs]
-    return {
-        name: {
-            seed: float(np.mean([x for x, at in zip(of, seeds, strict=True) if at == seed]))
-            for seed in dict.fromkeys(seeds)
-        }
-        for name, of in numbers.items()
-    }
+def by_seed(seeds: Sequence[int], numbers: Iterable[float]) -> dict[int, float]:
+    """The numbers of runs by seed; of several runs of a seed, their mean. NaN are left out."""
+    found: dict[int, list[float]] = {}
+    for seed, number in zip(seeds, numbers, strict=True):
+        if not math.isnan(number):
+            found.setdefault(seed, []).append(number)
+    return {seed: float(np.mean(of_seed)) for seed, of_seed in found.items()}
 
 
-def _against(
-    baseline: str,
-    outcome: str,
-    values: Mapping[str, Mapping[str, Mapping[int, float]]],
-    margin: float,
-) -> Iterator[Contrast]:
-    theirs = values[baseline].get(outcome, {})
+def _against(baseline: str, outcome: Outcome, values: Values) -> Iterator[Contrast]:
+    theirs = values[baseline].get(outcome.name, {})
+    if not theirs:
+        return
+    margin = outcome.margin
+    if outcome.is_share:
+        margin *= abs(float(np.mean([*theirs.values()])))
     found: dict[str, tuple[int, Paired]] = {}
     for name, of_method in values.items():
-        ours = of_method.get(outcome, {})
+        ours = of_method.get(outcome.name, {})
         seeds = [seed for seed in ours if seed in theirs]
         if name != baseline and seeds:
             differences = np.array([ours[seed] - theirs[seed] for seed in seeds])
             found[name] = len(seeds), paired(differences, margin)
     adjusted = holm([one.p for _, one in found.values()])
     for (name, (seeds_both, one)), p in zip(found.items(), adjusted, strict=True):
-        yield Contrast(name, baseline, outcome, seeds_both, one, p, verdict(one, p))
+        said = verdict(one, p, higher_is_better=outcome.higher_is_better)
+        yield Contrast(name, baseline, outcome, margin, seeds_both, one, p, said)
 
 
 def paired(differences: Float64Array, margin: float) -> Paired:
@@ -147,8 +153,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(one: Paired, adjusted: float, level: float = 0.05) -> Verdict:
+def verdict(
+    one: Paired, adjusted: float, level: float = 0.05, *, higher_is_better: bool = True
+) -> Verdict:
     """What may be said of a difference: a proven one first, then that it is too small to matter."""
     if adjusted < level:
-        return "better" if one.difference.value > 0 else "worse"
+        return "better" if (one.difference.value > 0) == higher_is_better else "worse"
     return "equivalent" if one.p_equivalence < level else "not shown"

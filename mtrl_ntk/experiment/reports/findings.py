@@ -11,7 +11,7 @@ from mtrl_ntk.experiment.options.fields import suggestion
 from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.reports import anchors as published
 from mtrl_ntk.experiment.reports.anchors import Anchors, find_anchors
-from mtrl_ntk.experiment.reports.contrasts import Contrast, contrasts
+from mtrl_ntk.experiment.reports.contrasts import Contrast, Outcome, Values, by_seed, contrasts
 from mtrl_ntk.experiment.reports.data import (
     AnyMethod,
     AnyRun,
@@ -33,6 +33,7 @@ from mtrl_ntk.experiment.reports.summary import (
     Budget,
     Comparison,
     Summary,
+    areas,
     budget,
     compare,
     summarize,
@@ -121,7 +122,7 @@ def find(
     summaries.sort(key=lambda one: -one.success.value)
     ordered = [one.method for one in summaries]
     comparison = compare(ordered, bootstrap)
-    against = contrasts(ordered, options.against, until, options.margin)
+    against = contrasts(_values(ordered, until), _outcomes(options.margin), options.against)
     if any(run.counts_returns for run in complete):
         warnings.append(_SHARES)
     warnings += [*remarks_on(runs, ordered, _unseen_remarks(runs)), *left_out]
@@ -133,6 +134,30 @@ _SHARES = (
     "Nothing counts as success in these tasks. A scaled return is the mean return of a task, from "
     "0 for the lowest to 1 for the highest that any of these runs has evaluated."
 )
+
+
+def _outcomes(margin: float) -> list[Outcome]:
+    """What methods are compared by."""
+    titles = {
+        "area_updates": "area over updates",
+        "success": "last evaluation",
+        "unseen": "on unseen goals",
+    }
+    return [Outcome(name, title, margin) for name, title in titles.items()]
+
+
+def _values(methods: Sequence[Method], until: Budget) -> Values:
+    """The numbers that methods are compared by."""
+    values = {}
+    for method in methods:
+        seeds = [run.config.seed for run in method.runs]
+        numbers = {
+            "area_updates": [areas(run, until).updates for run in method.runs],
+            "success": method.final.mean(1).tolist(),
+            "unseen": [] if method.unseen is None else method.unseen.mean(1).tolist(),
+        }
+        values[method.name] = {name: by_seed(seeds, of) for name, of in numbers.items() if of}
+    return values
 
 
 def _chosen(runs: list[Run], names: Sequence[str]) -> list[Run]:

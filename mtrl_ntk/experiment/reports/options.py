@@ -39,7 +39,8 @@ class ReportOptions(Settings):
     against: tuple[str, ...] = setting((), one_value=True)
     """Methods that all others are compared with, seed by seed, such as equal."""
     margin: float = number(0.05, above=0, at_most=1)
-    """Difference that is too small to matter, for --against."""
+    """Difference that is too small to matter, for --against; of supervised runs a share of the
+    metric's mean."""
     resample: Literal["tasks", "runs"] = "tasks"
     """What the bootstrap draws: runs of each task apart, as is usual, or whole runs."""
     resamples: int = number(5000, at_least=1, limit=100_000)

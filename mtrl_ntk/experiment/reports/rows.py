@@ -144,13 +144,14 @@ def contrast_rows(contrasts: Sequence[Contrast]) -> Iterator[Row]:
         yield {
             "method": one.method,
             "baseline": one.baseline,
-            "outcome": one.outcome,
+            "outcome": one.outcome.name,
             "seeds": one.seeds,
             "difference": difference.value,
             "low": difference.low,
             "high": difference.high,
             "p": p,
             "p_holm": one.adjusted,
+            "margin": one.margin,
             "p_equivalence": p_equivalence,
             "verdict": one.verdict,
         }

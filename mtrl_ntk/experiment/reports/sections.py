@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.reports import tables
 from mtrl_ntk.experiment.reports.anchors import Anchors
+from mtrl_ntk.experiment.reports.contrasts import Contrast
 from mtrl_ntk.experiment.reports.findings import Findings
 from mtrl_ntk.experiment.reports.pages import Document, Picture, Section
 from mtrl_ntk.experiment.reports.traces import traced
@@ -60,7 +61,7 @@ def _scores(findings: Findings) -> Iterator[Section]:
             "shows no difference.",
             table=tables.improvement_table(summaries, comparison),
         )
-    yield from _contrasts(findings)
+    yield from contrast_sections(findings.contrasts, options.against, f"{options.margin:g}")
     yield Section(
         "Performance profiles",
         f"The higher a line, the more runs and tasks are above a {findings.measured}.",
@@ -68,15 +69,24 @@ def _scores(findings: Findings) -> Iterator[Section]:
     )
 
 
-def _contrasts(findings: Findings) -> Iterator[Section]:
-    for baseline in findings.options.against:
+def contrast_sections(
+    contrasts: Sequence[Contrast], baselines: Sequence[str], margin: str
+) -> Iterator[Section]:
+    """What separates methods from each of some baselines.
+
+    Args:
+        contrasts: All that was found.
+        baselines: Names of those that the others are compared with.
+        margin: The difference that is too small to matter, in words.
+    """
+    for baseline in baselines:
         yield Section(
             f"Differences from {baseline}",
             "Mean over the seeds that both have of the difference of their runs, with 95 % "
             "intervals by Student's t; p values of the paired t-test after Holm's correction for "
             "the methods of the table. Better and worse: p below 0.05. Equivalent: two one-sided "
-            f"tests reject differences beyond {findings.options.margin:g}.",
-            table=tables.contrasts_table(findings.contrasts, baseline),
+            f"tests reject differences beyond {margin}.",
+            table=tables.contrasts_table(contrasts, baseline),
         )
 
 

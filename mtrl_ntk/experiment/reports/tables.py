@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mtrl_ntk.experiment.reports.anchors import Anchors
-from mtrl_ntk.experiment.reports.contrasts import OUTCOMES, Contrast
+from mtrl_ntk.experiment.reports.contrasts import Contrast
 from mtrl_ntk.experiment.reports.data import (
     AnyMethod,
     AnyRun,
@@ -179,10 +179,10 @@ def contrasts_table(contrasts: Sequence[Contrast], baseline: str) -> Table:
     columns = ["by", "method", "seeds", "difference", "p", "verdict"]
     rows = [
         [
-            OUTCOMES[one.outcome],
+            one.outcome.title,
             one.method,
             str(one.seeds),
-            interval(one.paired.difference, "+.3f"),
+            interval(one.paired.difference, f"+.{one.outcome.decimals}f"),
             number(one.adjusted, ".2g"),
             one.verdict,
         ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtrl_ntk.experiment.reports.contrasts import Outcome, Values, by_seed
 from mtrl_ntk.experiment.reports.statistics import (
     Bootstrap,
     Estimate,
@@ -32,6 +33,8 @@ class Summary:
     """Mean of each measure and its bootstrap interval."""
     drop: Interval
     """Delta-m in per cent, and its bootstrap interval; NaN without tasks learnt alone."""
+    drops: list[float]
+    """Delta-m of each run, whose mean is that of all."""
     rank: float
     """Mean rank over the measures; NaN for tasks learnt alone."""
 
@@ -69,26 +72,28 @@ def summarize(
         ranked = ranks(table[:, common], np.array(higher)[common].tolist()).tolist()
     rank_of = dict(zip((method.name for method in together), ranked, strict=True))
 
-    def drop(method: SupervisedMethod) -> Interval:
+    def drop(method: SupervisedMethod) -> tuple[Interval, list[float]]:
+        unknown = Interval(math.nan, math.nan, math.nan), [math.nan] * len(method.runs)
         if alone is None or method.is_single_task:
-            return Interval(math.nan, math.nan, math.nan)
+            return unknown
         ours, theirs = scores[method.name], scores[alone.name]
         known = np.isfinite(ours).all(0) & np.isfinite(theirs).all(0) & (theirs.mean(0) != 0)
         if not known.any():
-            return Interval(math.nan, math.nan, math.nan)
+            return unknown
         chosen = np.array(higher)[known].tolist()
-        return bootstrap.interval(
-            lambda one, other: performance_drop(one, other, chosen),
-            ours[:, known],
-            theirs[:, known],
-        )
+
+        def of(one: Float64Array, other: Float64Array) -> Float64Array:
+            return performance_drop(one, other, chosen)
+
+        ours, theirs = ours[:, known], theirs[:, known]
+        return bootstrap.interval(of, ours, theirs), of(ours[:, None], theirs).tolist()
 
     found = [
         Summary(
             method,
             [mean_and_error(column) for column in scores[method.name].T],
             [bootstrap.interval(mean, column[:, None]) for column in scores[method.name].T],
-            drop(method),
+            *drop(method),
             rank_of.get(method.name, math.nan),
         )
         for method in methods
@@ -102,3 +107,44 @@ def _goodness(summary: Summary) -> tuple[bool, float, float]:
         math.inf if math.isnan(value) else value for value in (summary.drop.value, summary.rank)
     )
     return not summary.method.is_single_task, drop, rank
+
+
+def outcomes(measures: Sequence[Measure], margin: float) -> list[Outcome]:
+    """What methods are compared by: delta-m, and every measure.
+
+    Args:
+        measures: What is measured.
+        margin: Share of a measure that is too small to matter, and hundredth of as much of delta-m.
+    """
+    drop = Outcome("delta_m_percent", "Δm %", 100 * margin, higher_is_better=False, decimals=2)
+    return [
+        drop,
+        *(
+            Outcome(
+                _key(measure),
+                measure.title,
+                margin,
+                is_share=True,
+                higher_is_better=measure.metric.higher_is_better,
+                decimals=measure.metric.decimals,
+            )
+            for measure in measures
+        ),
+    ]
+
+
+def numbers(summaries: Sequence[Summary], measures: Sequence[Measure]) -> Values:
+    """The numbers that methods are compared by."""
+    found = {}
+    for one in summaries:
+        seeds = [run.config.seed for run in one.method.runs]
+        columns = zip(measures, one.method.scores(measures).T, strict=True)
+        found[one.method.name] = {
+            "delta_m_percent": by_seed(seeds, one.drops),
+            **{_key(measure): by_seed(seeds, column.tolist()) for measure, column in columns},
+        }
+    return found
+
+
+def _key(measure: Measure) -> str:
+    return f"{measure.task}/{measure.metric.name}"

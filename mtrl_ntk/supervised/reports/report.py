@@ -18,6 +18,7 @@ from mtrl_ntk.experiment.logs.progress import standard_output
 from mtrl_ntk.experiment.options.fields import suggestion
 from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.options.yaml_files import read_values
+from mtrl_ntk.experiment.reports.contrasts import Contrast, contrasts
 from mtrl_ntk.experiment.reports.data import (
     base_name,
     differences,
@@ -36,6 +37,8 @@ from mtrl_ntk.experiment.reports.pages import (
     to_latex,
 )
 from mtrl_ntk.experiment.reports.report import DEFAULT_FOLDER, show_report, write_report
+from mtrl_ntk.experiment.reports.rows import contrast_rows
+from mtrl_ntk.experiment.reports.sections import contrast_sections
 from mtrl_ntk.experiment.reports.statistics import Bootstrap
 from mtrl_ntk.experiment.reports.styles import method_styles
 from mtrl_ntk.experiment.reports.tables import link_to, number, protocol_table, settings_table
@@ -49,7 +52,7 @@ from mtrl_ntk.supervised.reports.data import (
     read_run,
 )
 from mtrl_ntk.supervised.reports.figures import MOST_PANELS, losses_figure, measures_figure
-from mtrl_ntk.supervised.reports.numbers import Summary, summarize
+from mtrl_ntk.supervised.reports.numbers import Summary, numbers, outcomes, summarize
 from mtrl_ntk.supervised.scores import PART, TRUNK
 from mtrl_ntk.supervised.training.plots import UPDATES
 
@@ -60,7 +63,9 @@ _TRACED = {
     "ntk": ("ntk", PART, "Largest eigenvalues of the methods' own kernels"),
     "ntk_trunk": ("ntk", TRUNK, "Largest NTK eigenvalues in the trunk"),
 }
-_OF_BOTH = frozenset({"out", "title", "methods", "resample", "resamples", "force"})
+_OF_BOTH = frozenset(
+    {"out", "title", "methods", "against", "margin", "resample", "resamples", "force"}
+)
 
 
 def are_supervised(folders: Sequence[Path]) -> bool:
@@ -92,6 +97,8 @@ class Findings:
     """One per method: tasks alone, then the best first."""
     measures: list[Measure]
     """What is measured."""
+    contrasts: list[Contrast]
+    """With the methods that all others are to be compared with."""
     warnings: list[str]
     """What a reader must know before any number."""
     options: ReportOptions
@@ -160,8 +167,10 @@ def find(folders: Sequence[Path], options: ReportOptions) -> Findings:
     measures = measures_of(methods)
     # Whole runs: the metrics of a network are not independent of each other.
     summaries = summarize(methods, measures, Bootstrap("runs", options.resamples))
+    compared = numbers(summaries, measures), outcomes(measures, options.margin)
+    against = contrasts(*compared, options.against)
     warnings = [*found, *remarks_on(runs, methods), *_lacking(methods), *left_out]
-    return Findings(runs, summaries, measures, warnings, options)
+    return Findings(runs, summaries, measures, against, warnings, options)
 
 
 def _lacking(methods: Sequence[SupervisedMethod]) -> list[str]:
@@ -211,6 +220,11 @@ def _results(findings: Findings) -> Iterator[Section]:
         "runs; ↑ more and ↓ less is better. The picture shows 95 % bootstrap intervals.",
         [Picture("metrics", "Each metric by method with its interval")] if few else [],
         metrics_table(findings),
+    )
+    yield from contrast_sections(
+        findings.contrasts,
+        findings.options.against,
+        f"{100 * findings.options.margin:g} % of its mean, or as many points of Δm",
     )
     if any(not method.is_single_task for method in findings.methods):
         yield Section(
@@ -323,6 +337,7 @@ def _csv_files(findings: Findings) -> Mapping[str, Iterable[Row]]:
         "scores.csv": _score_rows(findings),
         "curves.csv": _curve_rows(findings),
         "traces.csv": _trace_rows(findings),
+        "contrasts.csv": contrast_rows(findings.contrasts),
     }
 
 

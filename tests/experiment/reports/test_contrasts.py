@@ -11,11 +11,10 @@ from hypothesis import given, strategies as st
 from scipy import stats
 
 from mtrl_ntk.errors import UserError
-from mtrl_ntk.experiment.reports.contrasts import contrasts, holm, paired, verdict
+from mtrl_ntk.experiment.reports.contrasts import Outcome, by_seed, contrasts, holm, paired, verdict
 from mtrl_ntk.experiment.reports.data import Method
 from mtrl_ntk.experiment.reports.findings import find
 from mtrl_ntk.experiment.reports.options import ReportOptions
-from mtrl_ntk.experiment.reports.summary import budget
 
 MARGIN = 0.05
 
@@ -60,16 +59,41 @@ def test_equal_runs_are_equivalent_and_a_constant_difference_is_one() -> None:
     assert verdict(more, holm([more.p])[0]) == "better"
 
 
+def test_less_is_better_where_an_outcome_says_so() -> None:
+    less = paired(np.full(3, -0.2), MARGIN)
+    p = holm([less.p])[0]
+    assert verdict(less, p, higher_is_better=False) == "better"
+    assert verdict(less, p) == "worse"
+
+
+def test_a_margin_may_be_a_share_of_what_is_compared_with() -> None:
+    errors = {"old": {1: 10.0, 2: 10.4, 3: 9.6}, "new": {1: 10.1, 2: 10.5, 3: 9.75}}
+    numbers = {name: {"error": of} for name, of in errors.items()}
+    share, absolute = (
+        Outcome("error", "error", MARGIN, is_share=is_share, higher_is_better=False)
+        for is_share in (True, False)
+    )
+    (one,) = contrasts(numbers, [share], ["old"])
+    assert one.margin == pytest.approx(0.5)
+    assert one.verdict == "worse"
+    (other,) = contrasts(numbers, [absolute], ["old"])
+    assert one.paired.p_equivalence < 0.05 < other.paired.p_equivalence
+
+
+def test_numbers_are_put_together_by_seed() -> None:
+    assert by_seed([1, 2, 2, 3], [0.5, 1.0, 2.0, math.nan]) == {1: 0.5, 2: 1.5}
+
+
 @pytest.fixture(scope="module")
 def methods(runs: Path) -> list[Method]:
     return find([runs], ReportOptions()).methods
 
 
-def test_methods_are_compared_seed_by_seed(methods: list[Method]) -> None:
+def test_methods_are_compared_seed_by_seed(runs: Path, methods: list[Method]) -> None:
     by_name = {method.name: method for method in methods}
-    found = contrasts(methods, ["equal", "ntkmtl"], budget(methods), MARGIN)
+    found = find([runs], ReportOptions(against=("equal", "ntkmtl"))).contrasts
     assert len(found) == 2 * 2 * (len(methods) - 1)  # no run was evaluated on unseen goals
-    for contrast in (one for one in found if one.outcome == "success"):
+    for contrast in (one for one in found if one.outcome.name == "success"):
         ours, theirs = (
             {run.config.seed: run.success[-1].mean() for run in by_name[name].runs}
             for name in (contrast.method, contrast.baseline)
@@ -80,6 +104,6 @@ def test_methods_are_compared_seed_by_seed(methods: list[Method]) -> None:
         assert contrast.paired.difference.value == pytest.approx(expected)
 
 
-def test_an_unknown_baseline_is_named(methods: list[Method]) -> None:
+def test_an_unknown_baseline_is_named(runs: Path) -> None:
     with pytest.raises(UserError, match=r"'equl'.*equal"):
-        contrasts(methods, ["equl"], budget(methods), MARGIN)
+        find([runs], ReportOptions(against=("equl",)))

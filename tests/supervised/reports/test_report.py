@@ -184,6 +184,35 @@ def test_options_for_agents_are_refused(runs: Path, options: dict[str, object]) 
         find([runs], ReportOptions(**options))  # type: ignore[arg-type]
 
 
+def test_methods_are_compared_seed_by_seed_by_every_metric(tmp_path: Path) -> None:
+    runs = write_all(tmp_path / "runs", FACTORS, seeds=(1, 2, 3))
+    options = ReportOptions(out=tmp_path / "out", against=("equal", "STL"), resamples=50)
+    report_supervised([runs], options)
+    found = {
+        (row["baseline"], row["method"], row["outcome"]): row
+        for row in table(tmp_path / "out" / "contrasts.csv")
+    }
+    assert len(found) == 2 * 2 * MEASURES + 1  # and delta-m, which single-task runs have not
+    ours, equal = finals(runs, "ntkmtl_sr"), finals(runs, "equal")
+    for (task, metric), value in ours.items():
+        row = found["equal", "ntkmtl_sr", f"{task}/{metric}"]
+        difference = value - equal[task, metric]
+        assert float(row["difference"]) == pytest.approx(difference, abs=1e-6)
+        assert float(row["margin"]) == pytest.approx(0.05 * equal[task, metric])
+        is_better = (difference > 0) == (metric == "accuracy")
+        assert row["verdict"] in (("better" if is_better else "worse"), "not shown")
+    drops = {
+        r["method"]: float(r["delta_m_percent"] or 0)
+        for r in table(tmp_path / "out" / "methods.csv")
+    }
+    row = found["equal", "ntkmtl_sr", "delta_m_percent"]
+    assert float(row["difference"]) == pytest.approx(drops["ntkmtl_sr"] - drops["equal"])
+    assert (float(row["margin"]), int(row["seeds"])) == (5.0, 3)
+    assert "Differences from STL" in (tmp_path / "out" / "report.md").read_text()
+    with pytest.raises(UserError, match="there is no method 'moco' in the report"):
+        find([runs], ReportOptions(against=("moco",)))
+
+
 def test_some_of_the_methods_can_be_asked_for(runs: Path) -> None:
     findings = find([runs], ReportOptions(methods=("STL", "equal"), resamples=50))
     assert [method.name for method in findings.methods] == ["STL", "equal"]
