@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.rl.cuda_graph import Procedure
+from mtrl_ntk.rl.host_function import as_function
 from mtrl_ntk.rl.host_log import Log
-from mtrl_ntk.rl.host_program import program, run_first
+from mtrl_ntk.rl.host_program import program
 
 
 class Replay:
@@ -41,6 +42,7 @@ class Replay:
         self._procedure, self._generators = procedure, [*generators, torch.default_generator]
         self.repeats = not log.decides
         self.steps = program(log) if self.repeats else []
+        self._repeat = as_function(self.steps)
         self._written = log.written
         self._calls = 0
 
@@ -54,22 +56,12 @@ class Replay:
         elif self._calls > 1:
             self._procedure()
 
-    def _repeat(self) -> None:
-        # All that autograd would note is recorded.
-        with torch._C._AutoDispatchBelowAutograd():
-            for func, args, kwargs, _ in self.steps:
-                func(*args, **kwargs)
-
-    def _repeat_first(self) -> None:
-        with torch._C._AutoDispatchBelowAutograd():
-            self.steps = [run_first(step) for step in self.steps]
-
     def _compare(self) -> None:
         before = self._state()
         self._procedure()
         expected = self._state()
         self._restore(before)
-        self._repeat_first()
+        self._repeat()
         self.repeats = all(map(torch.equal, self._state(), expected))
         self._restore(expected)
         # Of no more use.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -24,10 +24,23 @@ _OF_SHAPES = ("ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "
 class Step(NamedTuple):
     """What a repetition does at once."""
 
-    func: Callable[..., Any]
+    func: OpOverload[..., Any]
+    """An operation."""
     args: tuple[Any, ...]
+    """What it is given."""
     kwargs: dict[str, Any]
+    """What it is given by name."""
+    targets: Sequence[Tensor | None] = ()
+    """Where its results are copied, if it does not write them there."""
     name: str = ""
+    """What was recorded."""
+
+    def run(self) -> None:
+        """Runs it."""
+        results = self.func(*self.args, **self.kwargs)
+        for target, result in zip(self.targets, tree_leaves(results), strict=bool(self.targets)):
+            if target is not None:
+                target.copy_(result)
 
 
 def program(log: Log) -> list[Step]:
@@ -43,35 +56,11 @@ def program(log: Log) -> list[Step]:
         memory.hand_on(operation)
         step = _step(operation, memory)._replace(name=operation.name)
         if known.is_constant(operation):
-            step.func(*step.args, **step.kwargs)
+            step.run()
         else:
             steps.append(step)
         memory.release(operation)
     return steps
-
-
-def run_first(step: Step) -> Step:
-    """Runs a step, and returns the same with the least said before each further run."""
-    if isinstance(step.func, OpOverload):
-        for short in _short_ways(step.func):
-            try:
-                short(*step.args, **step.kwargs)
-            except TypeError:  # it takes other arguments, and has done nothing
-                continue
-            return step._replace(func=short)
-    step.func(*step.args, **step.kwargs)
-    return step
-
-
-def _short_ways(func: OpOverload[..., Any]) -> list[Callable[..., Any]]:
-    """Other ways to call an operation, the shortest first.
-
-    What PyTorch has for people reads its arguments a microsecond faster than the operation that it
-    stands for.
-    """
-    home = torch.Tensor if func._opname.endswith("_") else torch
-    public = getattr(home, func._opname, None) if func.namespace == "aten" else None
-    return [*([public] if public else []), func._op]
 
 
 class _Known:
@@ -237,22 +226,11 @@ def _step(operation: Operation, memory: _Memory) -> Step:
     is_each_one_tensor = len(leaves) == len(func._schema.returns) and all(map(is_place, leaves))
     variant = _out_variant(func) if is_each_one_tensor else None
     if variant is None:
-        return Step(_run_and_copy, (func, args, kwargs, targets), {})
+        return Step(func, args, kwargs, targets)
     arguments = variant._schema.arguments
     given = {a.name for a in arguments if not a.is_out}
     outs = dict(zip((a.name for a in arguments if a.is_out), targets, strict=True))
     return Step(variant, args, {k: v for k, v in kwargs.items() if k in given} | outs)
-
-
-def _run_and_copy(
-    func: OpOverload[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    targets: Sequence[Tensor | None],
-) -> None:
-    for target, result in zip(targets, tree_leaves(func(*args, **kwargs)), strict=True):
-        if target is not None:
-            target.copy_(result)
 
 
 def _in_place_variant(func: OpOverload[..., Any]) -> OpOverload[..., Any] | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtrl_ntk.rl.host_log import Log
-from mtrl_ntk.rl.host_program import Step, program, run_first
+from mtrl_ntk.rl.host_program import Step, program
 
 SIZE = 100
 
@@ -94,12 +94,11 @@ def test_lists_of_results_are_repeated() -> None:
 def assert_repeats(
     compute: Callable[[Tensor], Tensor], steps: list[Step], numbers: Tensor, result: Tensor
 ) -> None:
-    steps = [run_first(step) for step in steps]
     for shift in (0.3, -0.7):
         numbers.copy_(torch.linspace(-1, 1, SIZE) + shift)
         other = compute(numbers.clone())
         for step in steps:
-            step.func(*step.args, **step.kwargs)
+            step.run()
         assert torch.equal(result, other)
 
 
@@ -114,7 +113,7 @@ def test_noise_is_new_each_time() -> None:
     before = result.clone()
     assert names(steps) == ["rand", "rand", "add", "sub", "copy"]
     for step in steps:
-        step.func(*step.args, **step.kwargs)
+        step.run()
     assert not torch.equal(result, before)
 
 
@@ -128,14 +127,3 @@ def test_results_are_written_where_they_are_read_for_the_last_time() -> None:
     }
     # The numbers that were given, and one piece of memory for all that is made of them.
     assert len(made) == 2
-
-
-def test_a_short_way_that_takes_other_arguments_is_not_taken() -> None:
-    numbers, made = torch.rand(SIZE), torch.zeros(SIZE)
-    # ``torch.rsub`` knows no ``out``.
-    step = Step(torch.ops.aten.rsub.Scalar_out, (numbers, 1), {"out": made})
-    again = run_first(step)
-    assert torch.equal(made, 1 - numbers)
-    made.zero_()
-    again.func(*again.args, **again.kwargs)
-    assert torch.equal(made, 1 - numbers)
