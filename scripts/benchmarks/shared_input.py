@@ -1,11 +1,12 @@
 """Measures what balancing costs where all tasks read one input: a step against that of a plain sum.
 
 A trunk of three linear layers, or of nine convolutions with batch normalisation, and a head of two
-layers for each task; forward pass, losses row by row and what comes before the optimiser. All ways
-take turns in one process on one thread, and the figure is the median over the turns of a way's
-processor time over that of the plain sum's. Memory is the largest that PyTorch held more than
-before the step, gradients and what is kept between steps included. Run it as
-``python -m scripts.benchmarks.shared_input --tasks 40 --trunk convolutions --width 32``.
+layers for each task; or ``cnn9``, the network of CelebA's forty tasks on noise of its size, whose
+times by method are Fig. 1 of the NTKMTL paper. Forward pass, losses row by row and what comes
+before the optimiser. All ways take turns in one process on one thread, and the figure is the median
+over the turns of a way's processor time over that of the plain sum's. Memory is the largest that
+PyTorch held more than before the step, gradients and what is kept between steps included. Run it as
+``python -m scripts.benchmarks.shared_input --trunk cnn9 --csv times.csv``: a few minutes.
 """
 
 from __future__ import annotations
@@ -15,15 +16,21 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate, pairwise
+from pathlib import Path
 from time import process_time
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.profiler import ProfilerActivity, profile
 
 from mtrl_ntk.balancing import TaskBalancer, Weighting
 from mtrl_ntk.balancing.methods import METHODS
+from mtrl_ntk.experiment.files.csv_files import write_rows
+from mtrl_ntk.supervised.datasets.dataset import Examples
+from mtrl_ntk.supervised.networks.cnn9 import CNN9, CNN9Config
+from mtrl_ntk.supervised.tasks import Attribute
 
 Way = Callable[[], object]
 
@@ -53,21 +60,58 @@ def convolutions(width: int) -> nn.Sequential:
     return nn.Sequential(*made, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-TRUNKS = {"linear": (layers, 1), "convolutions": (convolutions, 8)}
-"""What makes a trunk of a width, and how many times the width its features are."""
-
-
 class Network(nn.Module):
-    """A trunk, and heads that read what it makes of one input."""
+    """A trunk of some features, and heads that read what it makes of one input."""
 
-    def __init__(self, tasks: int, width: int, trunk: str) -> None:
+    def __init__(self, tasks: int, trunk: nn.Module, features: int) -> None:
         super().__init__()
-        make, factor = TRUNKS[trunk]
-        self.trunk = make(width)
-        self.heads = nn.ModuleList(
-            nn.Sequential(nn.Linear(factor * width, 32), nn.ReLU(), nn.Linear(32, 1))
-            for _ in range(tasks)
+        self.trunk = trunk
+        self.heads = nn.ModuleDict(
+            {
+                str(task): nn.Sequential(nn.Linear(features, 32), nn.ReLU(), nn.Linear(32, 1))
+                for task in range(tasks)
+            }
         )
+
+
+def linear_network(tasks: int, width: int) -> Network:
+    """A network of linear layers."""
+    return Network(tasks, layers(width), width)
+
+
+def convolutional_network(tasks: int, width: int) -> Network:
+    """A network of convolutions."""
+    return Network(tasks, convolutions(width), 8 * width)
+
+
+FACES = (3, 64, 64)
+
+
+def network_of_faces(tasks: int, width: int) -> CNN9:
+    """The network of CelebA."""
+    return CNN9(CNN9Config(width), FACES, [Attribute(str(task)) for task in range(tasks)])
+
+
+class Kind(NamedTuple):
+    """A network, and at what sizes it is measured by default."""
+
+    make: Callable[[int, int], Network | CNN9]
+    """Makes it for so many tasks, of a width."""
+    shape: tuple[int, ...]
+    """Shape of an input; empty for as many numbers as the width."""
+    width: int
+    rows: int
+    rounds: int
+    methods: tuple[str, ...]
+
+
+_FEW = ("ntkmtl_sr", "si", "ntkmtl", "upgrad")
+TRUNKS = {
+    "linear": Kind(linear_network, (), 512, 128, 31, _FEW),
+    "convolutions": Kind(convolutional_network, (3, 32, 32), 32, 128, 31, _FEW),
+    "cnn9": Kind(network_of_faces, FACES, 16, 16, 9, (*METHODS,)),
+}
+"""Networks by the name of their trunk."""
 
 
 class Steps:
@@ -75,16 +119,20 @@ class Steps:
 
     def __init__(self, tasks: int, rows: int, width: int, trunk: str = "linear") -> None:
         torch.manual_seed(0)
-        self.tasks = tasks
-        self.network = Network(tasks, width, trunk)
-        shape = (width,) if trunk == "linear" else (3, 32, 32)
-        self.inputs, self.targets = torch.randn(rows, *shape), torch.randn(tasks, rows)
+        kind = TRUNKS[trunk]
+        self.tasks, self.network = tasks, kind.make(tasks, width)
+        self.targets = torch.randint(2, (tasks, rows)).float()
+        inputs = torch.randn(rows, *(kind.shape or (width,)))
+        self.inputs = Examples(inputs, {}).to(torch.device("cpu")).inputs
 
     def losses(self, features: Tensor | None = None) -> list[Tensor]:
         """Losses of each task, ``[rows]``."""
         z = self.network.trunk(self.inputs) if features is None else features
-        pairs = zip(self.network.heads, self.targets, strict=True)
-        return [(head(z)[:, 0] - targets).square() for head, targets in pairs]
+        pairs = zip(self.network.heads.values(), self.targets, strict=True)
+        return [
+            binary_cross_entropy_with_logits(head(z)[:, 0], targets, reduction="none")
+            for head, targets in pairs
+        ]
 
     def plain(self) -> None:
         """The plain sum."""
@@ -101,6 +149,9 @@ class Steps:
         def step() -> None:
             self.network.zero_grad()
             balancer.backward(torch.stack(self.losses()))
+            if weighting.observes_step:
+                with torch.no_grad():
+                    balancer.observe(self.losses())
 
         return step
 
@@ -127,32 +178,41 @@ def peak(make: Callable[[], Way], network: nn.Module) -> int:
     return max(accumulate(changes, initial=0))
 
 
-def report(makers: dict[str, Callable[[], Way]], network: nn.Module, rounds: int) -> None:
-    """Prints each way's time, its ratio to that of the first, and its memory."""
+def report(
+    makers: dict[str, Callable[[], Way]], network: nn.Module, rounds: int
+) -> list[dict[str, object]]:
+    """Prints each way's time, its ratio to that of the first, and its memory; returns the rows."""
     found = turns({name: make() for name, make in makers.items()}, rounds)
-    first = next(iter(found.values()))
+    first, rows = next(iter(found.values())), list[dict[str, object]]()
     for name, times in found.items():
         ratio = statistics.median(own / other for own, other in zip(times, first, strict=True))
         held = peak(makers[name], network) / 1e6
         milliseconds = 1e3 * statistics.median(times)
         print(f"{name:24} {milliseconds:8.2f} ms {ratio:6.2f} x {held:8.1f} MB")
+        numbers = {"milliseconds": milliseconds, "ratio": ratio, "megabytes": held}
+        rows.append({"way": name, **{key: f"{value:.4g}" for key, value in numbers.items()}})
+    return rows
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--tasks", type=int, default=40)
-    parser.add_argument("--rows", type=int, default=128)
-    parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--trunk", choices=TRUNKS, default="linear")
-    parser.add_argument("--rounds", type=int, default=31)
-    parser.add_argument("--methods", nargs="+", default=["ntkmtl_sr", "si", "ntkmtl", "upgrad"])
+    for name in ("rows", "width", "rounds"):
+        parser.add_argument(f"--{name}", type=int, help="by default what fits the network")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD")
+    parser.add_argument("--csv", type=Path, help="file for the numbers")
     options = parser.parse_args(arguments)
+    kind = TRUNKS[options.trunk]
+    chosen = kind._replace(**{n: v for n in kind._fields if (v := getattr(options, n, None))})
     torch.set_num_threads(1)
-    steps = Steps(options.tasks, options.rows, options.width, options.trunk)
+    steps = Steps(options.tasks, chosen.rows, chosen.width, options.trunk)
     makers: dict[str, Callable[[], Way]] = {"plain sum": lambda: steps.plain}
-    for name in options.methods:
+    for name in chosen.methods:
         makers[name] = partial(steps.balanced, METHODS[name](options.tasks))
-    report(makers, steps.network, options.rounds)
+    rows = report(makers, steps.network, chosen.rounds)
+    if options.csv is not None:
+        write_rows(options.csv, rows)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +17,15 @@ def test_all_ways_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--tasks", "2", "--rows", "8", "--width", "4", "--rounds", "1"])
     names = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
     assert names == ["plain sum", "ntkmtl_sr", "si", "ntkmtl", "upgrad"]
+
+
+def test_the_network_of_celeba_is_measured_with_every_method(tmp_path: Path) -> None:
+    sizes = ["--tasks", "3", "--rows", "4", "--width", "1", "--rounds", "1"]
+    main(["--trunk", "cnn9", *sizes, "--csv", str(tmp_path / "times.csv")])
+    with (tmp_path / "times.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["way"] for row in rows] == ["plain sum", *METHODS]
+    assert all(float(row[name]) > 0 for row in rows for name in ("ratio", "megabytes"))
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)
