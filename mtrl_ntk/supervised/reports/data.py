@@ -49,7 +49,7 @@ class Measure(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SupervisedRun:
+class SupervisedRecord:
     """One run as its files tell it, or the single-task runs of one seed as one."""
 
     path: Path
@@ -70,8 +70,8 @@ class SupervisedRun:
     """Time from the start to the last evaluation."""
     evaluations: Mapping[int, Values]
     """Its evaluations, by updates."""
-    updates_per_second: float
-    """Median over the log's intervals."""
+    epoch_seconds: float
+    """Time of an epoch of training alone, by the median over the log's intervals; NaN without."""
     logged: Mapping[tuple[str, str], Mapping[str, Curve]]
     """Task weights and eigenvalues over training: by quantity and part, then by task."""
 
@@ -92,7 +92,7 @@ class SupervisedRun:
 
 
 @dataclass(frozen=True)
-class SupervisedMethod(MethodOf[SupervisedRun]):
+class SupervisedMethod(MethodOf[SupervisedRecord]):
     """The complete runs that differ in their seed only."""
 
     @cached_property
@@ -117,7 +117,7 @@ class SupervisedMethod(MethodOf[SupervisedRun]):
         )
 
 
-def read_run(path: Path) -> SupervisedRun:
+def read_run(path: Path) -> SupervisedRecord:
     """Reads the files of a run.
 
     Raises:
@@ -131,20 +131,23 @@ def read_run(path: Path) -> SupervisedRun:
         log = read_rows(path / TRAINING_CSV, "updates", "seconds")
         logged = {(of, part): task_curves(log, of, part, UPDATES) for of, part in _LOGGED}
         rates = [float(row.get("charts/updates_per_second") or "nan") for row in log]
+        epochs = int(float(last[0]["epochs"])) if last else 0
+        updates = float(last[0]["updates"]) / epochs if epochs else math.nan
+        rate = float(np.median(rates)) if rates else math.nan
         metrics = {task: tuple(map(_metric, info[METRICS][task])) for task in config.task_names}
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(f"a file of {path} is damaged: {error!r}; leave that run out") from None
-    return SupervisedRun(
+    return SupervisedRecord(
         path=path,
         config=config,
         protocol=info["protocol"],
         versions=info.get("versions") or {},
         metrics=metrics,
         is_single_task=config.is_single_task,
-        epochs=int(float(last[0]["epochs"])) if last else 0,
+        epochs=epochs,
         seconds=float(last[0]["seconds"]) if last else math.nan,
         evaluations=whole,
-        updates_per_second=float(np.median(rates)) if rates else math.nan,
+        epoch_seconds=updates / rate if rate > 0 else math.nan,
         logged=logged,
     )
 
@@ -162,13 +165,13 @@ def _metric(values: Mapping[str, Any]) -> Metric:
     return Metric(**values)
 
 
-def group(runs: Sequence[SupervisedRun]) -> list[SupervisedMethod]:
+def group(runs: Sequence[SupervisedRecord]) -> list[SupervisedMethod]:
     """Puts complete runs together that differ in nothing but their seed.
 
     The single-task runs of a seed become one, of all their tasks.
     """
     together = [run for run in runs if not run.is_single_task]
-    alone: dict[tuple[str, int], list[SupervisedRun]] = defaultdict(list)
+    alone: dict[tuple[str, int], list[SupervisedRecord]] = defaultdict(list)
     for run in runs:
         if run.is_single_task:
             settings, turn = _settings(run.config), 0
@@ -185,7 +188,7 @@ def _settings(config: SupervisedConfig) -> str:
     return json.dumps({n: settings[n] for n in settings if n != "tasks"}, sort_keys=True)
 
 
-def _as_one(runs: Sequence[SupervisedRun]) -> SupervisedRun:
+def _as_one(runs: Sequence[SupervisedRecord]) -> SupervisedRecord:
     """The single-task runs of one seed as a run of all their tasks."""
     first = runs[0]
     known = DATASETS[first.config.dataset].task_names
@@ -202,6 +205,7 @@ def _as_one(runs: Sequence[SupervisedRun]) -> SupervisedRun:
         metrics=metrics,
         evaluations={max(max(run.evaluations) for run in runs): finals},
         seconds=sum(run.seconds for run in runs),
+        epoch_seconds=sum(run.epoch_seconds for run in runs),
         logged=logged,
     )
 

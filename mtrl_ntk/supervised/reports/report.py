@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -46,7 +47,7 @@ from mtrl_ntk.experiment.reports.traces import Trace, traced, traces_figure
 from mtrl_ntk.supervised.reports.data import (
     Measure,
     SupervisedMethod,
-    SupervisedRun,
+    SupervisedRecord,
     group,
     measures_of,
     read_run,
@@ -91,7 +92,7 @@ def are_supervised(folders: Sequence[Path]) -> bool:
 class Findings:
     """Everything that a report says."""
 
-    runs: list[SupervisedRun]
+    runs: list[SupervisedRecord]
     """All runs, complete or not."""
     summaries: list[Summary]
     """One per method: tasks alone, then the best first."""
@@ -253,13 +254,18 @@ def _runs(findings: Findings, folder: Path) -> Iterator[Section]:
             ", ".join(run.tasks) if run.is_single_task else counted(len(run.tasks), "task"),
             str(run.config.seed),
             f"{run.epochs} of {run.config.length}",
-            number(run.updates_per_second, ",.1f"),
+            number(run.epoch_seconds, ",.3g"),
             number(run.seconds / 3600),
         ]
         for run in findings.runs
     ]
-    columns = ["run", "method", "tasks", "seed", "epochs", "updates / s", "hours"]
-    yield Section("Runs", "With what lies in their folders.", table=Table(columns, rows, False))
+    columns = ["run", "method", "tasks", "seed", "epochs", "s / epoch", "hours"]
+    yield Section(
+        "Runs",
+        "With what lies in their folders. Seconds of an epoch are those of training alone, on "
+        "whatever else the machine had to do.",
+        table=Table(columns, rows, False),
+    )
     if (settings := settings_table(findings.methods)).rows:
         yield Section("Differing settings", "All others are the same.", table=settings)
     yield Section(
@@ -346,7 +352,8 @@ def _method_rows(findings: Findings) -> Iterator[Row]:
         value, low, high = one.drop
         row: Row = {"method": one.method.name, "runs": len(one.method.runs)}
         row |= {"mean_rank": one.rank, "delta_m_percent": value}
-        yield row | {"delta_m_low": low, "delta_m_high": high}
+        seconds = float(np.median([run.epoch_seconds for run in one.method.runs]))
+        yield row | {"delta_m_low": low, "delta_m_high": high, "epoch_seconds": seconds}
 
 
 def _metric_rows(findings: Findings) -> Iterator[Row]:

@@ -93,6 +93,11 @@ def test_metrics_are_means_over_seeds_with_directions(runs: Path, out: Path) -> 
     assert "sum: MAE ↓" in text
 
 
+def test_the_time_of_an_epoch_is_that_of_its_updates(out: Path) -> None:
+    seconds = {row["method"]: float(row["epoch_seconds"]) for row in table(out / "methods.csv")}
+    assert seconds == {"STL": 4 * 0.5, "equal": 0.5, "ntkmtl_sr": 0.5}
+
+
 def test_a_report_is_a_page_with_pictures_and_tables(out: Path) -> None:
     assert {path.name for path in out.iterdir()} == {
         *("index.html", "report.md", "table.tex"),
