@@ -247,8 +247,9 @@ def _in_place_variant(func: OpOverload[..., Any]) -> OpOverload[..., Any] | None
 def _out_variant(func: OpOverload[..., Any]) -> OpOverload[..., Any] | None:
     """The same operation into tensors that are there, if there is one."""
     types = {a.name: str(a.type) for a in func._schema.arguments}
-    for name in func.overloadpacket.overloads():
-        variant: OpOverload[..., Any] = getattr(func.overloadpacket, name)
+    variants = [getattr(func.overloadpacket, name) for name in func.overloadpacket.overloads()]
+    taken = [_types(variant) for variant in variants]
+    for variant in variants:
         arguments = variant._schema.arguments
         given = {a.name: str(a.type) for a in arguments if not a.is_out}
         num_outs = len(arguments) - len(given)
@@ -256,6 +257,13 @@ def _out_variant(func: OpOverload[..., Any]) -> OpOverload[..., Any] | None:
             num_outs == len(func._schema.returns)
             and given.items() <= types.items()
             and types.keys() - given.keys() <= _OF_NEW_TENSORS
+            # Where names do not count, ``max(a, out=b)`` would be ``max(a, b)``.
+            and taken.count(_types(variant)) == 1
         ):
-            return variant
+            found: OpOverload[..., Any] = variant
+            return found
     return None
+
+
+def _types(func: OpOverload[..., Any]) -> list[str]:
+    return [str(argument.type) for argument in func._schema.arguments]

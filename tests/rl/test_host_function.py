@@ -44,6 +44,10 @@ def lists(x: Tensor) -> Tensor:
     return torch.cat([part * first for part in parts]).view(2, *SHAPE).sum(0) - second
 
 
+def largest_and_smallest(x: Tensor) -> Tensor:
+    return x.max() * x - x.min()
+
+
 def own_operators(x: Tensor) -> Tensor:
     rows = x.clone()
     forget_tasks(rows, x[:, 0] > 0)
@@ -66,6 +70,7 @@ def gradients(x: Tensor) -> Tensor:
         integers_for_numbers,
         indices,
         lists,
+        largest_and_smallest,
         own_operators,
         gradients,
     ],

@@ -227,8 +227,19 @@ def test_a_method_of_others_runs_as_it_is_on_the_cpu() -> None:
 
 @every_few
 def test_on_the_cpu_a_recording_is_not_given_up(method: str, network: str) -> None:
+    check_repeating(method, network, policy_tau=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "network"), COVERING)
+def test_no_method_gives_up_a_recording(method: str, network: str) -> None:
+    check_repeating(method, network)
+    check_repeating(method, network, width=32, precision="bf16")
+
+
+def check_repeating(method: str, network: str, **settings: Any) -> None:  # noqa: ANN401
     recorder = HostRecorder()
-    train(make_learner(method, network, recorder, policy_tau=0.5), 2)
+    train(make_learner(method, network, recorder, **settings), 2)
     assert [replay.repeats for replay in recorder.replays] == [True]
 
 
