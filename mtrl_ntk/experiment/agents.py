@@ -29,7 +29,8 @@ from mtrl_ntk.experiment.checkpoints.pretrained import PREFIX, is_pretrained, pr
 from mtrl_ntk.experiment.checkpoints.run_state import STATE
 from mtrl_ntk.experiment.config import RUNS, RunConfig
 from mtrl_ntk.experiment.devices import resolve_device, stream_seed
-from mtrl_ntk.experiment.files.layout import CHECKPOINT
+from mtrl_ntk.experiment.families import command_of
+from mtrl_ntk.experiment.files.layout import CHECKPOINT, EVALUATION_CSV
 from mtrl_ntk.experiment.options.values import counted, shown
 from mtrl_ntk.experiment.plugins import method_class
 from mtrl_ntk.experiment.types import PolicyFunction
@@ -238,6 +239,11 @@ def load_trained(path: Path, device: str = "cpu", checkpoint: str = LAST) -> Tra
     metadata = found.checkpoint.metadata
     if not isinstance(metadata.get("config"), dict):
         raise CheckpointError(f"{found.folder} does not say what kind of agent it holds")
+    if (command := command_of(metadata["config"])) not in (None, RUNS.command):
+        raise UserError(
+            f"{found.folder} holds no agent but what {command} has trained, which was evaluated "
+            f"meanwhile: see {EVALUATION_CSV} of its run, or report_mt10"
+        )
     counters = metadata.get("counters")
     if not isinstance(counters, dict) or type(counters.get("vector_steps")) is not int:
         raise CheckpointError(f"{found.folder} does not say how far its run was")

@@ -321,7 +321,7 @@ class _Runs(Family[RunConfig]):
     """Runs of ``train_mt10``."""
 
     command, unit, length_option = "train_mt10", "vector_steps", "total_steps"
-    selectors, mark = ("method", "suite"), "horizon"
+    selectors = ("method", "suite")
 
     def select(self, values: Mapping[Any, Any]) -> dict[str, str]:
         return {"method": method_of(values, RunConfig.method), "suite": suite_of(values)}

@@ -84,6 +84,15 @@ class Configuration(Protocol):
 C = TypeVar("C", bound=Configuration)
 
 
+_MARKS = {"horizon": "train_mt10", "dataset": "train_supervised"}
+"""The command of a kind of run by a setting that only its runs have."""
+
+
+def command_of(settings: Mapping[Any, Any]) -> str | None:
+    """The command whose runs have such settings, by name; None where they do not show it."""
+    return next((command for mark, command in _MARKS.items() if mark in settings), None)
+
+
 class Family(ABC, Generic[C]):
     """A kind of run: how values by name become its configurations.
 
@@ -92,7 +101,6 @@ class Family(ABC, Generic[C]):
         unit: The count that lengths are given in, as logs and checkpoints call it.
         length_option: The option that gives it.
         selectors: Settings that decide which others there are; the method is one.
-        mark: A setting by which its runs are known from those of others.
         presets: Folder of its presets within that of all.
     """
 
@@ -100,7 +108,6 @@ class Family(ABC, Generic[C]):
     unit: str
     length_option: str
     selectors: tuple[str, ...]
-    mark: str
     presets: str = ""
 
     @abstractmethod

@@ -73,7 +73,7 @@ class LogPosition:
     """How far the logs of a run go: what is beyond is cut off when a run goes on from there."""
 
     step: int = 0
-    """Step of the run; files call it ``vector_steps``, whatever the run counts."""
+    """Step of the run; earlier checkpoints call it ``vector_steps``."""
     training: int = 0
     """Bytes of ``training.csv``."""
     evaluation: int = 0
@@ -88,8 +88,9 @@ class LogPosition:
         Raises:
             ValueError, TypeError, KeyError: If it is not that.
         """
-        others = {name: value for name, value in values.items() if name != "vector_steps"}
-        position = cls(values["vector_steps"], **others)
+        key = "step" if "step" in values else "vector_steps"
+        others = {name: value for name, value in values.items() if name != key}
+        position = cls(values[key], **others)
         sizes = (position.step, position.training, position.evaluation)
         if not all(map(_is_count, (*sizes, *position.events.values()))):
             raise ValueError(f"logs end at {position}")
@@ -97,8 +98,8 @@ class LogPosition:
 
     def to_json(self) -> dict[str, Any]:
         """The position in types that JSON knows."""
-        others = {"training": self.training, "evaluation": self.evaluation}
-        return {"vector_steps": self.step, **others, "events": dict(self.events)}
+        sizes = {"training": self.training, "evaluation": self.evaluation}
+        return {"step": self.step, **sizes, "events": dict(self.events)}
 
 
 def _is_count(value: object) -> bool:

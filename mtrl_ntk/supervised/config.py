@@ -208,7 +208,7 @@ class _Supervised(Family[SupervisedConfig]):
     """Runs of ``train_supervised``."""
 
     command, unit, length_option = "train_supervised", "epochs", "epochs"
-    selectors, mark = ("method", "dataset", "network"), "dataset"
+    selectors = ("method", "dataset", "network")
     presets = "supervised"
 
     def select(self, values: Mapping[Any, Any]) -> dict[str, str]:

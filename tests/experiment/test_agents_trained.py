@@ -81,7 +81,7 @@ def test_checkpoints_of_a_run_have_names(run_dir: Path, tmp_path: Path) -> None:
     for step, success in ((3, 0.9), (STEPS, 0.8)):
         path = tmp_path / "run" / "checkpoint" / f"step-{step:09d}"
         saved = load_checkpoint(path)
-        save_checkpoint(path, saved.tensors, {**saved.metadata, "mean_success_rate": success})
+        save_checkpoint(path, saved.tensors, {**saved.metadata, "score": success})
     assert load_trained(tmp_path / "run", checkpoint="best").folder.name == "step-000000003"
     assert load_trained(tmp_path / "run").folder.name == newest
 

@@ -27,6 +27,14 @@ def test_all_come_back_from_json() -> None:
     assert LogPosition.from_json(json.loads(json.dumps(POSITION.to_json()))) == POSITION
 
 
+def test_positions_of_earlier_checkpoints_are_read() -> None:
+    values = POSITION.to_json()
+    earlier = {"vector_steps": values.pop("step"), **values}
+    assert LogPosition.from_json(earlier) == POSITION
+    with pytest.raises(KeyError):
+        LogPosition.from_json(values)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -45,7 +53,14 @@ def test_other_counters_are_refused(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"training": -1}, {"evaluation": "0"}, {"events": {"events.1": 0.5}}, {"more": 1}]
+    "change",
+    [
+        {"step": -1},
+        {"training": -1},
+        {"evaluation": "0"},
+        {"events": {"events.1": 0.5}},
+        {"more": 1},
+    ],
 )
 def test_other_positions_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):

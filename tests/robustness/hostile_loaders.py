@@ -214,7 +214,7 @@ def _write_archive(folder: Path) -> MultiTaskReplayBuffer:
         np.zeros((2, 3), np.bool_),
     )
     tensors = {"weight": torch.ones(3, 2), "half": torch.zeros(2, dtype=torch.bfloat16)}
-    metadata = {"mean_success_rate": 0.5, "config": {"seed": 1}, "counters": {"vector_steps": 5}}
+    metadata = {"score": 0.5, "config": {"seed": 1}, "counters": {"vector_steps": 5}}
     Archive(folder, keep=2).save(5, tensors, metadata, {"moments": torch.ones(2)}, replay)
     return replay
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -10,14 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from mtrl_ntk.cli import sweep_supervised, train_supervised
+from mtrl_ntk.cli import (
+    evaluate_mt10,
+    report_mt10,
+    sweep_supervised,
+    train_mt10,
+    train_supervised,
+)
+from mtrl_ntk.experiment.checkpoints.archive import load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import save_checkpoint
 from mtrl_ntk.experiment.config import save, to_dict
 from mtrl_ntk.supervised import answers
 from mtrl_ntk.supervised.command import load
 from mtrl_ntk.supervised.config import SUPERVISED
+from mtrl_ntk.supervised.training.run import train
 from tests.experiment.training.test_run import tiny as reinforced
 from tests.robustness.exit_codes import code_of
+from tests.supervised.runs import tiny
 
 SMALL = (
     *("--train-pairs", "20", "--test-pairs", "8", "--batch-size", "8", "--epochs", "1"),
@@ -159,6 +169,30 @@ def test_a_run_of_reinforcement_learning_is_not_gone_on_with(tmp_path: Path) -> 
     assert code == 2
     assert err.count("\n") == 1
     assert "is of no run of train_supervised" in err
+
+
+def test_commands_for_agents_say_what_a_supervised_run_is(tmp_path: Path) -> None:
+    config = tiny(tmp_path / "run")
+    train(config, quiet=True)
+    for command, line, message in (
+        (evaluate_mt10, "run", "holds no agent but what train_supervised has trained"),
+        (evaluate_mt10, "run/checkpoint", "holds no agent but what train_supervised has trained"),
+        (report_mt10, "--kernels run", "is of train_supervised, which keeps no kernels"),
+        (train_mt10, "--resume run", "is of no run of train_mt10"),
+        (train_mt10, "--config run/config.yaml", "settings of train_supervised, not of train_mt10"),
+    ):
+        code, _, err = said(*line.split(), command=command)
+        assert (code, err.count("\n")) == (2, 1)
+        assert message in err
+    metadata = load_newest(tmp_path / "run" / "checkpoint").checkpoint.metadata
+    assert metadata["score"] is None
+    assert not [
+        key for key in json.dumps(metadata).split('"') if "vector" in key or "success" in key
+    ]
+    save(reinforced(tmp_path), tmp_path / "other.yaml")
+    code, _, err = said("--config", "other.yaml")
+    assert code == 2
+    assert "other.yaml holds settings of train_mt10, not of train_supervised" in err
 
 
 def test_a_command_line_is_what_its_options_say() -> None:

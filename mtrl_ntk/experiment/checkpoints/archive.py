@@ -32,8 +32,10 @@ from mtrl_ntk.rl.replay import MultiTaskReplayBuffer
 
 REPLAY = "replay"
 """Folder of the replay's segments, and their key in a checkpoint's metadata."""
-SCORE = "mean_success_rate"
-"""Key of what makes a checkpoint the best; None where the agent was not evaluated."""
+SCORE = "score"
+"""Key of what makes a checkpoint the best; None where nothing does."""
+_EARLIER_SCORE = "mean_success_rate"
+"""The same in earlier checkpoints."""
 
 _NAME = re.compile(r"(step-\d+)|\.(step-\d+)\.old")
 """Of a checkpoint, and of one whose replacement was interrupted."""
@@ -205,9 +207,10 @@ def _metadata(path: Path) -> dict[str, Any] | None:
 def _best(metadata: Mapping[Path, Mapping[str, Any] | None]) -> Path | None:
     """Of equally good ones the newest."""
     scored = [
-        (values[SCORE], _step(path), path)
+        (score, _step(path), path)
         for path, values in metadata.items()
-        if values is not None and isinstance(values.get(SCORE), float | int)
+        if values is not None
+        and isinstance(score := values.get(SCORE, values.get(_EARLIER_SCORE)), float | int)
     ]
     return max(scored)[2] if scored else None
 

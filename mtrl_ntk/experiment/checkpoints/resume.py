@@ -16,7 +16,7 @@ from mtrl_ntk.experiment.checkpoints.archive import (
 )
 from mtrl_ntk.experiment.checkpoints.checkpoint import MANIFEST, CheckpointError, read_metadata
 from mtrl_ntk.experiment.config import FIXED, NEWEST, to_dict
-from mtrl_ntk.experiment.families import Configuration
+from mtrl_ntk.experiment.families import Configuration, command_of
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
 
 
@@ -150,7 +150,7 @@ def _changes(config: Configuration, found: Found) -> dict[str, str]:
     settings = found.checkpoint.metadata.get("config")
     if not isinstance(settings, dict):
         raise CheckpointError(f"{found.folder} does not say what it was configured with")
-    if config.family.mark not in settings:
+    if command_of(settings) != config.family.command:
         raise CheckpointError(f"{found.folder} is of no run of {config.family.command}")
     now: dict[str, Any] = to_dict(config)
     if settings.get("method") != now["method"]:

@@ -16,12 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.experiment.config import RUNS
+from mtrl_ntk.experiment.families import command_of
 from mtrl_ntk.experiment.files.csv_files import read_rows
-from mtrl_ntk.experiment.files.layout import PLOTS, TRAINING_CSV
+from mtrl_ntk.experiment.files.layout import CONFIG, PLOTS, TRAINING_CSV
 from mtrl_ntk.experiment.kernels.diagnosis import PARTS, Diagnosis, load_diagnoses
 from mtrl_ntk.experiment.kernels.figures import HeatMap, affinity_figure, eigenvalue_figure
 from mtrl_ntk.experiment.kernels.grouping import Group, group_tasks, mean_affinity
 from mtrl_ntk.experiment.logs.progress import standard_output
+from mtrl_ntk.experiment.options.yaml_files import read_values
 from mtrl_ntk.experiment.plots.run_plots import Curve, save, task_curves
 from mtrl_ntk.rl.sac import Part
 
@@ -114,6 +117,12 @@ def _titles(run_dirs: Sequence[Path]) -> list[str]:
 def _read(run_dir: Path, title: str) -> _Run:
     if not (run_dir / TRAINING_CSV).is_file():
         raise UserError(f"{run_dir} holds no run: there is no {TRAINING_CSV}")
+    settings = read_values(run_dir / CONFIG) if (run_dir / CONFIG).is_file() else {}
+    if (command := command_of(settings)) not in (None, RUNS.command):
+        raise UserError(
+            f"{run_dir} is of {command}, which keeps no kernels; report_mt10 {run_dir} shows their "
+            "eigenvalues"
+        )
     rows = read_rows(run_dir / TRAINING_CSV, "env_steps")
     eigenvalues: dict[str, dict[str, Curve]] = {p: task_curves(rows, "ntk", p) for p in PARTS}
     return _Run(title, eigenvalues, {part: load_diagnoses(run_dir, part) for part in PARTS})

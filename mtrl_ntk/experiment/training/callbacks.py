@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from mtrl_ntk.experiment.config import RunConfig
 from mtrl_ntk.experiment.training.clock import Clock
@@ -32,21 +32,29 @@ class RunView:
         return self.clock.counters
 
 
-class Callback:
+V_contra = TypeVar("V_contra", contravariant=True)
+E_contra = TypeVar("E_contra", contravariant=True)
+
+
+class CallbackOf(Generic[V_contra, E_contra]):
     """Is told what happens in a run; a subclass overrides what it wants to know.
 
     A method that returns False ends the run after the step that it is in: it is evaluated and
     saved, and can go on another time. An exception ends it at once, and leaves it as last saved.
     """
 
-    def on_step(self, run: RunView) -> bool | None:
-        """A vector step is taken, with its updates."""
+    def on_step(self, run: V_contra) -> bool | None:
+        """A step is taken, with its updates."""
 
-    def on_evaluation(self, run: RunView, result: EvaluationResult) -> bool | None:
-        """The policy was evaluated."""
+    def on_evaluation(self, run: V_contra, result: E_contra) -> bool | None:
+        """What was learnt is evaluated."""
 
-    def on_save(self, run: RunView, folder: Path) -> bool | None:
+    def on_save(self, run: V_contra, folder: Path) -> bool | None:
         """A checkpoint was saved into a folder."""
+
+
+class Callback(CallbackOf[RunView, EvaluationResult]):
+    """Is told what happens in a run of reinforcement learning."""
 
 
 class Callbacks:
@@ -60,7 +68,7 @@ class Callbacks:
         want_end: Whether one of them has asked for the end of the run.
     """
 
-    def __init__(self, callbacks: Sequence[Callback], run: Any) -> None:  # noqa: ANN401 - a view of its kind
+    def __init__(self, callbacks: Sequence[CallbackOf[Any, Any]], run: object) -> None:
         self.want_end = False
         self._callbacks, self._run = tuple(callbacks), run
 
@@ -68,7 +76,7 @@ class Callbacks:
         """Tells them of a step."""
         self._take(callback.on_step(self._run) for callback in self._callbacks)
 
-    def on_evaluation(self, result: EvaluationResult) -> None:
+    def on_evaluation(self, result: object) -> None:
         """Tells them of an evaluation."""
         self._take(callback.on_evaluation(self._run, result) for callback in self._callbacks)
 

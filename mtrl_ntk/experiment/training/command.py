@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.checkpoints.resume import settings_of
 from mtrl_ntk.experiment.config import NEWEST, RUNS, RunConfig
-from mtrl_ntk.experiment.families import C, Family
+from mtrl_ntk.experiment.families import C, Family, command_of
 from mtrl_ntk.experiment.options.fields import Option, convert_values, options
 from mtrl_ntk.experiment.options.parser import LISTS, Parser
 from mtrl_ntk.experiment.options.presets import config_file
@@ -87,9 +87,12 @@ def load_of(
     given = vars(first.parse_known_args(argv)[0]) | dict(named())
     asked = given.pop("config", None)
     file = None if asked is None else config_file(asked, family.presets)
-    values = (read_values(file) | given) if file else given
+    of_file = read_values(file) if file else {}
+    if (command := command_of(of_file)) not in (None, family.command):
+        raise ConfigError(f"{file} holds settings of {command}, not of {family.command}")
+    values = of_file | given
     resumed_from, resumed = _resumed_settings(values)
-    if resumed and family.mark not in resumed:
+    if resumed and command_of(resumed) != family.command:
         raise ConfigError(f"{resumed_from} is of no run of {family.command}")
     settings = {**resumed, **values} | ({_PLUGIN: None} if plugins else {})
     selected = family.found(family.select(settings))

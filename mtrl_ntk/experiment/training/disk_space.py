@@ -15,8 +15,8 @@ from mtrl_ntk.rl.sac import MultiTaskSAC
 
 _ROW_BYTES_PER_TASK = 2_000
 """Of a row of training.csv and its TensorBoard events, which name every number."""
-_MANIFEST_BYTES = 200_000
-"""Of a checkpoint besides its large tensors: manifest, environments, statistics."""
+MANIFEST_BYTES = 200_000
+"""Of a checkpoint besides its large tensors: manifest, statistics, environments."""
 _REST_BYTES = 10_000_000
 """Settings, plots and what else is small."""
 
@@ -25,7 +25,7 @@ class DiskNeed(NamedTuple):
     """Bytes that a run writes."""
 
     replay: int
-    """Transitions that the replay holds at the end."""
+    """Transitions that the replay holds at the end, if there is one."""
     checkpoint: int
     """A checkpoint without its transitions."""
     checkpoints: int
@@ -53,10 +53,15 @@ def disk_need(config: RunConfig, agent: MultiTaskSAC, replay: MultiTaskReplayBuf
     return DiskNeed(
         replay=4 * replay.row_width * replay.num_tasks * transitions,
         # Adam's two moments are at most as large as the parameters and their targets.
-        checkpoint=2 * parameters + _MANIFEST_BYTES,
+        checkpoint=2 * parameters + MANIFEST_BYTES,
         checkpoints=loop.keep_checkpoints + 2,
-        logs=rows * replay.num_tasks * _ROW_BYTES_PER_TASK + _REST_BYTES,
+        logs=log_bytes(rows, replay.num_tasks),
     )
+
+
+def log_bytes(rows: int, num_tasks: int) -> int:
+    """Estimates what a run's logs, plots and settings take, with so many rows."""
+    return rows * num_tasks * _ROW_BYTES_PER_TASK + _REST_BYTES
 
 
 def check_space(need: DiskNeed, run_dir: Path) -> None:
@@ -69,10 +74,11 @@ def check_space(need: DiskNeed, run_dir: Path) -> None:
     """
     free = free_space(run_dir) + _size(run_dir / CHECKPOINT)
     if need.least > free:
+        replay = f" with its replay of {size_text(need.replay)}" if need.replay else ""
         raise UserError(
-            f"the run needs {size_text(need.least)} on the disk of {run_dir} for a checkpoint with "
-            f"its replay of {size_text(need.replay)}, {size_text(free)} are free: make room, "
-            "choose --run-dir on another disk, or lower --replay-capacity"
+            f"the run needs {size_text(need.least)} on the disk of {run_dir} for a checkpoint"
+            f"{replay}, {size_text(free)} are free: make room, or choose --run-dir on another disk"
+            f"{', or lower --replay-capacity' * (need.replay > 0)}"
         )
     if need.most > free:
         warnings.warn(

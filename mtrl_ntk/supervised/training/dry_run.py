@@ -63,7 +63,7 @@ class Costs(NamedTuple):
     memory: int
     """This process's at the end of a few updates."""
     disk: int
-    """Checkpoints, those kept and the one in progress."""
+    """Bytes that the run writes at most."""
 
 
 def estimate(run: SupervisedRun, run_dir: Path, done: int = 0) -> Iterator[str]:
@@ -80,8 +80,7 @@ def estimate(run: SupervisedRun, run_dir: Path, done: int = 0) -> Iterator[str]:
     free = size_text(psutil.virtual_memory().available)
     yield f"  memory: at least {size_text(costs.memory)}, which this estimate took; {free} are free"
     yield (
-        f"  disk: about {size_text(costs.disk)} for checkpoints, logs come on top; "
-        f"{size_text(free_space(run_dir))} are free"
+        f"  disk: at most about {size_text(costs.disk)}; {size_text(free_space(run_dir))} are free"
     )
 
 
@@ -108,12 +107,11 @@ def rehearse(run: SupervisedRun, done: int = 0) -> Costs:
     evaluations_s = measured * share * -(-config.length // config.epochs.evaluate_every)
     update_s = (updated - started) / _TIMED_UPDATES
     updates = clock.batches * config.length - done
-    tensors = [*learner.state_dict().values(), *learner.optimizer_state().values()]
     return Costs(
         update_s,
         evaluations_s,
         started - begun,
         started - begun + updates * update_s + evaluations_s,
         psutil.Process().memory_info().rss,
-        (config.epochs.keep_checkpoints + 1) * sum(tensor.nbytes for tensor in tensors),
+        run.disk_need(learner).most,
     )

@@ -28,6 +28,12 @@ from mtrl_ntk.experiment.logs.metrics import MetricMeans, Rates
 from mtrl_ntk.experiment.options.fields import options
 from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.experiment.training.callbacks import Callbacks
+from mtrl_ntk.experiment.training.disk_space import (
+    MANIFEST_BYTES,
+    DiskNeed,
+    check_space,
+    log_bytes,
+)
 from mtrl_ntk.experiment.training.health import Health
 from mtrl_ntk.experiment.training.loop import Schedule, TrainingLoop
 from mtrl_ntk.experiment.training.messages import command_to_go_on
@@ -42,6 +48,7 @@ from mtrl_ntk.supervised.datasets.dataset import Dataset
 from mtrl_ntk.supervised.datasets.registry import DATASETS
 from mtrl_ntk.supervised.scores import METRICS, Counters, Scores, log_kind
 from mtrl_ntk.supervised.tasks import Task
+from mtrl_ntk.supervised.training.callbacks import SupervisedCallback, SupervisedView
 from mtrl_ntk.supervised.training.display import EpochLog, EpochProgress
 from mtrl_ntk.supervised.training.evaluations import EpochEvaluations, Plateau
 from mtrl_ntk.supervised.training.learner import Learner
@@ -49,11 +56,17 @@ from mtrl_ntk.supervised.training.plots import draw_predictions, plot_supervised
 from mtrl_ntk.supervised.training.trainer import EpochClock, EpochTrainer, batches_of
 
 
-def train(config: SupervisedConfig, *, quiet: bool = False) -> Scores:
+def train(
+    config: SupervisedConfig,
+    *,
+    callbacks: Sequence[SupervisedCallback] = (),
+    quiet: bool = False,
+) -> Scores:
     """Trains a network as configured, and leaves logs, checkpoints and plots in the run's folder.
 
     Args:
         config: The run's configuration.
+        callbacks: Who is told of updates, evaluations and checkpoints.
         quiet: Whether nothing is shown; warnings are.
 
     Returns:
@@ -64,7 +77,7 @@ def train(config: SupervisedConfig, *, quiet: bool = False) -> Scores:
         Interrupted: If a signal has stopped the run, which is saved.
         RunFailed: If the end of the run could not be saved.
     """
-    return carry_out(SupervisedRun(config, quiet=quiet))
+    return carry_out(SupervisedRun(config, callbacks, quiet=quiet))
 
 
 _FINGERPRINT = "fingerprint of the examples"
@@ -76,6 +89,16 @@ class SupervisedRun(Undertaking[Scores]):
     evaluation, counters = Scores, Counters
     config: SupervisedConfig
     _learner: Learner | None = None
+
+    def __init__(
+        self,
+        config: SupervisedConfig,
+        callbacks: Sequence[SupervisedCallback] = (),
+        *,
+        quiet: bool,
+    ) -> None:
+        super().__init__(config, quiet=quiet)
+        self._callbacks = callbacks
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -133,6 +156,7 @@ class SupervisedRun(Undertaking[Scores]):
         torch.set_num_threads(asked_threads(config) or usable_cores())
         learner, clock = self.make_learner(), self.make_clock()
         self._learner = learner
+        check_space(self.disk_need(learner), run_dir)
         stop = stack.enter_context(StopRequest())
         if lock is not None:
             lock.take()
@@ -154,6 +178,7 @@ class SupervisedRun(Undertaking[Scores]):
         trainer = EpochTrainer(config, self.dataset, learner, clock, statistics.metrics)
         state = self._state(learner, statistics, evaluations, logger, trainer.plateau)
         archive = make_archive(run_dir, epochs.keep_checkpoints, start)
+        view = SupervisedView(config, run_dir, learner, clock)
         return TrainingLoop(
             config=config,
             schedule=Schedule(
@@ -168,7 +193,7 @@ class SupervisedRun(Undertaking[Scores]):
             saver=Saver(archive, state, clock, logger.outages),
             progress=progress,
             stop=stop,
-            callbacks=Callbacks((), None),
+            callbacks=Callbacks(self._callbacks, view),
             command_to_go_on=command_to_go_on(config.family.command, run_dir),
         )
 
@@ -183,6 +208,19 @@ class SupervisedRun(Undertaking[Scores]):
         """Makes what counts its updates."""
         batch_size = self.config.epochs.batch_size
         return EpochClock(batches_of(self.config, self.dataset), batch_size)
+
+    def disk_need(self, learner: Learner) -> DiskNeed:
+        """Estimates what it will write."""
+        epochs, updates = self.config.epochs, self.make_clock().batches * self.config.length
+        parameters = sum(each.nbytes for each in learner.network.parameters())
+        network = sum(each.nbytes for each in learner.state_dict().values())
+        rows = updates // epochs.log_every + -(-self.config.length // epochs.evaluate_every)
+        return DiskNeed(
+            replay=0,
+            checkpoint=network + 2 * parameters + MANIFEST_BYTES,  # Adam's two moments
+            checkpoints=epochs.keep_checkpoints + 1,
+            logs=log_bytes(rows, len(self.tasks)),
+        )
 
     def _state(
         self,

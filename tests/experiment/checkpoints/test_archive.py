@@ -39,6 +39,7 @@ class Training:
 
     folder: Path
     keep: int = 2
+    key: str = "score"
     replay: MultiTaskReplayBuffer = field(default_factory=lambda: make_replay(CAPACITY))
 
     def __post_init__(self) -> None:
@@ -47,7 +48,7 @@ class Training:
     def save(self, step: int, score: float | None = None) -> Path:
         extend(self.replay, step - int(self.replay.inserted[0]))
         weights = {"weight": torch.full((3,), float(step))}
-        metadata = {"step": step, "mean_success_rate": score}
+        metadata = {"step": step, self.key: score}
         moments = {"moment": torch.full((2,), -float(step))}
         return self.archive.save(step, weights, metadata, moments, self.replay)
 
@@ -116,11 +117,18 @@ def test_without_evaluations_there_is_no_best(run: Training) -> None:
     assert best_checkpoint(run.folder / "nowhere") is None
 
 
+def test_the_best_of_an_earlier_version_is_still_known(tmp_path: Path) -> None:
+    run = Training(tmp_path, key="mean_success_rate")
+    for step, score in ((7, 0.9), (14, 0.2), (21, 0.3)):
+        run.save(step, score)
+    assert best_checkpoint(run.folder) == tmp_path / "step-000000007"
+
+
 def test_a_step_that_is_saved_again_is_replaced(run: Training) -> None:
     run.save(5)
     run.save(5, 0.5)
     assert steps(run.folder) == [5]
-    assert load_newest(run.folder).checkpoint.metadata["mean_success_rate"] == 0.5
+    assert load_newest(run.folder).checkpoint.metadata["score"] == 0.5
 
 
 def truncate(path: Path) -> None:

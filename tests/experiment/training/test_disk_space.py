@@ -36,6 +36,13 @@ def test_no_room_for_a_checkpoint_is_an_error(tmp_path: Path, disk: list[int]) -
         check_space(NEED, tmp_path / "not" / "there")
 
 
+def test_without_a_replay_none_is_spoken_of(tmp_path: Path, disk: list[int]) -> None:
+    need = NEED._replace(replay=0)
+    disk[0] = need.least - 1
+    with pytest.raises(UserError, match=r"for a checkpoint, 0\.0 MB are free: .*another disk$"):
+        check_space(need, tmp_path)
+
+
 def test_no_room_for_all_is_a_warning(tmp_path: Path, disk: list[int]) -> None:
     disk[0] = NEED.least
     with pytest.warns(UserWarning, match=r"may fill the disk of .*; --keep-checkpoints 1"):

@@ -58,7 +58,7 @@ def test_mean_returns_stand_where_nothing_counts_as_success(
     stated = json.loads((run / "run.json").read_text())["protocol"]
     assert stated["success"] == "none: mean returns count"
     saved = load_newest(run / "checkpoint").checkpoint.metadata
-    assert saved["mean_success_rate"] == pytest.approx(result.score)
+    assert saved["score"] == pytest.approx(result.score)
     with (tmp_path / "shown").open("w") as file:
         print_result(result, Console(file=file))
     assert "%" not in (tmp_path / "shown").read_text()

@@ -277,7 +277,7 @@ def test_the_checkpoint_is_the_agent_and_says_where_it_comes_from(run: Finished)
     assert metadata["protocol"] == protocol(run.config.env, run.config.evaluation)
     assert metadata["counters"]["vector_steps"] == STEPS
     assert metadata["counters"]["updates"] == STEPS - WARMSTART
-    assert metadata["mean_success_rate"] == run.result.mean_success_rate
+    assert metadata["score"] == run.result.mean_success_rate
     assert metadata["config"] == to_dict(replace(run.config, run_dir=None))
     assert metadata["finished"]
     assert checkpoint.tensors["log_temperature"].shape == (len(TASKS),)

@@ -209,7 +209,7 @@ def test_an_evaluation_need_not_end_first(
     assert stop.exit_code == 128 + signal.SIGUSR1
     newest = load_newest(tmp_path / "run" / "checkpoint")
     assert newest.folder.name == f"step-{step:09d}"
-    assert newest.checkpoint.metadata["mean_success_rate"] is None
+    assert newest.checkpoint.metadata["score"] is None
     assert len(rows(tmp_path / "run" / "evaluation.csv")) == (count - 1) * (len(TASKS) + 1)
     train(resumed(config))
     assert_same(tmp_path / "run", straight)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mtrl_ntk.errors import ConfigError, Interrupted, RunFailed
+from mtrl_ntk.errors import ConfigError, Interrupted, RunFailed, UserError
 from mtrl_ntk.experiment.checkpoints.archive import checkpoints, load_newest
 from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError
 from mtrl_ntk.experiment.config import NEWEST
@@ -19,7 +19,7 @@ from mtrl_ntk.supervised.config import SupervisedConfig
 from mtrl_ntk.supervised.datasets.digits import Digits
 from mtrl_ntk.supervised.scores import Counters, Scores, read_scores
 from mtrl_ntk.supervised.training import run as training
-from mtrl_ntk.supervised.training.run import Estimate, train
+from mtrl_ntk.supervised.training.run import Estimate, SupervisedRun, train
 from mtrl_ntk.supervised.training.trainer import EpochTrainer
 from tests.experiment.logs.logged import read_events
 from tests.experiment.outcomes import assert_same, outcome
@@ -75,6 +75,25 @@ def test_a_run_leaves_its_settings_logs_and_checkpoints(tmp_path: Path) -> None:
     found = load_newest(tmp_path / "run" / "checkpoint")
     assert found.checkpoint.metadata["counters"]["epochs"] == EPOCHS
     assert found.checkpoint.metadata["finished"]
+
+
+def test_a_run_that_the_disk_cannot_hold_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtrl_ntk.experiment.training.disk_space.free_space", lambda _: 1000)
+    with pytest.raises(UserError, match=r"the run needs .* MB .*, 0\.0 MB are free"):
+        train(tiny(tmp_path / "run"), quiet=True)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_run_writes_no_more_than_was_estimated(tmp_path: Path) -> None:
+    run = SupervisedRun(tiny(tmp_path / "run"), quiet=True)
+    need = run.disk_need(run.make_learner())
+    train(tiny(tmp_path / "run"), quiet=True)
+    newest = load_newest(tmp_path / "run" / "checkpoint").folder
+    assert sum(path.stat().st_size for path in newest.iterdir()) <= need.checkpoint
+    written = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert written <= need.most
 
 
 def test_tensorboard_shows_metrics_and_results(tmp_path: Path) -> None:
