@@ -134,11 +134,13 @@ def run_episodes(
     shape = (num_tasks, episodes)
     successes, returns, lengths = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
     observations, _ = envs.reset(seed=seed)
-    while (upcoming < episodes).any():
+    while not (is_over := upcoming >= episodes).all():
         actions = policy(observations.reshape(num_tasks, copies, -1))
-        observations, _, _, _, infos = envs.step(actions.reshape(envs.num_envs, -1))
+        observations, _, _, _, infos = envs.step(
+            actions.reshape(envs.num_envs, -1), resting=is_over.ravel()
+        )
         if "final_info" in infos:
-            ended = infos["_final_info"].reshape(num_tasks, copies) & (upcoming < episodes)
+            ended = infos["_final_info"].reshape(num_tasks, copies)
             tasks, copy = np.nonzero(ended)
             places = tasks, upcoming[ended]
             final = infos["final_info"]

@@ -131,7 +131,7 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         self._histories = self._stepper.histories
         self._success = np.float32(math.nan if suite.success is None else 1.0)
         # Which environments the next step resets, and with what observation.
-        self._due = np.zeros(self.num_envs, np.bool_)
+        self._due = self._skipped = np.zeros(self.num_envs, np.bool_)
         self._is_reset = False
         self._is_stepping = False
         self.closed = False
@@ -209,15 +209,20 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
             raise ValueError("the first reset is of all environments: leave the reset_mask out")
         return mask
 
-    def step(self, actions: ArrayLike) -> StepResults:
+    def step(self, actions: ArrayLike, resting: NDArray[np.bool_] | None = None) -> StepResults:
         """Steps all environments; ``step_async`` and ``step_wait`` in one."""
-        self.step_async(actions)
+        self.step_async(actions, resting)
         return self.step_wait()
 
-    def step_async(self, actions: ArrayLike) -> None:
+    def step_async(self, actions: ArrayLike, resting: NDArray[np.bool_] | None = None) -> None:
         """Begins a step with ``actions [num_envs, action]``, clipped to [-1, 1]; returns at once.
 
         Workers step while the caller does other things; without workers ``step_wait`` does it all.
+
+        Args:
+            actions: The actions.
+            resting: Environments ``[num_envs]`` that stay as they are, with results of zero that
+                are not valid; none when left out. A :meth:`state` of this step forgets them.
         """
         if not self._is_reset:
             raise RuntimeError("step before the first reset()")
@@ -229,7 +234,8 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         self._stepper.records["action"] = actions
         lengths = self._histories["length"]
         self._histories["actions"][np.arange(self.num_envs), lengths] = actions
-        self._stepper.step_async(np.flatnonzero(self._due).tolist())
+        self._skipped = self._due if resting is None else self._due | resting
+        self._stepper.step_async(np.flatnonzero(self._skipped).tolist())
         self._is_stepping = True
 
     def step_wait(self) -> StepResults:
@@ -255,16 +261,16 @@ class MultiTaskVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDA
         self._stepper.step_wait()
         self._is_stepping = False
         records = self._stepper.records
-        if self._due.any():
+        if self._skipped.any():
             for name in ("reward", "success", "terminated", "truncated", "valid"):
-                records[name][self._due] = 0
+                records[name][self._skipped] = 0
         infos: dict[str, Any] = {
             "success": records["success"] * self._success,
             "valid": records["valid"].copy(),
         }
         ended = records["terminated"] | records["truncated"]
         self._histories["episodes"] += ended
-        after = self._histories["length"] + ~self._due
+        after = self._histories["length"] + ~self._skipped
         self._histories["length"] = np.where(ended, 0, after)
         observations = records["observation"].copy()
         if self._waits:

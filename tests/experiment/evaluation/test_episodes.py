@@ -22,7 +22,7 @@ from mtrl_ntk.experiment.types import EvaluationResult
 from mtrl_ntk.rl.envs import ACTION_DIM, OBSERVATION_DIM, EnvConfig, MultiTaskVectorEnv, make_envs
 from mtrl_ntk.rl.envs.bundle import EnvBundle
 from mtrl_ntk.rl.suites.suite import EpisodeRules
-from mtrl_ntk.rl.types import FloatArray
+from mtrl_ntk.rl.types import BoolArray, FloatArray
 
 TASKS = ("reach-v3", "drawer-close-v3")
 OBSERVATION = 5
@@ -50,7 +50,7 @@ class ScriptedEnvs:
         self.envs_per_task = self.num_envs // num_tasks
         self.task_names = TASKS[:num_tasks]
         self.seeds: list[int | None] = []
-        self.steps = 0
+        self.steps = np.zeros(self.num_envs, int)
         self._begun = np.zeros(self.num_envs, int)
         self._age = np.zeros(self.num_envs, int)
 
@@ -64,15 +64,15 @@ class ScriptedEnvs:
         numbers = np.arange(self.num_envs, dtype=np.float32)
         return np.repeat(numbers[:, None], OBSERVATION, axis=1)
 
-    def step(self, actions: FloatArray) -> tuple[Any, ...]:
+    def step(self, actions: FloatArray, resting: BoolArray) -> tuple[Any, ...]:
         assert (actions == self._observations()).all(), "an action of another environment"
-        self.steps += 1
-        self._age += 1
+        self.steps += ~resting
+        self._age += ~resting
         episodes = [
             script[begun % len(script)]
             for script, begun in zip(self.scripts, self._begun, strict=True)
         ]
-        ended = self._age == [episode.length for episode in episodes]
+        ended = (self._age == [episode.length for episode in episodes]) & ~resting
         self._begun += ended
         self._age[ended] = 0
         infos: dict[str, Any] = {"success": np.ones(self.num_envs, np.float32)}
@@ -163,10 +163,10 @@ def test_tasks_are_counted_apart() -> None:
     assert result.mean_success_rate == 0.5
 
 
-def test_ends_with_the_last_episode_that_counts() -> None:
+def test_environments_rest_after_their_last_episode_that_counts() -> None:
     envs = ScriptedEnvs([[Episode(3, False, 0.0)], [Episode(5, False, 0.0)]])
     run(envs, episodes=3)
-    assert envs.steps == 6
+    assert envs.steps.tolist() == [6, 5]
 
 
 def test_the_seed_makes_evaluations_alike() -> None:

@@ -244,6 +244,23 @@ def test_asynchronous_step_is_the_step(envs: MultiTaskVectorEnv) -> None:
         np.testing.assert_array_equal(envs.step_wait()[0], after)
 
 
+def test_resting_environments_stay_where_they_are(envs: MultiTaskVectorEnv) -> None:
+    actions, resting = random_actions(HORIZON), np.array([False, True, False, True])
+    expected = [envs.reset(seed=3)[0], *(envs.step(action)[0] for action in actions[:2])]
+    envs.reset(seed=3)
+    envs.step(actions[0])
+    for _ in range(HORIZON):
+        observations, rewards, terminated, truncated, infos = envs.step(actions[1], resting)
+        np.testing.assert_array_equal(observations[resting], expected[1][resting])
+        for results in (rewards, terminated, truncated, infos["valid"], infos["success"]):
+            assert not results[resting].any()
+        assert infos["valid"][~resting].all()
+    # The others have begun another episode meanwhile.
+    observations = envs.step(actions[1])[0]
+    np.testing.assert_array_equal(observations[resting], expected[2][resting])
+    assert envs.state()["lengths"].tolist() == [2, 2, 2, 2]
+
+
 @pytest.fixture
 def scaled_envs(
     envs: MultiTaskVectorEnv, monkeypatch: pytest.MonkeyPatch
