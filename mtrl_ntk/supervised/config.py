@@ -176,6 +176,7 @@ def _check_together(config: SupervisedConfig) -> None:
     """Checks what the bounds of one option cannot say."""
     dataset, batch_size = DATASETS[config.dataset], config.epochs.batch_size
     unknown = [task for task in config.tasks if task not in dataset.task_names]
+    fewest = NETWORKS[config.network].fewest_rows
     minibatches = getattr(config.weighting, "num_minibatches", 1)
     rules = {
         f"{name} is {value!r}; it must be a name of letters, digits and . _ -": (
@@ -195,6 +196,8 @@ def _check_together(config: SupervisedConfig) -> None:
         f"num_minibatches is {minibatches}; it must divide batch_size, {batch_size}": (
             batch_size % minibatches == 0
         ),
+        f"batch_size is {batch_size}; {config.network} needs {fewest} at least, as it normalises "
+        "over the examples of a batch": batch_size >= fewest,
         "kernel is 'output'; it must be 'loss' in supervised runs, whose networks are on no tape": (
             getattr(config.weighting, "kernel", "loss") != "output"
         ),

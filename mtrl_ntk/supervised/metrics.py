@@ -221,7 +221,8 @@ class NormalsTally(Tally):
         """Counts a batch of ``[rows, 3, height, width]`` each, vectors of any length."""
         outputs, targets = outputs.movedim(1, -1), targets.movedim(1, -1)
         known = (targets != 0).any(-1)
-        angles = _angles(outputs[known].double(), targets[known].double())
+        # What is no number is as wrong as can be.
+        angles = _angles(outputs[known].double(), targets[known].double()).nan_to_num(180.0)
         self._sum += _sum(angles)
         for index, limit in enumerate(self._LIMITS):
             self._within[index] += int((angles < limit).sum())

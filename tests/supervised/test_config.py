@@ -69,6 +69,7 @@ def test_tasks_are_in_the_order_of_the_data_set() -> None:
         ({"schedule": "plateau"}, "it needs a validation split, which digits has not"),
         ({"preset": "../x"}, "preset is '../x'"),
         ({"horizon": 5}, "unknown key 'horizon'"),
+        ({"dataset": "celeba", "batch_size": 1}, "batch_size is 1; cnn9 needs 2 at least"),
     ],
 )
 def test_what_is_not_possible_is_one_line(values: dict[str, object], message: str) -> None:

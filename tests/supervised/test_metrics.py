@@ -145,6 +145,14 @@ def test_small_and_flat_angles_are_exact(angle: float) -> None:
     assert found["median_angle"] == pytest.approx(angle, abs=1e-3)
 
 
+def test_a_normal_that_is_no_number_is_as_wrong_as_can_be() -> None:
+    outputs, targets = torch.ones(1, 3, 1, 2), torch.ones(1, 3, 1, 2)
+    outputs[..., 1] = math.nan
+    found = counted(NormalsTally(), outputs, targets)
+    assert found["mean_angle"] == pytest.approx(90, abs=1e-3)
+    assert found["within_30"] == 50
+
+
 def test_attributes_are_those_whose_logits_are_positive() -> None:
     outputs = torch.tensor([[2.0], [0.1], [-3.0], [-0.2], [1.0]])
     found = counted(BinaryTally(), outputs, torch.tensor([1.0, 0, 1, 0, 1]))

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from mtrl_ntk.errors import ConfigError
+from mtrl_ntk.experiment.options.values import counted
 from mtrl_ntk.settings import Settings, number, setting
 from mtrl_ntk.supervised.datasets.dataset import Dataset, Examples
 from mtrl_ntk.supervised.datasets.files import given
@@ -60,11 +61,11 @@ class CelebA(Dataset):
         attributes = _found(folder, "Anno", "list_attr_celeba.txt")
         names, self._labels = _read_attributes(attributes)
         self._images = _found(folder, "Img", "img_align_celeba")
-        missing = {*names} - {*os.listdir(self._images)}
+        missing = {*names} - {*_files(self._images)}
         if missing:
             raise ConfigError(
-                f"{self._images} has no {min(missing)}, nor {len(missing) - 1} others of "
-                f"{attributes}"
+                f"{self._images} lacks {counted(len(missing), 'image')} of {attributes}, such as "
+                f"{min(missing)}"
             )
         partition = _read_partition(_found(folder, "Eval", "list_eval_partition.txt"), names)
         self._names = np.array(names)
@@ -77,6 +78,8 @@ class CelebA(Dataset):
                     f"{folder} has no face of the split {split}; celeba needs {_SOURCE}"
                 )
         self._size = config.image_size
+        # Decoding holds no lock of Python; threads that are idle end with the data set.
+        self._pool = ThreadPoolExecutor()
         self.inputs = (3, self._size, self._size)
 
     def size(self, split: str) -> int:
@@ -92,8 +95,7 @@ class CelebA(Dataset):
         """Some faces of a split, read from their files."""
         members = self._members[split][np.asarray(indices, np.int64)]
         paths = [self._images / name for name in self._names[members]]
-        with ThreadPoolExecutor() as pool:  # decoding holds no lock of Python
-            images = torch.stack([*pool.map(self._image, paths)])
+        images = torch.stack([*self._pool.map(self._image, paths)])
         labels = torch.from_numpy(self._labels[members].astype(np.float32))
         return Examples(images, dict(zip(self.task_names, labels.T, strict=True)))
 
@@ -101,7 +103,7 @@ class CelebA(Dataset):
         try:
             with Image.open(path) as image:
                 resized = image.convert("RGB").resize((self._size,) * 2, Image.Resampling.BILINEAR)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise ConfigError(f"{path} cannot be read: {error}") from None
         return torch.from_numpy(np.asarray(resized, np.float32) / 255).movedim(-1, 0)
 
@@ -112,6 +114,13 @@ def _found(folder: Path, inner: str, name: str) -> Path:
         if path.exists():
             return path
     raise ConfigError(f"{folder / inner / name} is missing; celeba needs {_SOURCE}")
+
+
+def _files(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be read: {error.strerror}") from None
 
 
 def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.bool_]]:

@@ -121,6 +121,8 @@ def read_processed(path: Path) -> Molecules:
         values = torch.cat([each["y"].reshape(1, -1) for each in found]).double().numpy()
         places = np.array([each.place for each in PROPERTIES.values()])
         scales = np.array([each.per_place for each in PROPERTIES.values()])
+        if not np.isfinite(values[:, places]).all():
+            raise ValueError("a property that is no number")
         return _joined(molecules, values[:, places] * scales)
     except Exception as error:  # whatever a foreign file makes of unpickling
         raise ConfigError(f"{path} is no list of molecules as in qm9_v3.pt: {error}") from None
@@ -131,12 +133,14 @@ def _of_processed(found: Mapping[str, Tensor]) -> _Molecule:
     kinds = found["edge_attr"].argmax(1).tolist()
     pairs = zip(starts, stops, kinds, strict=True)
     once = [(start, stop, kind) for start, stop, kind in pairs if start < stop]
-    return _Molecule(
+    molecule = _Molecule(
         found["z"].tolist(),
         found["pos"].tolist(),
         [(start, stop) for start, stop, _ in once],
         [kind for _, _, kind in once],
     )
+    _check(molecule)
+    return molecule
 
 
 def _joined(molecules: Sequence[_Molecule], values: NDArray[np.float64]) -> Molecules:
@@ -186,6 +190,10 @@ def _check(molecule: _Molecule) -> None:
         raise ValueError("a bond of an atom that there is not")
     if not all(0 <= kind < BOND_KINDS for kind in molecule.kinds):
         raise ValueError("a bond that is none of four kinds")
+    if not molecule.numbers or not {*molecule.numbers} <= {*ELEMENTS.values()}:
+        raise ValueError(f"atoms other than {', '.join(ELEMENTS)}")
+    if not all(math.isfinite(place) for position in molecule.positions for place in position):
+        raise ValueError("an atom whose place is no number")
 
 
 def _read_properties(path: Path) -> NDArray[np.float64]:
@@ -213,5 +221,8 @@ def _read_skipped(path: Path) -> set[int]:
     """Numbers of the molecules whose geometry is inconsistent, of lines that begin with one."""
     if not path.exists():
         return set()
-    words = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    return {int(line[0]) for line in words if line and line[0].isdigit()}
+    try:
+        words = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    return {int(line[0]) for line in words if line and line[0].isdecimal()}

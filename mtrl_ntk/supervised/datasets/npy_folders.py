@@ -24,6 +24,9 @@ from mtrl_ntk.supervised.datasets.dataset import Dataset, Examples
 from mtrl_ntk.supervised.datasets.files import given, require
 from mtrl_ntk.supervised.tasks import Segmentation
 
+_BEYOND = 0.01
+"""How far images may be beyond what they should be, as after resizing."""
+
 
 class Part(NamedTuple):
     """A folder of a split."""
@@ -112,8 +115,9 @@ class NpyFolders(Dataset):
         """A part of an example, channels first."""
         path, channels = self._folders[split][part] / f"{index}.npy", self.parts[part].channels
         try:
-            array = np.load(path)
-        except (OSError, ValueError, EOFError) as error:
+            with path.open("rb") as file:
+                array = np.lib.format.read_array(file)
+        except (OSError, ValueError, EOFError, MemoryError) as error:
             raise ConfigError(f"{path} cannot be read: {error}") from None
         is_shaped = array.shape[2:] == ((channels,) if channels else ()) and array.ndim >= 2
         if not is_shaped or array.dtype.kind not in "fiu":
@@ -122,10 +126,10 @@ class NpyFolders(Dataset):
                 f"{path} holds {array.dtype} {list(array.shape)}; {self.name} needs numbers {axes}"
             )
         numbers = torch.from_numpy(array.astype(np.float32))
-        return numbers.movedim(-1, 0) if channels else numbers.long()
+        return numbers.movedim(-1, 0) if channels else numbers
 
     def _checked(self, split: str, part: str, index: int) -> Tensor:
-        """The same, as large as all others and of known classes."""
+        """The same, as large as all others, of numbers that its kind can be."""
         found = self._read(split, part, index)
         path = self._folders[split][part] / f"{index}.npy"
         if found.shape[-2:] != self.inputs[1:]:
@@ -133,10 +137,18 @@ class NpyFolders(Dataset):
                 f"{path} is {list(found.shape[-2:])} pixels large; the first image is "
                 f"{list(self.inputs[1:])}"
             )
+        if not found.isfinite().all():
+            raise ConfigError(f"{path} has numbers that are not finite")
+        ends = f"{path} has numbers from {found.min():g} to {found.max():g}"
+        if part == "image" and not -_BEYOND <= found.min() <= found.max() <= 1 + _BEYOND:
+            raise ConfigError(f"{ends}; {self.name} needs images from 0 to 1")
         task = next((task for task in self.tasks if task.name == part), None)
-        if isinstance(task, Segmentation) and not -1 <= found.min() <= found.max() < task.outputs:
+        if not isinstance(task, Segmentation):
+            return found
+        labels = found.long()
+        if not -1 <= labels.min() <= labels.max() < task.outputs or (labels != found).any():
             raise ConfigError(
-                f"{path} has labels from {found.min()} to {found.max()}; {self.name} has "
-                f"{task.outputs} classes, from 0, and -1 for unknown"
+                f"{ends}; {self.name} has {task.outputs} classes, whole numbers from 0, and -1 for "
+                "unknown"
             )
-        return found
+        return labels

@@ -27,9 +27,11 @@ class CNN9(Network):
 
     name = "cnn9"
     config_class = CNN9Config
+    fewest_rows = 2
+    shortest_side = 8
 
     def make_trunk(self, config: CNN9Config, inputs: tuple[int, ...]) -> nn.Module:
-        """The trunk, of images whose sides are at least eight."""
+        """The trunk."""
         first, second, third, fourth = (config.width * multiple for multiple in (1, 2, 4, 8))
         return nn.Sequential(
             *_convolution(inputs[0], first),

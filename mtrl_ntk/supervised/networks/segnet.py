@@ -33,9 +33,10 @@ class SegNet(Network):
 
     name = "segnet"
     config_class = SegNetConfig
+    shortest_side = 32
 
     def make_trunk(self, config: SegNetConfig, inputs: tuple[int, ...]) -> nn.Module:
-        """The trunk, of images whose sides are at least 32."""
+        """The trunk."""
         return EncoderDecoder(inputs[0], config.width)
 
     def make_head(self, config: SegNetConfig, task: Task) -> nn.Module:

@@ -66,6 +66,9 @@ class EpochTrainer:
         clock: Counts the updates.
         metrics: Takes what there is to log.
 
+    Raises:
+        ConfigError: If there is nothing that its schedule needs.
+
     Attributes:
         plateau: Steps of the learning rate, where its schedule is that.
     """
@@ -85,6 +88,11 @@ class EpochTrainer:
         self._clock, self._metrics = clock, metrics
         self._epoch, self._order = -1, torch.empty(0)
         self.plateau = Plateau(config.epochs.patience)
+        if config.epochs.schedule == "plateau" and not dataset.size(dataset.splits[-2]):
+            raise ConfigError(
+                f"schedule is plateau; it needs a validation split, which is empty in these data "
+                f"of {config.dataset}"
+            )
 
     def begin(self) -> None:
         """Has nothing to start."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -49,7 +52,9 @@ def test_files_may_lie_without_folders(folder: Path) -> None:
 
 def test_missing_images_are_named(folder: Path) -> None:
     (folder / "Img/img_align_celeba/000003.jpg").unlink()
-    with pytest.raises(ConfigError, match=r"img_align_celeba has no 000003.jpg, nor 0 others"):
+    with pytest.raises(
+        ConfigError, match=r"img_align_celeba lacks 1 image of .*, such as 000003.jpg"
+    ):
         opened(folder)
 
 
@@ -86,6 +91,27 @@ def test_none_to_choose_by_is_enough_but_none_to_measure_on_is_not(folder: Path)
     file.write_text(file.read_text().replace(" 2\n", " 0\n"))
     with pytest.raises(ConfigError, match="no face of the split test"):
         opened(folder)
+
+
+def test_a_file_in_the_place_of_the_images_is_named(folder: Path) -> None:
+    shutil.rmtree(folder / "Img/img_align_celeba")
+    (folder / "Img/img_align_celeba").write_text("images")
+    with pytest.raises(ConfigError, match=r"img_align_celeba cannot be read"):
+        opened(folder)
+
+
+def test_threads_end_with_the_data_set(folder: Path) -> None:
+    before = threading.active_count()
+    celeba = opened(folder)
+    for _ in range(3):
+        celeba.batch("train", [0, 1, 2])
+    threads = [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+    assert threads
+    del celeba
+    gc.collect()
+    for thread in threads:
+        thread.join(10)
+    assert threading.active_count() == before
 
 
 def test_a_broken_image_is_named(folder: Path) -> None:

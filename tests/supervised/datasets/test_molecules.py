@@ -67,6 +67,7 @@ def test_the_processed_file_holds_the_same(tmp_path: Path) -> None:
         ("  1  5  1", "  1  9  1", "a bond of an atom that there is not"),
         ("  1  5  1", "  1  5  8", "a bond that is none of four kinds"),
         ("    1.0858", "    1.08 8", "molecule 1 cannot be read"),
+        ("    1.0858", "       nan", "an atom whose place is no number"),
     ],
 )
 def test_other_molecules_are_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -101,6 +102,38 @@ def test_other_properties_are_refused(tmp_path: Path, old: str, new: str) -> Non
     file.write_text(file.read_text().replace(old, new))
     with pytest.raises(ConfigError, match=r"gdb9.sdf.csv"):
         read_sdf(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("y", float("nan"), "a property that is no number"),
+        ("pos", float("inf"), "an atom whose place is no number"),
+        ("z", 3, "atoms other than H, C, N, O, F"),
+        ("edge_index", 4, "a bond of an atom that there is not"),
+    ],
+)
+def test_processed_files_of_impossible_molecules_are_refused(
+    tmp_path: Path, part: str, change: float, said: str
+) -> None:
+    path = write_processed_qm9(tmp_path, 3) / "qm9_v3.pt"
+    molecules = torch.load(path)
+    molecules[1][part] = molecules[1][part] + change
+    torch.save(molecules, path)
+    with pytest.raises(ConfigError, match=said):
+        read_processed(path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe 3", "²  CH4\n".encode()])
+def test_a_list_of_the_inconsistent_may_hold_other_lines_but_has_to_be_text(
+    tmp_path: Path, content: bytes
+) -> None:
+    (write_qm9(tmp_path, 3, skipped=()) / "uncharacterized.txt").write_bytes(content)
+    if content[0] == 0xFF:
+        with pytest.raises(ConfigError, match=r"uncharacterized.txt cannot be read"):
+            read_sdf(tmp_path)
+    else:
+        assert len(read_sdf(tmp_path).values) == 3
 
 
 def test_other_processed_files_are_refused(tmp_path: Path) -> None:

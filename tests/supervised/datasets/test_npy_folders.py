@@ -73,7 +73,7 @@ def test_cityscapes_has_seven_classes_and_no_normals(labels: str, tmp_path: Path
 
 def test_labels_of_more_classes_are_refused(tmp_path: Path) -> None:
     folder = write_npy_folders(tmp_path, 19, "label", normals=False)
-    with pytest.raises(ConfigError, match=r"labels from -1 to 18; cityscapes has 7 classes"):
+    with pytest.raises(ConfigError, match=r"numbers from -1 to 18; cityscapes has 7 classes"):
         Cityscapes(NpyFoldersConfig(data_dir=folder))
 
 
@@ -111,6 +111,40 @@ def test_other_arrays_are_refused(folder: Path, array: np.ndarray, said: str) ->
     np.save(folder / "train" / "depth" / "2.npy", array)
     with pytest.raises(ConfigError, match=rf"train/depth/2.npy .*{said}"):
         nyuv2.batch("train", [2])
+
+
+def changed(value: float, like: tuple[int, ...]) -> np.ndarray:
+    array = np.zeros(like)
+    array[3, 4] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("part", "array", "said"),
+    [
+        ("depth", changed(np.nan, (*SIZE, 1)), "numbers that are not finite"),
+        ("image", changed(np.inf, (*SIZE, 3)), "numbers that are not finite"),
+        ("normal", changed(-np.inf, (*SIZE, 3)), "numbers that are not finite"),
+        ("label", changed(np.nan, SIZE), "numbers that are not finite"),
+        ("label", changed(2.5, SIZE), "has 13 classes, whole numbers from 0"),
+        ("label", changed(255, SIZE).astype(np.uint8), "numbers from 0 to 255; nyuv2 has 13"),
+        ("image", changed(255, (*SIZE, 3)).astype(np.uint8), "nyuv2 needs images from 0 to 1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(
+    folder: Path, part: str, array: np.ndarray, said: str
+) -> None:
+    nyuv2 = opened(folder)
+    np.save(folder / "train" / part / "2.npy", array)
+    with pytest.raises(ConfigError, match=rf"train/{part}/2.npy .*{said}"):
+        nyuv2.batch("train", [2])
+
+
+def test_an_archive_of_arrays_is_no_array(folder: Path) -> None:
+    with (folder / "train" / "image" / "0.npy").open("wb") as file:
+        np.savez(file, image=np.zeros((*SIZE, 3)))
+    with pytest.raises(ConfigError, match=r"image/0.npy cannot be read"):
+        opened(folder)
 
 
 def test_files_that_are_cut_off_are_named(folder: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from mtrl_ntk.balancing import TaskBalancer
 from mtrl_ntk.balancing.methods.ntkmtl_sr import NTKMTLSR, NTKMTLSRConfig
+from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.supervised.datasets.dataset import Inputs
 from mtrl_ntk.supervised.networks.cnn9 import CNN9, CNN9Config
 from mtrl_ntk.supervised.networks.message_passing import MessagePassing, MessagePassingConfig
@@ -100,3 +101,14 @@ def test_the_layout_of_images_changes_no_output_and_no_gradient(name: str) -> No
         summed = torch.cat(outputs, dim=1).sin().sum()
         found.append([*outputs, *torch.autograd.grad(summed, [*network.parameters()])])
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("name", ["segnet", "mtan", "cnn9"])
+def test_images_that_are_too_small_are_refused_and_the_smallest_are_not(name: str) -> None:
+    network, least, (_, _, tasks) = NETWORKS[name], NETWORKS[name].shortest_side, case(name)
+    config = network.config_class(width=1)  # type: ignore[call-arg]
+    rows = torch.randn(max(2, network.fewest_rows), 3, least, least)
+    assert network(config, (3, least, least), tasks)(rows)
+    for side in range(1, least):
+        with pytest.raises(ConfigError, match=f"{name} needs {least} by {least} at least"):
+            network(config, (3, least, side), tasks)

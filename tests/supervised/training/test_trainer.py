@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from mtrl_ntk.errors import ConfigError, UserError
 from mtrl_ntk.experiment.logs.metrics import MetricMeans
+from mtrl_ntk.supervised.config import SUPERVISED
 from mtrl_ntk.supervised.training.learner import Learner
 from mtrl_ntk.supervised.training.run import SupervisedRun
 from mtrl_ntk.supervised.training.trainer import EpochTrainer
+from tests.supervised.datasets.files_of_others import write_celeba
 from tests.supervised.runs import BATCHES, tiny
 
 
@@ -55,6 +59,17 @@ def test_the_global_stream_is_left_alone() -> None:
 def test_too_few_examples_are_refused() -> None:
     with pytest.raises(ConfigError, match="batch_size is 8; it must be at most 5"):
         trainer_of(train_pairs=5)
+
+
+def test_a_plateau_needs_something_to_choose_by(tmp_path: Path) -> None:
+    folder = write_celeba(tmp_path)
+    file = folder / "Eval/list_eval_partition.txt"
+    file.write_text(file.read_text().replace(" 1\n", " 0\n"))
+    settings = {"dataset": "celeba", "data_dir": str(folder), "schedule": "plateau"}
+    sizes = {"batch_size": 2, "image_size": 8, "width": 1, "device": "cpu"}
+    run = SupervisedRun(SUPERVISED.from_dict({**settings, **sizes}), quiet=True)
+    with pytest.raises(ConfigError, match="a validation split, which is empty in these data"):
+        EpochTrainer(run.config, run.dataset, run.make_learner(), run.make_clock(), MetricMeans())
 
 
 def test_what_a_method_cannot_balance_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
