@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections import deque
 from collections.abc import Iterator
-from typing import Any
 
 import hypothesis
 import pytest
 import torch
 
-from mtrl_ntk.rl.suites.metaworld import lean_env
+from mtrl_ntk.rl.suites.metaworld import shared_model
 from mtrl_ntk.rl.suites.registry import SUITES
 
 os.environ["MPLBACKEND"] = "agg"  # plots need no display
@@ -25,16 +25,7 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("repeatable")
 
 
-class Models(dict[tuple[str, int, int], Any]):
-    """Models of the latest simulations, of which the package keeps but one: each is 21 MB."""
-
-    def clear(self) -> None:
-        """Makes room for one more."""
-        while len(self) > 9:
-            del self[next(iter(self))]
-
-
-lean_env._latest_model = Models()
+shared_model._latest = deque(maxlen=10)  # rather than one, which spares tests reading files again
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

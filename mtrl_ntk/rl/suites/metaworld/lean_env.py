@@ -6,7 +6,7 @@ on three numbers. A lean environment is a subclass of the stock one:
 
 - ``LeanSawyerEnv`` stands between a task's class and its base class, so that what tasks define
   themselves goes on to hold, and what they inherit is lean;
-- the files of a task are read once for all its copies;
+- the files of a task are read once for all its copies, which share MuJoCo's model;
 - what tasks define themselves is the library's own code, run with lean helpers in the place of the
   ``Rotation``, ``tolerance`` and ``norm`` that it names.
 
@@ -18,7 +18,6 @@ touched at all.
 from __future__ import annotations
 
 import warnings
-from copy import copy
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from types import FunctionType
@@ -31,14 +30,13 @@ from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from numpy.typing import NDArray
 
 from mtrl_ntk.rl.suites.metaworld.lean_numerics import norm, with_lean_numerics
+from mtrl_ntk.rl.suites.metaworld.shared_model import borrow
 
 PROVEN_VERSIONS = {"metaworld": "3.1.1", "mujoco": "3.3.0"}
 """What the lean environments were compared with, for all tasks."""
 
 _MOCAP_QUATERNION = np.array([1.0, 0.0, 1.0, 0.0])
 """The library's, of a hand that points down."""
-_latest_model: dict[tuple[str, int, int], mujoco.MjModel] = {}
-"""The model that was loaded last, as loaded; copies of a task are made one after the other."""
 StockResults = tuple[NDArray[np.float64], Any, bool, bool, dict[str, Any]]
 """Observation, reward, terminated, truncated and info, as the library returns them."""
 
@@ -87,7 +85,10 @@ class LeanSawyerEnv(SawyerXYZEnv):
     _is_first_pass = False
 
     def _initialize_simulation(self) -> tuple[Any, Any]:
-        model, data = self._load()
+        load = super()._initialize_simulation
+        self._loan = borrow((self.fullpath, self.width, self.height), lambda: load()[0])
+        model = self._loan.model
+        data = mujoco.MjData(model)
         # Views of memory that lives as long as the data.
         self._hand_position: NDArray[np.float64] = data.body("hand").xpos
         self._claw_positions = data.body("rightclaw").xpos, data.body("leftclaw").xpos
@@ -103,16 +104,15 @@ class LeanSawyerEnv(SawyerXYZEnv):
         self._control = data.ctrl
         return model, data
 
-    def _load(self) -> tuple[Any, Any]:
-        """Model and data; to copy a model takes a twentieth of the time of reading its files."""
-        key = (self.fullpath, self.width, self.height)
-        if key in _latest_model:
-            model = copy(_latest_model[key])
-            return model, mujoco.MjData(model)
-        model, data = super()._initialize_simulation()
-        _latest_model.clear()
-        _latest_model[key] = copy(model)
-        return model, data
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The task's model, with this environment's positions until another one asks for it."""
+        return self._loan.model
+
+    @model.setter
+    def model(self, model: mujoco.MjModel) -> None:
+        # The library keeps what it has just got from here.
+        assert model is self._loan.model
 
     def step(self, action: NDArray[np.float32]) -> StockResults:
         """See the base class.
@@ -127,9 +127,10 @@ class LeanSawyerEnv(SawyerXYZEnv):
         grip = action[3]
         self._control[0] = grip
         self._control[1] = -grip
-        mujoco.mj_step(self.model, self.data, nstep=self.frame_skip)
+        model = self.model
+        mujoco.mj_step(model, self.data, nstep=self.frame_skip)
         self.curr_path_length += 1
-        mujoco.mj_forward(self.model, self.data)
+        mujoco.mj_forward(model, self.data)
         space: Any = self.sawyer_observation_space
         observation = self._get_obs()
         observation.clip(space.low, space.high, out=observation)

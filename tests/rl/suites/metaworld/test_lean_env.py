@@ -41,7 +41,6 @@ def lean_and_stock(
 
 
 def make_lean_and_stock(name: str, reward_version: RewardVersion) -> tuple[Simulation, Simulation]:
-    make_sim(name, reward_version)  # the next one's model is a copy of this one's
     lean, stock = (make_sim(name, reward_version, lean=is_lean) for is_lean in (True, False))
     assert isinstance(lean, LeanSawyerEnv)
     assert not isinstance(stock, LeanSawyerEnv)
@@ -151,18 +150,6 @@ def test_a_broken_simulation_breaks_the_same_way(
         assert_same_step(*sims, np.full(4, 0.5))
     assert is_same(*(sim.reset() for sim in sims))
     assert_same_step(*sims, np.full(4, 0.5))
-
-
-def test_a_copied_model_is_the_loaded_one() -> None:
-    copied, stock = make_lean_and_stock("push-v3", "v2")
-    names = [
-        name for name in dir(stock.model) if isinstance(getattr(stock.model, name), np.ndarray)
-    ]
-    assert len(names) > 100
-    for name in names:
-        own, expected = getattr(copied.model, name), getattr(stock.model, name)
-        assert is_same(own, expected), name
-        assert not own.size or not np.shares_memory(own, expected)
 
 
 def test_refuses_what_the_stock_environment_refuses() -> None:
