@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +58,8 @@ class MultiTaskReplayBuffer:
         _check_memory(4 * num_tasks * capacity * self.row_width, capacity, device)
         self.generator = generator
         self._rows = torch.zeros(num_tasks * capacity, self.row_width, device=device)
-        self._offsets = torch.arange(num_tasks, device=device)[:, None] * capacity
+        self._first_rows = np.arange(num_tasks)[:, None] * capacity
+        self._offsets = torch.from_numpy(self._first_rows).to(device)
         # The host knows where to write, the device how much there is to draw from.
         self._inserted = np.zeros(num_tasks, dtype=np.int64)
         self._sizes = torch.zeros(num_tasks, 1, dtype=torch.float64, device=device)
@@ -102,24 +105,26 @@ class MultiTaskReplayBuffer:
                 actions,
                 rewards[..., None],
                 next_observations,
-                terminated[..., None].astype(np.float32),
+                terminated[..., None],
             ],
             axis=-1,
             dtype=np.float32,
         )
         keep = np.ones(rewards.shape, dtype=np.bool_) if valid is None else valid
-        places = self._next_indices(keep)
-        self._inserted += keep.sum(axis=1)
+        numbers = keep.cumsum(axis=1)
+        places = self._next_indices(keep, numbers)
+        self._inserted += numbers[:, -1]
         sizes = self.sizes[:, None].astype(np.float64)
         indices, rows, sizes_there = self._staging.send(places, packed[keep], sizes)
         self._rows.index_copy_(0, indices, rows)
         self._sizes.copy_(sizes_there)
 
-    def _next_indices(self, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """Row of each kept transition, in the order of ``packed[keep]``."""
-        positions = self._inserted[:, None] + keep.cumsum(axis=1) - 1
-        rows = positions % self.capacity + np.arange(self.num_tasks)[:, None] * self.capacity
-        indices: npt.NDArray[np.int64] = rows[keep]
+    def _next_indices(
+        self, keep: npt.NDArray[np.bool_], numbers: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Row of each kept transition, given how many of its task are kept up to each one."""
+        positions = self._inserted[:, None] + numbers - 1
+        indices: npt.NDArray[np.int64] = (positions % self.capacity + self._first_rows)[keep]
         return indices
 
     def numbered(
@@ -248,32 +253,55 @@ class Staging:
         self._device = device
         self._host = self._there = torch.empty(0, dtype=torch.uint8)
         self._sent = torch.cuda.Event() if device.type == "cuda" else None
+        self._layouts: dict[tuple[Any, ...], _Layout] = {}
 
     def send(self, *arrays: npt.NDArray[Any]) -> list[Tensor]:
         """Sends arrays of any shapes and types; what arrives is valid until the next call."""
         if self._sent is not None:
             self._sent.synchronize()  # the last copy may still be reading the buffer
-        sources = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
-        ends = np.cumsum([_padded(source.nbytes) for source in sources]).tolist()
-        self._reserve(ends[-1])
-        begins = [0, *ends[:-1]]
-        for source, begin in zip(sources, begins, strict=True):
-            _part(self._host, begin, source).copy_(source)
+        kinds = tuple((array.dtype, array.shape) for array in arrays)
+        layout = self._layouts.get(kinds) or self._lay_out(kinds, arrays)
+        for place, array in zip(layout.places, arrays, strict=True):
+            place[...] = array
         if self._there is not self._host:
-            self._there[: ends[-1]].copy_(self._host[: ends[-1]], non_blocking=True)
+            end = layout.num_bytes
+            self._there[:end].copy_(self._host[:end], non_blocking=True)
         if self._sent is not None:
             self._sent.record()
-        return [
-            _part(self._there, begin, source) for source, begin in zip(sources, begins, strict=True)
-        ]
+        return layout.arrived
+
+    def _lay_out(self, kinds: tuple[Any, ...], arrays: Sequence[npt.NDArray[Any]]) -> _Layout:
+        """Where arrays of some types and shapes go, which is the same the next time."""
+        ends = list(accumulate(_padded(array.nbytes) for array in arrays))
+        self._reserve(ends[-1])
+        begins = [0, *ends[:-1]]
+        like = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+        self._layouts[kinds] = _Layout(
+            [_part(self._host, *each).numpy() for each in zip(begins, like, strict=True)],
+            [_part(self._there, *each) for each in zip(begins, like, strict=True)],
+            ends[-1],
+        )
+        return self._layouts[kinds]
 
     def _reserve(self, num_bytes: int) -> None:
         if num_bytes <= len(self._host):
             return
+        self._layouts = {}
         pinned = self._device.type == "cuda"
         self._host = self._there = torch.empty(num_bytes, dtype=torch.uint8, pin_memory=pinned)
         if self._device.type != "cpu":
             self._there = torch.empty_like(self._host, device=self._device)
+
+
+class _Layout(NamedTuple):
+    """Where arrays of some types and shapes go."""
+
+    places: list[npt.NDArray[Any]]
+    """Where they are packed."""
+    arrived: list[Tensor]
+    """Where they arrive."""
+    num_bytes: int
+    """How much of the buffer they take."""
 
 
 def _padded(num_bytes: int) -> int:
