@@ -5,14 +5,14 @@ correlation over tasks between the logarithm of their weight and their success i
 and range over the runs; then each task's mean weight, and the option that holds these weights
 constant (``scripts/study/controls.py``)::
 
-    python -m scripts.study.weights sweeps/study/main/ntkmtl-seed*
+    python -m scripts.study.weights sweeps/study/main/ntkmtl-seed* --csv weights.csv
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,22 +78,51 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
-    logs = [_rows(folder, parser) for folder in parser.parse_args(argv).runs]
-    tasks = tasks_of(logs[0][0])
-    if any(tasks_of(rows[0]) != tasks for rows in logs):
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write each run's numbers")
+    options = parser.parse_args(argv)
+    logs = {folder.name: _rows(folder, parser) for folder in options.runs}
+    tasks = tasks_of(next(iter(logs.values()))[0])
+    if any(tasks_of(rows[0]) != tasks for rows in logs.values()):
         parser.error("the runs have different tasks")
-    means = []
+    found = {part: _correlations_of(logs, part, tasks) for part in PARTS}
     print("part | " + " | ".join(f"fifth {each}" for each in range(1, FIFTHS + 1)))
-    for part in PARTS:
-        weights = [read_column(rows, f"weights/{part}", tasks) for rows in logs]
-        success = [read_column(rows, _SUCCESS, tasks) for rows in logs]
-        found = np.array([correlations(w, s) for w, s in zip(weights, success, strict=True)])
-        print(f"{part} | {shown(found)}")
-        means.append(np.nanmean([np.nanmean(w, axis=0) for w in weights], axis=0))
+    for part, of_runs in found.items():
+        print(f"{part} | {shown(of_runs)}")
+    _print_means(logs.values(), tasks)
+    if options.csv:
+        _write(options.csv, found, [*logs])
+
+
+def _correlations_of(
+    logs: Mapping[str, Sequence[dict[str, str]]], part: str, tasks: Sequence[str]
+) -> Table:
+    """Of each run and fifth, ``[runs, FIFTHS]``."""
+    columns = (f"weights/{part}", _SUCCESS)
+    return np.array(
+        [
+            correlations(*(read_column(rows, column, tasks) for column in columns))
+            for rows in logs.values()
+        ]
+    )
+
+
+def _print_means(logs: Iterable[Sequence[dict[str, str]]], tasks: Sequence[str]) -> None:
+    """Prints each task's weights over all runs, and their geometric mean over critic and actor."""
+    rows = [row for of_run in logs for row in of_run]
+    means = [np.nanmean(read_column(rows, f"weights/{part}", tasks), axis=0) for part in PARTS]
     print("task | " + " | ".join(PARTS))
     for task, *of_parts in zip(tasks, *means, strict=True):
         print(f"{task} | " + " | ".join(f"{mean:.2f}" for mean in of_parts))
     print("--task-weights " + ",".join(f"{mean:.3g}" for mean in np.sqrt(np.prod(means, axis=0))))
+
+
+def _write(path: Path, found: Mapping[str, Table], runs: Sequence[str]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("run", "part", "fifth", "correlation"))
+        for part, of_runs in found.items():
+            for run, of_run in zip(runs, of_runs, strict=True):
+                writer.writerows((run, part, n, f"{x:.3f}") for n, x in enumerate(of_run, 1))
 
 
 def _rows(folder: Path, parser: argparse.ArgumentParser) -> list[dict[str, str]]:

@@ -30,7 +30,11 @@ def write_run(folder: Path, *, sign: float) -> str:
 def test_weights_that_follow_success_correlate_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([write_run(tmp_path / "a", sign=1.0), write_run(tmp_path / "b", sign=1.0)])
+    runs = [write_run(tmp_path / name, sign=1.0) for name in ("a", "b")]
+    main([*runs, "--csv", str(tmp_path / "each.csv")])
+    each = (tmp_path / "each.csv").read_text(encoding="utf-8").splitlines()
+    assert each[:2] == ["run,part,fifth,correlation", "a,critic,1,1.000"]
+    assert len(each) == 1 + 2 * 2 * FIFTHS
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split(" | ") == ["critic", *["+1.00 [+1.00, +1.00]"] * FIFTHS]
     assert lines[2].split(" | ") == ["actor", *["-1.00 [-1.00, -1.00]"] * FIFTHS]
