@@ -198,7 +198,18 @@ class Family(ABC, Generic[C]):
         Raises:
             ConfigError: The file cannot be read, or does not hold a valid configuration.
         """
-        return self.recorded(read_values(path), str(path))
+        return self.recorded(self.read_settings(path), str(path))
+
+    def read_settings(self, path: Path) -> dict[Any, Any]:
+        """Reads a YAML file of values by name, whatever they are.
+
+        Raises:
+            ConfigError: The file cannot be read, or is of another kind of run.
+        """
+        values = read_values(path)
+        if (command := command_of(values)) not in (None, self.command):
+            raise ConfigError(f"{path} holds settings of {command}, not of {self.command}")
+        return values
 
 
 def _is_plain(value: object) -> bool:

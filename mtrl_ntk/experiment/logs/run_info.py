@@ -38,13 +38,17 @@ def write_run_info(
 
 
 def add_resumption(
-    run_dir: Path, protocol: Mapping[str, object], counters: Counts, packages: Sequence[str]
+    run_dir: Path,
+    protocol: Mapping[str, object],
+    counters: Counts,
+    packages: Sequence[str],
+    more: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Adds to ``run.json`` when, where and with what a run went on after so many steps.
 
     Its protocol is the one from then on, as another end may have been set.
     """
-    info = _read_info(run_dir) | {"protocol": protocol}
+    info = {**_read_info(run_dir), "protocol": protocol, **more}
     this = {"time": _now(), fields(counters)[0].name: counters.step, **_circumstances(packages)}
     before = info.get("resumed")
     _write_info(run_dir, {**info, "resumed": [*(before if isinstance(before, list) else []), this]})

@@ -16,7 +16,6 @@ from mtrl_ntk.experiment.options.fields import Option, convert_values, options
 from mtrl_ntk.experiment.options.parser import LISTS, Parser
 from mtrl_ntk.experiment.options.presets import config_file
 from mtrl_ntk.experiment.options.values import convert
-from mtrl_ntk.experiment.options.yaml_files import read_values
 from mtrl_ntk.experiment.plugins import all_methods, load_plugin
 from mtrl_ntk.rl.suites.registry import load_suite
 from mtrl_ntk.rl.suites.suite import Suite
@@ -87,10 +86,7 @@ def load_of(
     given = vars(first.parse_known_args(argv)[0]) | dict(named())
     asked = given.pop("config", None)
     file = None if asked is None else config_file(asked, family.presets)
-    of_file = read_values(file) if file else {}
-    if (command := command_of(of_file)) not in (None, family.command):
-        raise ConfigError(f"{file} holds settings of {command}, not of {family.command}")
-    values = of_file | given
+    values = (family.read_settings(file) | given) if file else given
     resumed_from, resumed = _resumed_settings(values)
     if resumed and command_of(resumed) != family.command:
         raise ConfigError(f"{resumed_from} is of no run of {family.command}")

@@ -156,7 +156,7 @@ def _describe(run: Undertaking[E], start: Start | None, logger: RunLogger) -> bo
         save(run.config, run_dir / CONFIG)
         if start and start.found and start.continues:
             at = counters_of(start.found, run.counters)
-            add_resumption(run_dir, run.protocol, at, run.packages)
+            add_resumption(run_dir, run.protocol, at, run.packages, run.more_info)
         else:
             write_run_info(run_dir, run.protocol, run.packages, run.more_info)
 

@@ -119,7 +119,9 @@ class NpyFolders(Dataset):
                 array = np.lib.format.read_array(file)
         except (OSError, ValueError, EOFError, MemoryError) as error:
             raise ConfigError(f"{path} cannot be read: {error}") from None
-        is_shaped = array.shape[2:] == ((channels,) if channels else ()) and array.ndim >= 2
+        is_shaped = (
+            array.shape[2:] == ((channels,) if channels else ()) and array.ndim >= 2 and array.size
+        )
         if not is_shaped or array.dtype.kind not in "fiu":
             axes = f"[height, width, {channels}]" if channels else "[height, width]"
             raise ConfigError(

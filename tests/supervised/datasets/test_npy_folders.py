@@ -102,6 +102,7 @@ def test_an_empty_folder_is_none(folder: Path) -> None:
     [
         (np.ones((*SIZE, 2), np.float32), r"float32 \[32, 48, 2\]; nyuv2 needs .*width, 1\]"),
         (np.ones(SIZE), r"float64 \[32, 48\]"),
+        (np.ones((0, 48, 1)), r"float64 \[0, 48, 1\]"),
         (np.ones((16, 48, 1)), r"\[16, 48\] pixels large; the first image is \[32, 48\]"),
         (np.full((*SIZE, 1), "far"), r"<U3 \[32, 48, 1\]"),
     ],

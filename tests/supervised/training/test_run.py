@@ -17,6 +17,7 @@ from mtrl_ntk.experiment.checkpoints.checkpoint import CheckpointError
 from mtrl_ntk.experiment.config import NEWEST
 from mtrl_ntk.supervised.config import SupervisedConfig
 from mtrl_ntk.supervised.datasets.digits import Digits
+from mtrl_ntk.supervised.reports.data import read_run
 from mtrl_ntk.supervised.scores import Counters, Scores, read_scores
 from mtrl_ntk.supervised.training import run as training
 from mtrl_ntk.supervised.training.run import Estimate, SupervisedRun, train
@@ -197,6 +198,15 @@ def test_a_finished_run_shows_its_result_again(
     assert train(resumed(tiny(tmp_path / "run"))) == result
     assert "nothing left to do" in capsys.readouterr().out
     assert outcome(tmp_path / "run") == before
+
+
+def test_a_run_whose_description_is_lost_can_be_reported_once_it_went_on(tmp_path: Path) -> None:
+    config = tiny(tmp_path / "run")
+    train(config, quiet=True)
+    (tmp_path / "run" / "run.json").write_text('{"started": "2026')
+    longer = replace(config.epochs, epochs=EPOCHS + 1)
+    train(replace(resumed(config), epochs=longer), quiet=True)
+    assert read_run(tmp_path / "run").is_complete
 
 
 def test_what_may_not_change_is_refused(tmp_path: Path) -> None:
