@@ -97,7 +97,7 @@ def read_rows_of(run_dir: Path) -> list[dict[str, str]]:
     Raises:
         UserError: If the file is damaged.
     """
-    return read_rows(run_dir / EVALUATION_CSV, "updates", "epochs", "task", LOSS)
+    return read_rows(run_dir / EVALUATION_CSV, "updates", "epochs", "seconds", "task", LOSS)
 
 
 def read_scores(run_dir: Path) -> dict[int, dict[str, dict[str, float]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -50,9 +51,8 @@ def losses_figure(methods: Sequence[SupervisedMethod], styles: Mapping[str, Styl
     for axes, task in zip(grid, tasks, strict=True):
         for method in (each for each in shown if task in each.tasks):
             steps = sorted(set.intersection(*({*run.evaluations} for run in method.runs)))
-            curves = np.array(
-                [[run.evaluations[at][task][LOSS] for at in steps] for run in method.runs]
-            )
+            found = [[run.evaluations[at][task] for at in steps] for run in method.runs]
+            curves = np.array([[of.get(LOSS, math.nan) for of in of_run] for of_run in found])
             look, middle = styles[method.name], curves.mean(0)
             (lines[method.name],) = axes.plot(steps, middle, **look, label=method.name)
             if len(curves) > 1:

@@ -53,8 +53,12 @@ def performance_drop(
 
 
 def ranks(values: Float64Array, higher_is_better: Sequence[bool]) -> Float64Array:
-    """Mean rank over measures of each method, from ``[methods, measures]``; 1 is the best."""
-    return mean_ranks(values * np.where(higher_is_better, 1.0, -1.0))
+    """Mean rank over measures of each method, from ``[methods, measures]``; 1 is the best.
+
+    What is no number, as of a run that has diverged, comes last.
+    """
+    signed = values * np.where(higher_is_better, 1.0, -1.0)
+    return mean_ranks(np.nan_to_num(signed, nan=-math.inf, posinf=math.inf, neginf=-math.inf))
 
 
 def summarize(
@@ -66,7 +70,8 @@ def summarize(
     alone = next((method for method in methods if method.is_single_task), None)
     together = [method for method in methods if not method.is_single_task]
     table = np.array([scores[method.name].mean(0) for method in together])
-    common = np.isfinite(table).all(0) if together else np.zeros(len(measures), bool)
+    shared = set.intersection(*({*method.tasks} for method in together)) if together else set()
+    common = np.array([measure.task in shared for measure in measures], bool)
     ranked: Sequence[float] = [math.nan] * len(together)
     if len(together) > 1 and common.any():
         ranked = ranks(table[:, common], np.array(higher)[common].tolist()).tolist()

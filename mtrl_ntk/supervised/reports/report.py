@@ -184,6 +184,8 @@ def _lacking(methods: Sequence[SupervisedMethod]) -> list[str]:
         for method in alone
         if tasks - {*method.tasks}
     ]
+    if len({frozenset(method.tasks) for method in methods if method not in alone}) > 1:
+        remarks.append("Methods have learnt unlike sets of tasks: ranks are over what all have.")
     if len(alone) > 1:
         remarks.append(f"Δm is against {alone[0].name}, the first of several.")
     return remarks

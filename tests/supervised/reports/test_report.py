@@ -218,6 +218,36 @@ def test_methods_are_compared_seed_by_seed_by_every_metric(tmp_path: Path) -> No
         find([runs], ReportOptions(against=("moco",)))
 
 
+def test_a_method_that_has_diverged_comes_last_and_spoils_no_other(tmp_path: Path) -> None:
+    factors = {**FACTORS, "dwa": float("nan")}
+    runs = write_all(tmp_path / "runs", factors, seeds=(1,))
+    options = ReportOptions(out=tmp_path / "out", against=("equal",), resamples=20)
+    report_supervised([runs], options)
+    found = find([runs], options)
+    ranks = {one.method.name: one.rank for one in found.summaries}
+    assert ranks["dwa"] == 3
+    assert ranks["equal"] + ranks["ntkmtl_sr"] == pytest.approx(3)
+    drops = {one.method.name: one.drop.value for one in found.summaries}
+    assert np.isnan(drops["dwa"])
+    assert np.isfinite([drops[name] for name in FACTORS]).all()
+    assert "dwa" not in {contrast.method for contrast in found.contrasts}
+
+
+def test_methods_of_unlike_tasks_are_ranked_by_what_all_have(tmp_path: Path) -> None:
+    write_run(tmp_path / "two", made_config(method="equal", tasks="sum,reconstruction"), 1.1)
+    write_run(tmp_path / "all", made_config(method="dwa"))
+    found = find([tmp_path], OPTIONS)
+    assert {one.method.name: one.rank for one in found.summaries} == {"dwa": 1, "equal": 2}
+    assert any("unlike sets of tasks" in line for line in found.warnings)
+
+
+def test_evaluations_without_their_time_are_damaged(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", made_config(method="equal", tasks="left"))
+    (path / "evaluation.csv").write_text("updates,epochs,task,loss,accuracy\n15,3,left,1,1\n")
+    with pytest.raises(UserError, match="is damaged"):
+        find([tmp_path], OPTIONS)
+
+
 def test_some_of_the_methods_can_be_asked_for(runs: Path) -> None:
     findings = find([runs], ReportOptions(methods=("STL", "equal"), resamples=50))
     assert [method.name for method in findings.methods] == ["STL", "equal"]
