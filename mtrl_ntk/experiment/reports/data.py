@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -469,16 +469,26 @@ def _setting(name: str, value: object) -> str:
 
 
 def _names(base: str, groups: Sequence[Sequence[AnyRun]]) -> list[str]:
-    """Names that tell groups of the same method apart: by preset, or by what they differ in."""
+    """Names that tell groups of the same method apart: by preset, or by what they differ in.
+
+    Where many settings differ, as after changing them one at a time, a group is named by those in
+    which it differs from most.
+    """
     if len(groups) == 1:
         return [base]
     presets = [group[0].config.group for group in groups]
     settings = [_settings(group[0]) for group in groups]
-    differing = [key for key in settings[0] if len({str(one.get(key)) for one in settings}) > 1]
-    if len(differing) > _MOST_SETTINGS and len(set(presets)) == len(presets):
+    values = {key: [str(one.get(key)) for one in settings] for key in settings[0]}
+    differing = {key: of for key, of in values.items() if len(set(of)) > 1}
+    many = len(differing) > _MOST_SETTINGS
+    if many and len(set(presets)) == len(presets):
         return [f"{base}, {preset}" for preset in presets]
-    shown = differing[:_MOST_SETTINGS]
-    names = [", ".join([base, *(_setting(key, one.get(key)) for key in shown)]) for one in settings]
+    usual = {key: Counter(of).most_common(1)[0][0] for key, of in differing.items() if many}
+    names = []
+    for one in settings:
+        own = [key for key in differing if str(one.get(key)) != usual.get(key)]
+        shown = (_setting(key, one.get(key)) for key in own[:_MOST_SETTINGS])
+        names.append(", ".join([base, *shown]))
     if len(set(names)) == len(names):
         return names
     return [f"{name}, variant {number}" for number, name in enumerate(names, 1)]

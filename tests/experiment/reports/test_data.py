@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -246,16 +247,27 @@ def test_what_is_no_circumstance_is_named(template: Path) -> None:
     ]
 
 
+FAR: dict[str, object] = {"width": 64, "depth": 1, "gamma": 0.9, "tau": 0.1}
+
+
 def test_methods_that_differ_in_much_are_told_apart_by_preset_or_number(template: Path) -> None:
     run = read_run(template)
-    far: dict[str, object] = {"width": 64, "depth": 1, "gamma": 0.9, "tau": 0.1}
-    presets = [changed(run), changed(run, preset="quick", **far)]
+    presets = [changed(run), changed(run, preset="quick", **FAR)]
     assert [method.name for method in group_runs(presets)] == ["ntkmtl, mt3", "ntkmtl, quick"]
-    farther = {**far, "batch_size": 2, "total_steps": 500}
-    numbered = [changed(run), changed(run, **far), changed(run, **farther, learning_rate=1.0)]
+    numbered = [changed(run), changed(run, total_steps=500)]
+    numbered += [changed(run, **{**FAR, "depth": depth}) for depth in (4, 5)]
     names = [method.name for method in group_runs(numbered)]
-    assert len(set(names)) == 3
-    assert all(name.startswith("ntkmtl, ") for name in names)
+    assert len(set(names)) == 4
+    assert all(re.match(r"ntkmtl,.* variant \d$", name) for name in names)
+
+
+def test_settings_changed_one_at_a_time_name_what_was_changed(template: Path) -> None:
+    run = read_run(template)
+    runs = [changed(run), *(changed(run, **{name: value}) for name, value in FAR.items())]
+    assert [method.name for method in group_runs(runs)] == [
+        "ntkmtl",
+        *(f"ntkmtl, {name} {value}" for name, value in FAR.items()),
+    ]
 
 
 def test_two_runs_of_a_seed_are_named(template: Path) -> None:
