@@ -133,8 +133,7 @@ def _train(
 
 def _say_how_it_ended(row: SweepRow, view: SweepView) -> None:
     job = row.job
-    if job.state == "finished" and folder_state(row.run) != "finished":
-        job.end(Ending(1, "ended without its last step"))
+    _ask_folder(row)
     if job.state == "failed":
         view.say(f"{job.name}: {_cause(job)}")
     else:
@@ -142,6 +141,15 @@ def _say_how_it_ended(row: SweepRow, view: SweepView) -> None:
         took = format_duration(job.seconds)
         kind = row.run.kind
         view.say(f"{job.name}: finished in {took}, {kind.score} {kind.text(row.score)}")
+
+
+def _ask_folder(row: SweepRow) -> None:
+    """Lets the folder decide: another command may have finished the run before its turn came."""
+    job, is_finished = row.job, folder_state(row.run) == "finished"
+    if job.state == "finished" and not is_finished:
+        job.end(Ending(1, "ended without its last step"))
+    if job.state == "failed" and is_finished:
+        job.end(Ending(0))
 
 
 def _cause(job: Job) -> str:

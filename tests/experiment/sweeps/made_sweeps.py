@@ -54,6 +54,8 @@ if behaviour != "vanish":
     time.sleep(0.1)
     shutil.copytree(here + "/finished", folder, dirs_exist_ok=True)
 note("ended")
+if behaviour == "come late":
+    sys.exit("error: " + folder + " already holds a run")
 """
 
 

@@ -73,6 +73,16 @@ def test_a_failed_run_does_not_stop_the_others(
     assert "4 runs (1 finished, 3 new)" in capsys.readouterr().out
 
 
+def test_a_run_that_another_command_has_finished_meanwhile_is_finished(
+    fake: FakeTraining, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.behave(equal_seed1="come late")
+    assert run_sweep(two_by_two(tmp_path), AGAIN, fake.command) == []
+    output = capsys.readouterr().out
+    assert output.count("success 75%") == 4
+    assert "failed" not in output
+
+
 def test_finished_runs_are_skipped_and_interrupted_ones_resumed(
     fake: FakeTraining, tmp_path: Path
 ) -> None:
