@@ -17,7 +17,7 @@ class STCHConfig(Settings):
 
     stch_mu: float = number(1.0, above=0)
     """Smoothness of the maximum; towards 0 the worst task only, at 1 weights of fixed ratios."""
-    stch_warmup_steps: int = number(1000, at_least=1)
+    stch_warmup_steps: int = number(100, at_least=1)
     """Steps whose mean losses are the nadir point, the unit in which losses are compared."""
     loss_floor: float = number(1e-8, above=0, at_most=1)
     """Smallest loss that counts, as a share of the tasks' mean."""
@@ -40,8 +40,9 @@ class STCH(LossWeighting):
 
     At :math:`\mu = 1`, the code's default, the weights are proportional to the constants
     :math:`1 / n_i`; only below it does the worst task count more. The nadir point is the mean loss
-    over all of the warm-up (the last of its epochs in the code). A task whose gradient is not
-    finite adds nothing to its mean.
+    over all of the warm-up, by default a hundred steps, so that short runs leave it too (in the code
+    the last of four epochs, 1588 steps on NYUv2). A task whose gradient is not finite adds nothing
+    to its mean.
     """
 
     config_class = STCHConfig

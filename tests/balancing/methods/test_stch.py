@@ -37,6 +37,14 @@ def test_it_is_the_gradient_of_torchjd_on_logarithms(mu: float) -> None:
     assert_close(warmed(mu, 3).weigh(statistics(losses.detach())), 3 * losses.grad)
 
 
+def test_the_default_warm_up_is_over_within_a_short_run() -> None:
+    method, losses = STCH(2).double(), float64(1.0, 4.0)
+    for _ in range(200):
+        method.weigh(statistics(losses))
+    moved = float64(4.0, 1.0)
+    assert not torch.allclose(method.weigh(statistics(moved)), 1 / moved)
+
+
 def test_a_small_mu_sees_the_worst_task_only() -> None:
     weights = warmed(1e-3).weigh(statistics([2.0, 4.4]))
     assert_close(weights, float64(0.0, 2 / 4.4))
