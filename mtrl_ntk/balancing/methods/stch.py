@@ -40,9 +40,9 @@ class STCH(LossWeighting):
 
     At :math:`\mu = 1`, the code's default, the weights are proportional to the constants
     :math:`1 / n_i`; only below it does the worst task count more. The nadir point is the mean loss
-    over all of the warm-up, by default a hundred steps, so that short runs leave it too (in the code
-    the last of four epochs, 1588 steps on NYUv2). A task whose gradient is not finite adds nothing
-    to its mean.
+    over all of the warm-up, by default a hundred steps, so that short runs leave it too (in the
+    code the last of four epochs, 1588 steps on NYUv2). A task whose gradient is not finite adds
+    nothing to its mean.
     """
 
     config_class = STCHConfig

@@ -269,13 +269,17 @@ def _is_run(folder: Path, say: Say) -> bool:
     return not missing
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, until: int = 0) -> Run:
     """Reads the files of a run.
 
+    Args:
+        path: Its folder.
+        until: Vector step at which a longer run counts as over; 0 for none.
+
     Raises:
-        UserError: If one of them is damaged.
+        UserError: If one of them is damaged, or the run would have been another if shorter.
     """
-    config = run_config.read(path / CONFIG)
+    config = _shortened(path, run_config.read(path / CONFIG), until)
     tasks = config.env.task_names
     info = read_info(path / RUN_INFO)
     length = f"{config.loop.total_steps * len(tasks) * config.env.envs_per_task:,}"
@@ -285,8 +289,8 @@ def read_run(path: Path) -> Run:
     protocol = {**stated, "tasks": names, "environment steps in all": length}
     try:
         column = "mean_return" if stated.get("success") == NO_SUCCESS else "success_rate"
-        evaluations = _evaluations(read_rows(path / EVALUATION_CSV), tasks, column)
-        log = read_rows(path / TRAINING_CSV)
+        evaluations = _evaluations(_rows(path / EVALUATION_CSV, config), tasks, column)
+        log = _rows(path / TRAINING_CSV, config)
         updates_per_second, env_steps_per_second = _rates(log)
         logged: dict[tuple[str, str], dict[str, Curve]] = {
             (of, part): task_curves(log, of, part) for of, part in product(_LOGGED, PARTS)
@@ -310,6 +314,24 @@ def read_run(path: Path) -> Run:
         logged=logged,
     )
     return replace(run, unseen=find_unseen(path, config, run.reached)) if run.is_complete else run
+
+
+def _shortened(path: Path, config: run_config.RunConfig, until: int) -> run_config.RunConfig:
+    """The settings of a run that counts as over at a step, if it went on longer."""
+    if not 0 < until < config.loop.total_steps:
+        return config
+    if config.sac.decays:
+        raise UserError(
+            f"{path} lowers a rate until step {config.loop.decay_end}, so that at step {until} it "
+            "is not what a shorter run would be; leave out --until, or that run"
+        )
+    return replace(config, loop=replace(config.loop, total_steps=until))
+
+
+def _rows(path: Path, config: run_config.RunConfig) -> list[dict[str, str]]:
+    """The rows of a run's CSV file, as far as it counts."""
+    rows, end = read_rows(path), config.loop.total_steps
+    return [row for row in rows if int(row["vector_steps"]) <= end]
 
 
 def read_info(path: Path) -> dict[str, Any]:

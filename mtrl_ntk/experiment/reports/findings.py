@@ -104,7 +104,8 @@ def find(
     anchors = find_anchors(options.anchors)
     left_out: list[str] = []
     paths = find_runs(folders, left_out.append)
-    runs = with_returns_as_shares(_chosen([read_run(path) for path in paths], options.methods))
+    read = [read_run(path, options.until) for path in paths]
+    runs = with_returns_as_shares(_chosen(read, options.methods))
     complete = [run for run in runs if run.is_complete]
     if not complete:
         raise UserError(

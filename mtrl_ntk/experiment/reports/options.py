@@ -27,6 +27,9 @@ class ReportOptions(Settings):
     """Columns of the first table, and panels of its picture."""
     last: int = number(LAST_EVALUATIONS, at_least=1)
     """Evaluations at the end of a run that the mean of the last ones is over."""
+    until: int = number(0, at_least=0)
+    """Vector step at which longer runs count as over, so that runs of different lengths can be
+    compared; 0 for none."""
     anchors: tuple[str, ...] = setting((), one_value=True)
     """Published MT10 numbers shown beside the runs, with their protocol: table4 (of the NTKMTL
     paper), metaworld_plus_v1, metaworld_plus_v2, or all."""
@@ -63,6 +66,8 @@ class ReportOptions(Settings):
         chosen = {one.name for one in fields(self) if getattr(self, one.name) != one.default}
         if "kernels" in chosen and (others := sorted(chosen - _OF_KERNELS)):
             raise ConfigError(f"{others[0]} is no option of --kernels; leave it out")
+        if {"until", "evaluate"} <= chosen:
+            raise ConfigError("evaluate is of the end of runs; leave out until")
         if "least_affinity" in chosen and "kernels" not in chosen:
             raise ConfigError("least_affinity is an option of --kernels")
 

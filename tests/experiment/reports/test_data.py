@@ -134,6 +134,31 @@ def test_a_run_that_ended_at_a_success_rate_is_complete_and_says_so(tmp_path: Pa
         assert ("end" in run.protocol) == (stop_at > 0)
 
 
+def test_a_longer_run_counts_as_over_at_a_step(template: Path, tmp_path: Path) -> None:
+    shorter = make_config(total_steps=500)
+    asked_for = read_run(write_run_folder(tmp_path / "run", shorter, {500: CURVE[500]}))
+    run = read_run(template, 500)
+    assert run.is_complete
+    assert (run.config, run.protocol) == (asked_for.config, asked_for.protocol)
+    assert run.success.tolist() == asked_for.success.tolist()
+    weights = run.logged["weights", "critic"]["reach-v3"]
+    assert (
+        len(weights.steps)
+        == 2
+        < len(read_run(template).logged["weights", "critic"]["reach-v3"].steps)
+    )
+    assert not read_run(template, 400).is_complete
+    assert read_run(template, 10 * TOTAL).reached == TOTAL
+
+
+def test_a_run_that_lowers_its_rates_until_its_end_would_have_been_another(tmp_path: Path) -> None:
+    config = make_config(learning_rate_end=0.1)
+    folder = write_run_folder(tmp_path / "run", config, CURVE)
+    assert read_run(folder, TOTAL).is_complete
+    with pytest.raises(UserError, match=r"lowers a rate until step 1000, .*at step 500 .*--until"):
+        read_run(folder, 500)
+
+
 def test_a_benchmark_stands_for_its_tasks(folder: Path) -> None:
     config = folder / "config.yaml"
     short = [line for line in config.read_text().splitlines() if not line.startswith("- ")]
@@ -167,7 +192,7 @@ def test_a_run_that_was_never_evaluated_is_incomplete(folder: Path) -> None:
     [
         ("evaluation.csv", "vector_steps,task\n1,reach-v3\n", "is damaged"),
         ("evaluation.csv", "a\n1\n", "a CSV file of .*run is damaged"),
-        ("training.csv", "updates,env_steps,seconds\nx,1,2\n", "could not convert"),
+        ("training.csv", "vector_steps,updates,env_steps,seconds\n1,x,1,2\n", "could not convert"),
         ("run.json", "{", r"run\.json is damaged: it holds no protocol"),
         ("run.json", "[]", "it holds no protocol"),
         ("run.json", '{"protocol": 3}', "it holds no protocol"),

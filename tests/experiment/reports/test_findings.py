@@ -79,6 +79,19 @@ def test_runs_of_other_protocols_are_refused_unless_forced(runs: Path, tmp_path:
     assert sum(name.startswith("equal, ") and "150" in name for name in names) == 1
 
 
+def test_runs_of_other_lengths_are_compared_over_what_they_share(
+    runs: Path, tmp_path: Path
+) -> None:
+    config = make_config(method="cagrad", total_steps=500)
+    other = write_run_folder(tmp_path / "other", config, {250: [0.5] * 3, 500: [0.75] * 3})
+    with pytest.raises(UserError, match="environment steps in all"):
+        found(runs, other)
+    findings = found(runs, other, until=500)
+    assert not findings.unlike
+    assert {run.reached for run in findings.complete} == {500}
+    assert len(findings.complete) == 11  # with the one that was stopped there
+
+
 def test_runs_of_a_method_that_is_left_out_do_not_matter(runs: Path, tmp_path: Path) -> None:
     config = make_config(method="cagrad", horizon=150)
     other = write_run_folder(tmp_path / "other", config, {TOTAL: [0.5] * 3})
