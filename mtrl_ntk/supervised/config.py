@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +20,17 @@ from mtrl_ntk.experiment.families import (
     options_of_others,
     unique,
 )
-from mtrl_ntk.experiment.options.fields import Option, options, suggestion, updated
+from mtrl_ntk.experiment.options.fields import (
+    Option,
+    convert_values,
+    options,
+    suggestion,
+    updated,
+)
+from mtrl_ntk.experiment.options.presets import presets
 from mtrl_ntk.experiment.options.sections import Device
 from mtrl_ntk.experiment.options.values import shown
+from mtrl_ntk.experiment.options.yaml_files import read_values
 from mtrl_ntk.experiment.plugins import method_class
 from mtrl_ntk.settings import LARGEST_SEED, MOST_PROCESSES, Settings, number, setting
 from mtrl_ntk.supervised.datasets.registry import DATASETS
@@ -208,7 +217,7 @@ def _check_together(config: SupervisedConfig) -> None:
 
 
 class _Supervised(Family[SupervisedConfig]):
-    """Runs of ``train_supervised``."""
+    """Runs of ``train_supervised``; defaults are those of the preset named for the data set."""
 
     command, unit, length_option = "train_supervised", "epochs", "epochs"
     selectors = ("method", "dataset", "network")
@@ -224,9 +233,9 @@ class _Supervised(Family[SupervisedConfig]):
         }
 
     def known(self, selected: Mapping[str, str]) -> list[Option]:
-        found = options(self._defaults(selected), section="Run")
+        found, usual = options(_plain(selected), section="Run"), _usual(selected)
         unique(found, selected["method"])
-        return found
+        return [replace(one, default=usual.get(one.name, one.default)) for one in found]
 
     def elsewhere(self, selected: Mapping[str, str]) -> Mapping[str, str]:
         data = {name: options(each.config_class()) for name, each in DATASETS.items()}
@@ -239,21 +248,18 @@ class _Supervised(Family[SupervisedConfig]):
 
     def build(self, values: Mapping[str, object]) -> SupervisedConfig:
         selected = {name: str(values[name]) for name in self.selectors}
-        usual = self._defaults(selected)
-        if (parts := getattr(usual.weighting, "num_minibatches", 0)) > 0:
+        plain, values = _plain(selected), {**_usual(selected), **values}
+        if (parts := getattr(plain.weighting, "num_minibatches", 0)) > 0:
             # The usual number is for batches of a usual size.
-            batch_size = values.get("batch_size", usual.epochs.batch_size)
+            batch_size = values.get("batch_size", plain.epochs.batch_size)
             fitting = math.gcd(parts, batch_size) if isinstance(batch_size, int) else parts
             values = {"num_minibatches": fitting, **values}
         try:
-            return updated(usual, values)
+            return updated(plain, values)
         except ConfigError:
             raise
         except ValueError as error:  # from the method's own checks
             raise ConfigError(str(error)) from None
-
-    def _defaults(self, selected: Mapping[str, str]) -> SupervisedConfig:
-        return SupervisedConfig(**dict(selected))  # type: ignore[arg-type]
 
     def all_options(self) -> list[Option]:
         """The options of all methods, data sets and networks, each once."""
@@ -269,6 +275,24 @@ class _Supervised(Family[SupervisedConfig]):
                     chosen["dataset"] = next(d for d in DATASETS if name in DATASETS[d].networks)
                 found |= {option.name: option for option in self.known(chosen)}
         return [*found.values()]
+
+
+def _plain(selected: Mapping[str, str]) -> SupervisedConfig:
+    """The configuration before the data set has a say."""
+    return SupervisedConfig(**dict(selected))  # type: ignore[arg-type]
+
+
+def _usual(selected: Mapping[str, str]) -> dict[str, object]:
+    """The settings of a data set's preset, as far as the network has them."""
+    known, dataset = options(_plain(selected)), selected["dataset"]
+    names = {option.name for option in known} - {*selected}
+    of_preset = {name: value for name, value in _preset_of(dataset).items() if name in names}
+    return convert_values(known, of_preset, dataset, {})
+
+
+@cache
+def _preset_of(dataset: str) -> Mapping[Any, Any]:
+    return read_values(presets(_Supervised.presets)[dataset])
 
 
 def _named(kind: str, name: object, table: Mapping[str, object]) -> str:

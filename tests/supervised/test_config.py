@@ -34,6 +34,21 @@ def test_the_presets_are_possible_with_every_method() -> None:
             assert SUPERVISED.from_dict(kept).method == method
 
 
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_what_is_not_given_is_as_in_the_preset_of_the_data_set(dataset: str) -> None:
+    needs = {} if dataset in ("digits", "scenes") else {"data_dir": "."}
+    preset = SUPERVISED.read_settings(presets(SUPERVISED.presets)[dataset])
+    usual = SUPERVISED.from_dict({"dataset": dataset, **needs})
+    assert usual == SUPERVISED.from_dict({**preset, **needs})
+    settings = to_dict(usual)
+    assert {name: type(settings[name])(value) for name, value in preset.items()} == {
+        name: settings[name] for name in preset
+    }
+    known = SUPERVISED.known({"method": "equal", "dataset": dataset, "network": usual.network})
+    assert {o.name: o.default for o in known}["epochs"] == usual.length
+    assert SUPERVISED.from_dict({"dataset": dataset, **needs, "epochs": 3}).length == 3
+
+
 def test_a_run_of_an_unknown_method_can_be_read() -> None:
     values = {"method": "elsewhere", "dataset": "digits", "brightness": 2.5, "epochs": 3}
     config = SUPERVISED.recorded(values, "config.yaml")

@@ -16,7 +16,7 @@ class Cityscapes(NpyFolders):
     title = "streets, CityScapes as MTAN keeps it"
     source = "MTAN's folder of train and val, linked from github.com/lorenmt/mtan"
     task_names = ("segmentation", "depth")
-    networks = ("segnet", "mtan")
+    networks = ("mtan", "segnet")
     tasks = (Segmentation("segmentation", 7), Depth("depth"))
     parts = MappingProxyType(
         {

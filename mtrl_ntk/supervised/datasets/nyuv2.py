@@ -15,7 +15,7 @@ class NYUv2(NpyFolders):
     title = "indoor scenes, NYUv2 as MTAN keeps it"
     source = "MTAN's folder of train and val, linked from github.com/lorenmt/mtan"
     task_names = ("segmentation", "depth", "normals")
-    networks = ("segnet", "mtan")
+    networks = ("mtan", "segnet")
     tasks = (Segmentation("segmentation", 13), Depth("depth", "m"), Normals("normals"))
     parts = MappingProxyType(
         {
