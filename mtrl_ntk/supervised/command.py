@@ -14,8 +14,8 @@ Trains one network on several tasks of a data set, balanced by a method.
 
 Settings are taken from the defaults, then from --config, then from the command line; of a
 flag given twice the last counts, but every --plugin. The defaults are those of the data set, which
-are the preset of its name. With one task, as in --tasks depth, it is a
-single-task run, which reports compare with. Switches that are on are turned off by --no-NAME.""",
+are the preset of its name. With one task, as in --tasks depth, it is a single-task run, which
+reports compare with. Switches that are on are turned off by --no-NAME.""",
     """\
 examples:
   {prog} --config digits --seed 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -233,8 +233,9 @@ class _Supervised(Family[SupervisedConfig]):
         }
 
     def known(self, selected: Mapping[str, str]) -> list[Option]:
-        found, usual = options(_plain(selected), section="Run"), _usual(selected)
+        found = options(_plain(selected), section="Run")
         unique(found, selected["method"])
+        usual = _usual(selected["dataset"], found)
         return [replace(one, default=usual.get(one.name, one.default)) for one in found]
 
     def elsewhere(self, selected: Mapping[str, str]) -> Mapping[str, str]:
@@ -248,7 +249,8 @@ class _Supervised(Family[SupervisedConfig]):
 
     def build(self, values: Mapping[str, object]) -> SupervisedConfig:
         selected = {name: str(values[name]) for name in self.selectors}
-        plain, values = _plain(selected), {**_usual(selected), **values}
+        plain = _plain(selected)
+        values = {**_usual(selected["dataset"], options(plain)), **values}
         if (parts := getattr(plain.weighting, "num_minibatches", 0)) > 0:
             # The usual number is for batches of a usual size.
             batch_size = values.get("batch_size", plain.epochs.batch_size)
@@ -282,10 +284,9 @@ def _plain(selected: Mapping[str, str]) -> SupervisedConfig:
     return SupervisedConfig(**dict(selected))  # type: ignore[arg-type]
 
 
-def _usual(selected: Mapping[str, str]) -> dict[str, object]:
-    """The settings of a data set's preset, as far as the network has them."""
-    known, dataset = options(_plain(selected)), selected["dataset"]
-    names = {option.name for option in known} - {*selected}
+def _usual(dataset: str, known: Sequence[Option]) -> dict[str, object]:
+    """The settings of a data set's preset, as far as there are such options."""
+    names = {option.name for option in known}
     of_preset = {name: value for name, value in _preset_of(dataset).items() if name in names}
     return convert_values(known, of_preset, dataset, {})
 
