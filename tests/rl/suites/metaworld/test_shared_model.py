@@ -76,7 +76,9 @@ def test_episodes_change_positions_and_nothing_else(name: str) -> None:
 
 
 def test_a_model_goes_with_its_last_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What other tests have left there would be shared, and kept by them.
     monkeypatch.setattr(shared_model, "_latest", deque(maxlen=1))
+    monkeypatch.setattr(shared_model, "_in_use", weakref.WeakValueDictionary())
     first: Simulation = make_sim("reach-v3")
     kept = weakref.ref(first._loan._shared)
     for name, is_shared in (("reach-v3", True), ("push-v3", False)):
