@@ -13,6 +13,21 @@ Precision = Literal["float32", "tf32", "bf16"]
 """``tf32``: products on CUDA round their factors to 10 bits of mantissa. ``bf16``: layers and their
 gradients are computed in bfloat16. Parameters, losses, kernels and optimisers stay in float32."""
 
+AskedPrecision = Literal["auto", "float32", "tf32", "bf16"]
+"""``auto``: ``bf16`` on a CPU that multiplies in it, ``float32`` anywhere else."""
+
+
+def resolve_precision(asked: AskedPrecision, device: torch.device) -> Precision:
+    """The precision that is meant on a device."""
+    if asked != "auto":
+        return asked
+    return "bf16" if device.type == "cpu" and cpu_multiplies_in_bf16() else "float32"
+
+
+def cpu_multiplies_in_bf16() -> bool:
+    """Whether this CPU has an instruction for it; others emulate it, and are slow."""
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
 
 def layers_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """A context in which layers are applied in a precision."""
@@ -21,7 +36,7 @@ def layers_in(precision: Precision, device: torch.device) -> AbstractContextMana
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def set_products(precision: Precision, device: torch.device) -> None:
+def set_products(precision: AskedPrecision, device: torch.device) -> None:
     """Sets how this process multiplies float32 matrices on CUDA; PyTorch has one such setting.
 
     Raises:

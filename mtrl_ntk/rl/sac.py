@@ -39,7 +39,7 @@ from mtrl_ntk.rl.networks import (
     NetworkKind,
     PolicySample,
 )
-from mtrl_ntk.rl.precision import Precision, layers_in
+from mtrl_ntk.rl.precision import AskedPrecision, layers_in, resolve_precision
 from mtrl_ntk.rl.reward_scale import RewardScale, make_reward_scale
 from mtrl_ntk.rl.schedules import SHAPES, Schedule, at
 from mtrl_ntk.rl.seeds import seed_of
@@ -113,8 +113,9 @@ class SacConfig(Settings):
     """Entropy that the temperatures aim at, in nats; by default minus the action dimension."""
     target_entropy_end: float | None = None
     """Entropy that they aim at from decay_steps on, linear until then; by default the same."""
-    precision: Precision = "float32"
-    """Of the layers' products while learning: bf16 is inexact and fast, tf32 the same on CUDA."""
+    precision: AskedPrecision = "float32"
+    """Of products while learning: bf16 is inexact and fast, tf32 so on CUDA; auto is bf16 where a
+    CPU multiplies in it, else float32."""
     reward_scale: float = number(1.0, above=0, limit=10**6)
     """Factor on the rewards that the critic learns from; logged returns stay unscaled."""
     normalize_returns: float = number(0.0, at_least=0, limit=10**6)
@@ -284,6 +285,7 @@ class MultiTaskSAC:
         self.config, self.num_tasks = config, num_tasks
         self.device = torch.device(device)
         self.dtype = dtype
+        self.precision = resolve_precision(config.precision, self.device)
         seed = seed_of(seed)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self._noise_dims = (num_tasks, config.batch_size, action_dim)
@@ -475,7 +477,7 @@ class MultiTaskSAC:
         )
 
     def _lower_precision(self) -> AbstractContextManager[object]:
-        return layers_in(self.config.precision, self.device)
+        return layers_in(self.precision, self.device)
 
     @torch.no_grad()
     def _critic_targets(self, batch: Batch, noise: Noise) -> Tensor:

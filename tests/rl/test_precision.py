@@ -12,8 +12,9 @@ from torch.nn.functional import cosine_similarity
 from mtrl_ntk.balancing import Request, Tape, factored_jacobian
 from mtrl_ntk.balancing.jacobian import Path
 from mtrl_ntk.errors import UserError
+from mtrl_ntk.rl import precision as precisions
 from mtrl_ntk.rl.networks import NETWORK_KINDS
-from mtrl_ntk.rl.precision import Precision, set_products
+from mtrl_ntk.rl.precision import AskedPrecision, Precision, resolve_precision, set_products
 from mtrl_ntk.rl.sac import MultiTaskSAC, SacConfig
 from mtrl_ntk.rl.types import Batch
 from tests.rl.agents import OPTIONS, TASKS, make_weighting
@@ -24,7 +25,7 @@ NETWORKS: tuple[str, ...] = tuple(NETWORK_KINDS)
 
 
 def make_agent(
-    precision: Precision,
+    precision: AskedPrecision,
     network: str = "shared",
     method: str = "",
     **settings: Any,  # noqa: ANN401
@@ -119,3 +120,18 @@ def test_acting_is_exact() -> None:
 def test_tf32_is_refused_where_it_does_not_exist() -> None:
     with pytest.raises(UserError, match="tf32 needs CUDA"):
         set_products("tf32", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("multiplies", "meant"), [(True, "bf16"), (False, "float32")])
+def test_auto_is_bf16_where_the_cpu_multiplies_in_it(
+    monkeypatch: pytest.MonkeyPatch, meant: Precision, *, multiplies: bool
+) -> None:
+    monkeypatch.setattr(precisions, "cpu_multiplies_in_bf16", lambda: multiplies)
+    auto, asked, batch = make_agent("auto"), make_agent(meant), make_batch()
+    assert auto.precision == asked.precision == meant
+    for agent in (auto, asked):
+        agent.update(batch)
+    assert all(map(torch.equal, auto.state_dict().values(), asked.state_dict().values()))
+    assert resolve_precision("auto", torch.device("cuda")) == "float32"
+    for name in ("float32", "bf16"):
+        assert resolve_precision(name, torch.device("cpu")) == name

@@ -206,9 +206,9 @@ def circumstances(packages: Sequence[str], device: torch.device) -> dict[str, An
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
-        f"{name} was {before.get(name)}, is {value}"
+        f"{name} was {before[name]}, is {value}"
         for name, value in now.items()
-        if before.get(name) != value
+        if before.get(name, value) != value
     ]
 
 

@@ -111,7 +111,8 @@ def make_loop(
         "protocol": protocol(config.env, config.evaluation),
         "config": to_dict(replace(config, run_dir=None, resume=None)),
     }
-    state = RunState(agent, replay, parts, about, circumstances(suite.versioned, device), success)
+    made_with = {**circumstances(suite.versioned, device), "precision": agent.precision}
+    state = RunState(agent, replay, parts, about, made_with, success)
     schedule = Schedule(
         config.loop.log_every, config.evaluation.evaluate_every, config.loop.checkpoint_every
     )

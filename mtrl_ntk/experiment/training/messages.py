@@ -31,7 +31,7 @@ def announce_resumption(
     if changes:
         say(f"changed: {'; '.join(changes)}")
     if remarks:
-        say(f"from here on results may differ in the last bits: {'; '.join(remarks)}")
+        say(f"from here on results may differ by rounding: {'; '.join(remarks)}")
 
 
 def command_to_go_on(command: str, run_dir: Path, *more: str) -> str:

@@ -93,8 +93,11 @@ class _Training(Undertaking[EvaluationResult]):
         config, agent, replay = self.config, loop.state.agent, loop.state.replay
         assert replay is not None
         tasks = counted(replay.num_tasks, "task")
+        where = agent.device.type
+        if agent.precision != "float32":
+            where += f" in {agent.precision}"
         what = (
-            f"{config.method} on {tasks}, seed {config.seed}, on {agent.device.type}; replay of "
+            f"{config.method} on {tasks}, seed {config.seed}, on {where}; replay of "
             f"{config.loop.replay_capacity} transitions per task in {replay.nbytes / 1e6:.0f} MB"
         )
         remark = config.env.task_suite.remark
