@@ -33,7 +33,7 @@ $(TOOLS): $(INSTALLED)
 	@touch $@
 
 train: $(INSTALLED) ## train NTKMTL on MT10, quick preset; ARGS='--seed 4' overrides and adds
-	$(BIN)/train_mt10 --method ntkmtl --seed 3 --config mt10_quick $(ARGS)
+	$(BIN)/train_mt10 --method ntkmtl --seed 3 --config mt10_quick --precision auto $(ARGS)
 
 test: $(TOOLS) ## run all tests, JOBS=2 files at a time
 	$(BIN)/python -m pytest $(SHARE) tests
