@@ -13,9 +13,13 @@ from mtrl_ntk.balancing.methods import METHODS
 from mtrl_ntk.balancing.methods.ntkmtl import NTKMTL
 from mtrl_ntk.errors import ConfigError
 from mtrl_ntk.experiment.plugins import load_plugin
+from mtrl_ntk.experiment.sweeps.options import read_sweep
+from mtrl_ntk.experiment.sweeps.runs import plan_runs
 from mtrl_ntk.experiment.training.command import load
 
-PLUGIN = Path(__file__).parents[3] / "scripts" / "study" / "controls.py"
+ROOT = Path(__file__).parents[3]
+PLUGIN = ROOT / "scripts" / "study" / "controls.py"
+SWEEPS = sorted(ROOT.glob("configs/study/controls/*.yaml"))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -52,3 +56,14 @@ def test_bad_weights_are_refused(weights: str, said: str) -> None:
     argv = [f"--task-weights={weights}", "--method=constant"]
     with pytest.raises(ConfigError, match=said):
         METHODS["constant"](10, load(argv, "train_mt10").weighting)
+
+
+def test_the_sweeps_of_controls_are_possible_as_they_stand() -> None:
+    sweeps = [plan_runs(read_sweep([f"--sweep={path}"], "sweep_mt10")) for path in SWEEPS]
+    runs = [run for sweep in sweeps for run in sweep]
+    assert {run.config.method for run in runs} == {"constant", "ntkmtl_shifted"}
+    assert len({run.folder for run in runs}) == len(runs)
+    (given,) = {
+        run.config.weighting.task_weights for run in runs if run.config.method == "constant"
+    }
+    assert len(given) == len(runs[0].config.env.task_names)
