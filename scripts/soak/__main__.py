@@ -47,7 +47,7 @@ _FLAGS: dict[str, object] = {
 _PEACEFUL_SHARE = 0.15
 _FAULTS_PER_RUN = 30
 _FEWEST_RUNS = 2
-"""Disturbed runs even if no time is left: on a slow machine one is too short for many faults."""
+"""Disturbed runs even if no time is left; there are more until each fault has happened."""
 _CALIBRATION_STEPS = 100
 _GROWTH_ALLOWED = 50.0
 """MB per hour; the allocator's arenas are a few MB, so that only long runs can tell."""
@@ -151,8 +151,8 @@ def soak(options: Options, folder: Path) -> Results:
         results.longest_s = seconds
         happened = Counter[str]()
         names = in_turn(list(options.faults), chance)
-        while results.runs < _FEWEST_RUNS or time.monotonic() + seconds < until:
-            missing = set(options.faults) - happened.keys()
+        missing = set(options.faults)
+        while results.runs < _FEWEST_RUNS or missing or time.monotonic() + seconds < until:
             training = Training(folder / f"disturbed-{results.runs}", flags, temporary)
             interval = min(20.0, seconds / _FAULTS_PER_RUN + 1)
             try:
@@ -161,6 +161,7 @@ def soak(options: Options, folder: Path) -> Results:
                 training.end()
                 happened += training.faults
                 results.faults = dict(happened)
+                missing -= happened.keys()
             results.runs += 1
             _examine(training, peaceful, results)
     except Unexpected as unexpected:
