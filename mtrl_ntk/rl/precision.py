@@ -13,7 +13,7 @@ Precision = Literal["float32", "tf32", "bf16"]
 """``tf32``: products on CUDA round their factors to 10 bits of mantissa. ``bf16``: layers and their
 gradients are computed in bfloat16. Parameters, losses, kernels and optimisers stay in float32."""
 
-AskedPrecision = Literal["auto", "float32", "tf32", "bf16"]
+AskedPrecision = Literal["auto", Precision]
 """``auto``: ``bf16`` on a CPU that multiplies in it, ``float32`` anywhere else."""
 
 
