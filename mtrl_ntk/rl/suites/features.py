@@ -57,7 +57,7 @@ def shifted(rows: Rows, by: Sequence[float]) -> Rows:
     return np.hstack([rows[:, :-1], rows[:, -1:] + np.reshape(by, (-1, 1))])
 
 
-def feature_map(linear: Sequence[Term], squashed: Sequence[Term]) -> FeatureMap:
+def feature_map(linear: Sequence[Term], squashed: Sequence[Term] = ()) -> FeatureMap:
     """Makes a map of the terms that are not squashed and those that are."""
     rows = np.vstack([factor * rows for rows, factor in (*linear, *squashed)])
     num_linear = sum(len(rows) for rows, _ in linear)

@@ -7,48 +7,72 @@ a network that sees metres beside a one-hot task id learns to tell apart very la
 
 from __future__ import annotations
 
-from mtrl_ntk.rl.suites.features import Term, entries, feature_map, shifted
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+from mtrl_ntk.rl.suites.features import Rows, Term, entries, feature_map, shifted
 
 _DIM = 39
 _CENTRE = (0.0, 0.6, 0.2)
 """Of the work space, in metres."""
 _TOOL = (0.0, 0.0, -0.045)
 """From the hand to the point between its fingers, constant to 2.5 mm."""
-
-_HAND, _GRIP = entries(_DIM, 0, 3), entries(_DIM, 3)
-_OBJECT, _ORIENTATION = entries(_DIM, 4, 7), entries(_DIM, 7, 11)
-_OTHER, _OTHER_ORIENTATION = entries(_DIM, 11, 14), entries(_DIM, 14, 18)
-_HAND_BEFORE, _GRIP_BEFORE, _OBJECT_BEFORE = (
-    entries(_DIM, 18, 21),
-    entries(_DIM, 21),
-    entries(_DIM, 22, 25),
-)
-_GOAL = entries(_DIM, 36, 39)
-_TO_TOOL = shifted(_OBJECT - _HAND, [-offset for offset in _TOOL])
-_GOAL_TO_TOOL = shifted(_GOAL - _HAND, [-offset for offset in _TOOL])
 _FROM_CENTRE = [-place for place in _CENTRE]
 
-RELATIVE = feature_map(
-    linear=[
-        Term(shifted(_HAND, _FROM_CENTRE), 5),
-        Term(shifted(_GRIP, [-0.5]), 2),
-        Term(shifted(_OBJECT, _FROM_CENTRE), 5),
-        Term(_ORIENTATION, 1),
-        Term(_OTHER, 2),
-        Term(_OTHER_ORIENTATION, 1),
-        Term(shifted(_GOAL, _FROM_CENTRE), 5),
-        Term(_OBJECT - _HAND, 10),
-        Term(_GOAL - _OBJECT, 5),
-        Term(_GOAL - _HAND, 5),
-        Term(_HAND - _HAND_BEFORE, 100),
-        Term(_GRIP - _GRIP_BEFORE, 20),
-        Term(_OBJECT - _OBJECT_BEFORE, 100),
-    ],
-    squashed=[
-        Term(_TO_TOOL, 40),
-        Term(_TO_TOOL, 10),
-        Term(_GOAL - _OBJECT, 20),
-        Term(_GOAL_TO_TOOL, 20),
-    ],
-)
-"""Positions from the centre, differences, velocities; differences to tool and goal magnified."""
+
+class _Frame(NamedTuple):
+    """Where things are at one step, as entries of an observation."""
+
+    hand: Rows
+    grip: Rows
+    thing: Rows
+    orientation: Rows
+    other: Rows
+    other_orientation: Rows
+
+    @property
+    def places(self) -> list[Term]:
+        """All of it, from the centre and in units that networks tell apart."""
+        return [
+            Term(shifted(self.hand, _FROM_CENTRE), 5),
+            Term(shifted(self.grip, [-0.5]), 2),
+            Term(shifted(self.thing, _FROM_CENTRE), 5),
+            Term(self.orientation, 1),
+            Term(self.other, 2),  # zero where there is no other thing
+            Term(self.other_orientation, 1),
+        ]
+
+
+def _frame(begin: int) -> _Frame:
+    """The frame that begins at an entry."""
+    bounds = accumulate((3, 1, 3, 4, 3, 4), initial=begin)
+    return _Frame(*(entries(_DIM, *bound) for bound in pairwise(bounds)))
+
+
+_NOW, _BEFORE = _frame(0), _frame(18)
+_GOAL = entries(_DIM, 36, 39)
+_TO_TOOL = shifted(_NOW.thing - _NOW.hand, [-offset for offset in _TOOL])
+_GOAL_TO_TOOL = shifted(_GOAL - _NOW.hand, [-offset for offset in _TOOL])
+
+_PLACES = [*_NOW.places, Term(shifted(_GOAL, _FROM_CENTRE), 5)]
+_DIFFERENCES = [
+    Term(_NOW.thing - _NOW.hand, 10),
+    Term(_GOAL - _NOW.thing, 5),
+    Term(_GOAL - _NOW.hand, 5),
+    Term(_NOW.hand - _BEFORE.hand, 100),
+    Term(_NOW.grip - _BEFORE.grip, 20),
+    Term(_NOW.thing - _BEFORE.thing, 100),
+]
+_MAGNIFIED = [
+    Term(_TO_TOOL, 40),
+    Term(_TO_TOOL, 10),
+    Term(_GOAL - _NOW.thing, 20),
+    Term(_GOAL_TO_TOOL, 20),
+]
+
+CENTRED = feature_map([*_PLACES, *_BEFORE.places])
+"""The observation from the centre of the work space and in larger units, and nothing else."""
+UNMAGNIFIED = feature_map([*_PLACES, *_DIFFERENCES])
+"""Places, and in place of those one step before, differences in space and time."""
+RELATIVE = feature_map([*_PLACES, *_DIFFERENCES], squashed=_MAGNIFIED)
+"""The same, and the differences to tool and goal magnified near zero."""

@@ -7,7 +7,7 @@ from typing import get_args
 
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3, MT25_V3, MT50_V3
 
-from mtrl_ntk.rl.suites.metaworld.features import RELATIVE
+from mtrl_ntk.rl.suites.metaworld.features import CENTRED, RELATIVE, UNMAGNIFIED
 from mtrl_ntk.rl.suites.metaworld.lean_env import is_proven
 from mtrl_ntk.rl.suites.metaworld.simulation import (
     NUM_GOALS,
@@ -54,7 +54,7 @@ METAWORLD = Suite(
     settle=_settle,
     reward_versions=get_args(RewardVersion),
     packages=("metaworld", "mujoco"),
-    features={"relative": RELATIVE},
+    features={"relative": RELATIVE, "unmagnified": UNMAGNIFIED, "centred": CENTRED},
     step_costs=_STEP_COSTS_US,
     steps_per_second=80.0,
     cameras=(

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from mtrl_ntk.rl.envs import EpisodeRules, TaskEnv
 from mtrl_ntk.rl.features import MappedObservations
-from mtrl_ntk.rl.suites.metaworld.features import RELATIVE
+from mtrl_ntk.rl.suites.metaworld.features import CENTRED, RELATIVE, UNMAGNIFIED
 from mtrl_ntk.rl.suites.metaworld.suite import METAWORLD
 
 
@@ -40,6 +40,26 @@ def test_features_are_centred_relative_and_magnified() -> None:
         ]
     )
     assert_close(features(observation), torch.from_numpy(expected).float(), atol=2e-5, rtol=1e-5)
+
+
+def test_the_unmagnified_are_relative_without_what_is_squashed() -> None:
+    linear = RELATIVE.num_linear
+    assert UNMAGNIFIED.num_linear == UNMAGNIFIED.dim == linear < RELATIVE.dim
+    np.testing.assert_array_equal(UNMAGNIFIED.weight, RELATIVE.weight[:linear])
+    np.testing.assert_array_equal(UNMAGNIFIED.bias, RELATIVE.bias[:linear])
+
+
+def test_the_centred_are_the_observation_on_another_scale() -> None:
+    sources = CENTRED.weight.argmax(1)
+    assert sorted(sources) == list(range(39))
+    assert (np.count_nonzero(CENTRED.weight, 1) == 1).all()
+    scale, shift = np.zeros(39), np.zeros(39)
+    scale[sources], shift[sources] = CENTRED.weight.max(1), CENTRED.bias
+    np.testing.assert_array_equal(scale[:18], scale[18:36])
+    np.testing.assert_array_equal(shift[:18], shift[18:36])
+    np.testing.assert_array_equal(scale[36:], scale[:3])
+    np.testing.assert_allclose(shift[:3], [0, -3, -1], rtol=1e-6)
+    assert scale.min() == 1
 
 
 def test_a_millimetre_at_the_tool_is_seen() -> None:
