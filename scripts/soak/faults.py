@@ -13,7 +13,7 @@ import psutil
 
 from mtrl_ntk.experiment.checkpoints.archive import checkpoints
 from mtrl_ntk.experiment.files.layout import CHECKPOINT
-from scripts.soak.training import Training
+from scripts.soak.training import Training, has_begun
 
 Ended = frozenset[int]
 """Exit codes of the main process that a fault allows; empty where it is to go on."""
@@ -28,18 +28,19 @@ _KILLED: Ended = frozenset({-signal.SIGKILL})
 
 def kill_worker(training: Training, chance: random.Random) -> Ended | None:
     """Kills an environment worker."""
-    return _signal_worker(training, chance, signal.SIGKILL)
+    return _signal_one(training.workers(), chance, signal.SIGKILL)
 
 
 def stop_worker(training: Training, chance: random.Random) -> Ended | None:
     """Stops an environment worker for good, as if it hung."""
-    return _signal_worker(training, chance, signal.SIGSTOP)
+    # Until it has begun it would outlive a main process that is killed before it notices.
+    begun = [worker for worker in training.workers() if has_begun(worker)]
+    return _signal_one(begun, chance, signal.SIGSTOP)
 
 
-def _signal_worker(
-    training: Training, chance: random.Random, number: signal.Signals
+def _signal_one(
+    workers: list[psutil.Process], chance: random.Random, number: signal.Signals
 ) -> Ended | None:
-    workers = training.workers()
     if not workers:
         return None
     with contextlib.suppress(psutil.NoSuchProcess):

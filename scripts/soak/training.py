@@ -114,6 +114,19 @@ def _command_line(process: psutil.Process) -> str:
     return ""
 
 
+def has_begun(worker: psutil.Process) -> bool:
+    """Whether an environment worker ends with its parent and ignores interrupts by now.
+
+    Before, while its libraries are loaded, it is a process like any other.
+    """
+    try:
+        status = Path(f"/proc/{worker.pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    ignored = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn"))
+    return bool(int(ignored, 16) >> (signal.SIGUSR1 - 1) & 1)
+
+
 def shared_memory() -> set[str]:
     """Names of what processes have left in shared memory, where there is a folder of it."""
     return set(os.listdir(_SHARED_MEMORY)) if _SHARED_MEMORY.is_dir() else set()

@@ -1,9 +1,14 @@
-"""What a method's weights follow: whether tasks gain weight once they succeed.
+"""What a method's weights follow: whether tasks gain weight once they succeed, and their kernels.
 
-Reads ``training.csv`` of runs, and prints for critic and actor, in each fifth of the runs, the
-correlation over tasks between the logarithm of their weight and their success in training, as mean
-and range over the runs; then each task's mean weight, and the option that holds these weights
-constant (``scripts/study/controls.py``)::
+Reads ``training.csv`` of runs, and prints for critic and actor, in each fifth of the runs, as mean
+and range over the runs:
+
+- the correlation over tasks between the logarithm of their weight and their success in training,
+- the same of the largest eigenvalue of their kernel, which equal weights have as well,
+- how far these eigenvalues lie apart: the standard deviation over tasks of their decimal logarithm;
+
+then each task's mean weight, and the option that holds these weights constant
+(``scripts/study/controls.py``)::
 
     python -m scripts.study.weights sweeps/study/main/ntkmtl-seed* --csv weights.csv
 """
@@ -14,6 +19,7 @@ import argparse
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,15 +38,37 @@ def read_column(rows: Sequence[dict[str, str]], prefix: str, tasks: Sequence[str
     return np.array([[float(row[f"{prefix}/{task}"] or "nan") for task in tasks] for row in rows])
 
 
-def correlations(weights: Table, success: Table) -> Table:
-    """Correlation over tasks of log weight and success in each fifth of a run, ``[FIFTHS]``.
+def correlations(values: Table, success: Table) -> Table:
+    """Correlation over tasks of the logarithm of what they have and their success, ``[FIFTHS]``.
 
     Args:
-        weights: Of each row of the log and each task, ``[rows, tasks]``.
+        values: Weights or eigenvalues of each row of the log and each task, ``[rows, tasks]``.
         success: Rates of the same.
     """
-    found = [_correlation(np.log(w), s) for w, s in zip(weights, success, strict=True)]
-    return np.array([_mean(part) for part in np.array_split(np.array(found), FIFTHS)])
+    return _in_fifths([_correlation(a, b) for a, b in zip(_log10(values), success, strict=True)])
+
+
+def spreads(values: Table) -> Table:
+    """Standard deviation over tasks of the decimal logarithm, ``[FIFTHS]``.
+
+    Args:
+        values: Eigenvalues of each row of the log and each task, ``[rows, tasks]``.
+    """
+    return _in_fifths([_deviation(row) for row in _log10(values)])
+
+
+def _log10(values: Table) -> Table:
+    """NaN for a task that is left out, which has zero."""
+    return np.log10(values, out=np.full_like(values, np.nan), where=values > 0)
+
+
+def _in_fifths(of_rows: Sequence[float]) -> Table:
+    return np.array([_mean(part) for part in np.array_split(np.array(of_rows), FIFTHS)])
+
+
+def _deviation(values: Table) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.std()) if len(known) else float("nan")
 
 
 def _correlation(a: Table, b: Table) -> float:
@@ -68,9 +96,17 @@ def shown(found: Table) -> str:
     return " | ".join(
         f"{_mean(of_runs):+.2f} [{np.nanmin(of_runs):+.2f}, {np.nanmax(of_runs):+.2f}]"
         if np.isfinite(of_runs).any()
-        else "all succeed alike"
+        else "all are alike"
         for of_runs in found.T
     )
+
+
+class Found(NamedTuple):
+    """What a part of the runs says, each ``[runs, FIFTHS]``."""
+
+    weight_correlation: Table
+    eigenvalue_correlation: Table
+    eigenvalue_spread: Table
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -84,26 +120,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     tasks = tasks_of(next(iter(logs.values()))[0])
     if any(tasks_of(rows[0]) != tasks for rows in logs.values()):
         parser.error("the runs have different tasks")
-    found = {part: _correlations_of(logs, part, tasks) for part in PARTS}
-    print("part | " + " | ".join(f"fifth {each}" for each in range(1, FIFTHS + 1)))
-    for part, of_runs in found.items():
-        print(f"{part} | {shown(of_runs)}")
+    found = {part: _find([*logs.values()], part, tasks) for part in PARTS}
+    print("part | what | " + " | ".join(f"fifth {each}" for each in range(1, FIFTHS + 1)))
+    for part, of_part in found.items():
+        for what, of_runs in zip(Found._fields, of_part, strict=True):
+            print(f"{part} | {what.replace('_', ' ')} | {shown(of_runs)}")
     _print_means(logs.values(), tasks)
     if options.csv:
         _write(options.csv, found, [*logs])
 
 
-def _correlations_of(
-    logs: Mapping[str, Sequence[dict[str, str]]], part: str, tasks: Sequence[str]
-) -> Table:
-    """Of each run and fifth, ``[runs, FIFTHS]``."""
-    columns = (f"weights/{part}", _SUCCESS)
-    return np.array(
-        [
-            correlations(*(read_column(rows, column, tasks) for column in columns))
-            for rows in logs.values()
-        ]
-    )
+def _find(logs: Sequence[Sequence[dict[str, str]]], part: str, tasks: Sequence[str]) -> Found:
+    def of(rows: Sequence[dict[str, str]]) -> tuple[Table, Table, Table]:
+        weights, eigenvalues, success = (
+            read_column(rows, column, tasks)
+            for column in (f"weights/{part}", f"ntk/{part}", _SUCCESS)
+        )
+        return (
+            correlations(weights, success),
+            correlations(eigenvalues, success),
+            spreads(eigenvalues),
+        )
+
+    return Found(*map(np.array, zip(*map(of, logs), strict=True)))
 
 
 def _print_means(logs: Iterable[Sequence[dict[str, str]]], tasks: Sequence[str]) -> None:
@@ -116,13 +155,16 @@ def _print_means(logs: Iterable[Sequence[dict[str, str]]], tasks: Sequence[str])
     print("--task-weights " + ",".join(f"{mean:.3g}" for mean in np.sqrt(np.prod(means, axis=0))))
 
 
-def _write(path: Path, found: Mapping[str, Table], runs: Sequence[str]) -> None:
+def _write(path: Path, found: Mapping[str, Found], runs: Sequence[str]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("run", "part", "fifth", "correlation"))
-        for part, of_runs in found.items():
-            for run, of_run in zip(runs, of_runs, strict=True):
-                writer.writerows((run, part, n, f"{x:.3f}") for n, x in enumerate(of_run, 1))
+        writer.writerow(("run", "part", "fifth", *Found._fields))
+        for part, of_part in found.items():
+            for run, of_run in zip(runs, np.stack(of_part, -1), strict=True):
+                writer.writerows(
+                    (run, part, fifth, *(f"{x:.3f}" for x in row))
+                    for fifth, row in enumerate(of_run, 1)
+                )
 
 
 def _rows(folder: Path, parser: argparse.ArgumentParser) -> list[dict[str, str]]:

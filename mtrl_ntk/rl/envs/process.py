@@ -203,10 +203,10 @@ def run_worker(
     dies_with_parent: bool,
 ) -> None:
     """Main function of a worker: makes its environments, then steps them until told to close."""
-    for interrupt in _INTERRUPTS:
-        signal.signal(interrupt, signal.SIG_IGN)
     if dies_with_parent:
         _die_with_parent()
+    for interrupt in _INTERRUPTS:
+        signal.signal(interrupt, signal.SIG_IGN)
     alive = partial(connection.send_bytes, ALIVE)
     try:
         _serve(connection, EnvBundle(spec, arrays.records, arrays.histories, rows, alive))

@@ -1,10 +1,14 @@
-"""Runs of a soak: whether their memory grows."""
+"""Runs of a soak: whether their memory grows, and how far their workers are."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import psutil
 import pytest
 
-from scripts.soak.training import slope
+from scripts.soak.training import has_begun, slope
 
 
 def test_memory_that_grows_is_seen() -> None:
@@ -18,3 +22,20 @@ def test_memory_that_grows_is_seen() -> None:
     )
     assert slope(flat[:100]) is None
     assert slope([]) is None
+
+
+def test_a_worker_has_begun_once_it_ignores_what_ends_others() -> None:
+    ignore = "signal.signal(signal.SIGUSR1, signal.SIG_IGN)"
+    code = f"import signal; input(); {ignore}; print(flush=True); input()"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as program:
+        assert program.stdin
+        assert program.stdout
+        process = psutil.Process(program.pid)
+        assert not has_begun(process)
+        program.stdin.write(b"\n")
+        program.stdin.flush()
+        program.stdout.readline()
+        assert has_begun(process)
+        program.communicate(b"\n")
+    assert not has_begun(process)

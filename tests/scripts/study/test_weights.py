@@ -9,21 +9,26 @@ import numpy as np
 import pytest
 
 from mtrl_ntk.experiment.files.layout import TRAINING_CSV
-from scripts.study.weights import FIFTHS, correlations, main
+from scripts.study.weights import FIFTHS, correlations, main, spreads
 
 TASKS = ("reach", "push", "peg")
 
 
 def write_run(folder: Path, *, sign: float) -> str:
-    """A run whose weights are e to the power of success, or of its opposite."""
+    """A run whose weights are ten to the power of success, or of its opposite."""
     folder.mkdir()
     success = np.random.default_rng(0).random((20, len(TASKS)))
     with (folder / TRAINING_CSV).open("w", encoding="utf-8", newline="") as file:
-        names = ("charts/training_success_rate", "weights/critic", "weights/actor")
+        columns = {
+            "charts/training_success_rate": success,
+            "weights/critic": 10 ** (sign * success),
+            "weights/actor": 10 ** (-sign * success),
+            "ntk/critic": 10 ** (-2 * sign * success),
+            "ntk/actor": np.ones_like(success),
+        }
         writer = csv.writer(file)
-        writer.writerow([f"{name}/{task}" for name in names for task in TASKS])
-        for rates in success:
-            writer.writerow([*rates, *np.exp(sign * rates), *np.exp(-sign * rates)])
+        writer.writerow([f"{name}/{task}" for name in columns for task in TASKS])
+        writer.writerows(np.hstack([*columns.values()]))
     return str(folder)
 
 
@@ -33,11 +38,20 @@ def test_weights_that_follow_success_correlate_with_it(
     runs = [write_run(tmp_path / name, sign=1.0) for name in ("a", "b")]
     main([*runs, "--csv", str(tmp_path / "each.csv")])
     each = (tmp_path / "each.csv").read_text(encoding="utf-8").splitlines()
-    assert each[:2] == ["run,part,fifth,correlation", "a,critic,1,1.000"]
+    assert each[0] == "run,part,fifth,weight_correlation,eigenvalue_correlation,eigenvalue_spread"
+    assert each[1].startswith("a,critic,1,1.000,-1.000,")
     assert len(each) == 1 + 2 * 2 * FIFTHS
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split(" | ") == ["critic", *["+1.00 [+1.00, +1.00]"] * FIFTHS]
-    assert lines[2].split(" | ") == ["actor", *["-1.00 [-1.00, -1.00]"] * FIFTHS]
+    one, minus_one = (f"{x:+.2f} [{x:+.2f}, {x:+.2f}]" for x in (1, -1))
+    assert lines[1].split(" | ") == ["critic", "weight correlation", *[one] * FIFTHS]
+    assert lines[2].split(" | ") == ["critic", "eigenvalue correlation", *[minus_one] * FIFTHS]
+    assert lines[4].split(" | ") == ["actor", "weight correlation", *[minus_one] * FIFTHS]
+    assert lines[5].split(" | ") == ["actor", "eigenvalue correlation", *["all are alike"] * FIFTHS]
+    assert lines[6].split(" | ") == [
+        "actor",
+        "eigenvalue spread",
+        *["+0.00 [+0.00, +0.00]"] * FIFTHS,
+    ]
     assert lines[-1].startswith("--task-weights ")
     assert [line.partition(" | ")[0] for line in lines[-4:-1]] == [*TASKS]
 
@@ -50,6 +64,12 @@ def test_rows_without_success_or_with_one_rate_for_all_tell_nothing() -> None:
     found = correlations(weights, success)
     assert np.isnan(found[:-1]).all()
     assert found[-1] > 0.9
+
+
+def test_the_spread_is_that_of_powers_of_ten_among_tasks_that_count() -> None:
+    values = np.tile([1.0, 100.0, 0.0], (10, 1))
+    values[6:] = [1.0, 1.0, 1.0]
+    np.testing.assert_allclose(spreads(values), [1, 1, 1, 0, 0])
 
 
 def test_a_folder_without_a_run_is_one_line(
