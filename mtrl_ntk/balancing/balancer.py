@@ -126,16 +126,7 @@ class Balancer:
                 those of autograd.
         """
         weighting = self.weighting
-        if sample_losses.ndim != 2 or len(sample_losses) != weighting.num_tasks:
-            raise ValueError(
-                f"losses of shape {list(sample_losses.shape)} are not [tasks, rows] of the "
-                f"{weighting.num_tasks} tasks that the method was made for"
-            )
-        if weighting.observes_step and reevaluate is None:
-            raise ValueError(
-                f"{type(weighting).__name__} learns from the losses after each step: pass "
-                "reevaluate, which computes them again"
-            )
+        self._check_arguments(sample_losses, reevaluate)
         if not torch.compiler.is_compiling():
             self._memory.attach()
         self._check(tape)
@@ -169,6 +160,21 @@ class Balancer:
             minimum_cosine=minimum_cosine(jacobian) if diagnose else None,
             residual=weighting.residual,
         )
+
+    def _check_arguments(
+        self, sample_losses: Tensor, reevaluate: Callable[[], Tensor] | None
+    ) -> None:
+        num_tasks = self.weighting.num_tasks
+        if sample_losses.ndim != 2 or len(sample_losses) != num_tasks:
+            raise ValueError(
+                f"losses of shape {list(sample_losses.shape)} are not [tasks, rows] of the "
+                f"{num_tasks} tasks that the method was made for"
+            )
+        if self.weighting.observes_step and reevaluate is None:
+            raise ValueError(
+                f"{type(self.weighting).__name__} learns from the losses after each step: pass "
+                "reevaluate, which computes them again"
+            )
 
     def check_next_step(self) -> None:
         """Lets the next step's gradients be compared with those of plain autograd."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -90,32 +90,13 @@ def make_loop(
     statistics = make_statistics(config, names, device, progress.message)
     diagnoses = KernelDiagnoses(config, agent, replay, names, statistics, logger)
     trainer = make_trainer(config, agent, replay, statistics, stack, diagnoses.diagnose_if_due)
-
-    def evaluation_envs() -> MultiTaskVectorEnv:
-        envs = make_evaluation_envs(
-            config.env, config.evaluation, seed=config.seed, report=statistics.restarts
-        )
-        return stack.enter_context(closing(envs))
-
-    def policy() -> PolicyFunction:
-        return policy_of(agent.average_actor)
-
-    evaluations = TrainingEvaluations(
-        config, policy, names, evaluation_envs, logger, progress, stop
-    )
+    evaluations = _evaluations(config, agent, statistics, logger, progress, stop, stack)
     parts = statistics.parts() | _parts(config.seed, trainer, evaluations, logger)
-    suite = config.env.task_suite
-    about = {
-        "dims": [suite.observation_dim, suite.action_dim],
-        "task_names": list(names),
-        "protocol": protocol(config.env, config.evaluation),
-        "config": to_dict(replace(config, run_dir=None, resume=None)),
-    }
-    made_with = {**circumstances(suite.versioned, device), "precision": agent.precision}
-    state = RunState(agent, replay, parts, about, made_with, success)
+    state = _state(config, agent, replay, parts)
     schedule = Schedule(
         config.loop.log_every, config.evaluation.evaluate_every, config.loop.checkpoint_every
     )
+    suite = config.env.task_suite
     own = ["--suite", suite.source] if suite.source else []
     return TrainingLoop(
         config=config,
@@ -133,6 +114,46 @@ def make_loop(
         command_to_go_on=command_to_go_on(config.family.command, run_dir, *own),
         drop_replay=config.loop.drop_replay,
     )
+
+
+def _evaluations(
+    config: RunConfig,
+    agent: MultiTaskSAC,
+    statistics: RunStatistics,
+    logger: RunLogger,
+    progress: Progress,
+    stop: StopRequest,
+    stack: ExitStack,
+) -> TrainingEvaluations:
+    def envs() -> MultiTaskVectorEnv:
+        made = make_evaluation_envs(
+            config.env, config.evaluation, seed=config.seed, report=statistics.restarts
+        )
+        return stack.enter_context(closing(made))
+
+    def policy() -> PolicyFunction:
+        return policy_of(agent.average_actor)
+
+    names = config.env.task_names
+    return TrainingEvaluations(config, policy, names, envs, logger, progress, stop)
+
+
+def _state(
+    config: RunConfig,
+    agent: MultiTaskSAC,
+    replay: MultiTaskReplayBuffer,
+    parts: Mapping[str, Stateful],
+) -> RunState[MultiTaskSAC]:
+    """All that the run goes on from, and what checkpoints say of it."""
+    suite = config.env.task_suite
+    about = {
+        "dims": [suite.observation_dim, suite.action_dim],
+        "task_names": list(config.env.task_names),
+        "protocol": protocol(config.env, config.evaluation),
+        "config": to_dict(replace(config, run_dir=None, resume=None)),
+    }
+    made_with = {**circumstances(suite.versioned, agent.device), "precision": agent.precision}
+    return RunState(agent, replay, parts, about, made_with, success)
 
 
 def make_trainer(
