@@ -54,7 +54,8 @@ def spreads(values: Table) -> Table:
     Args:
         values: Eigenvalues of each row of the log and each task, ``[rows, tasks]``.
     """
-    return _in_fifths([_deviation(row) for row in _log10(values)])
+    known = [row[np.isfinite(row)] for row in _log10(values)]
+    return _in_fifths([float(row.std()) if len(row) else float("nan") for row in known])
 
 
 def _log10(values: Table) -> Table:
@@ -64,11 +65,6 @@ def _log10(values: Table) -> Table:
 
 def _in_fifths(of_rows: Sequence[float]) -> Table:
     return np.array([_mean(part) for part in np.array_split(np.array(of_rows), FIFTHS)])
-
-
-def _deviation(values: Table) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.std()) if len(known) else float("nan")
 
 
 def _correlation(a: Table, b: Table) -> float:
@@ -102,7 +98,7 @@ def shown(found: Table) -> str:
 
 
 class Found(NamedTuple):
-    """What a part of the runs says, each ``[runs, FIFTHS]``."""
+    """What the fifths of a run, or of each of some runs, say of a part."""
 
     weight_correlation: Table
     eigenvalue_correlation: Table
@@ -120,7 +116,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     tasks = tasks_of(next(iter(logs.values()))[0])
     if any(tasks_of(rows[0]) != tasks for rows in logs.values()):
         parser.error("the runs have different tasks")
-    found = {part: _find([*logs.values()], part, tasks) for part in PARTS}
+    found = {
+        part: Found(*np.stack([_find(rows, part, tasks) for rows in logs.values()], axis=1))
+        for part in PARTS
+    }
     print("part | what | " + " | ".join(f"fifth {each}" for each in range(1, FIFTHS + 1)))
     for part, of_part in found.items():
         for what, of_runs in zip(Found._fields, of_part, strict=True):
@@ -130,19 +129,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         _write(options.csv, found, [*logs])
 
 
-def _find(logs: Sequence[Sequence[dict[str, str]]], part: str, tasks: Sequence[str]) -> Found:
-    def of(rows: Sequence[dict[str, str]]) -> tuple[Table, Table, Table]:
-        weights, eigenvalues, success = (
-            read_column(rows, column, tasks)
-            for column in (f"weights/{part}", f"ntk/{part}", _SUCCESS)
-        )
-        return (
-            correlations(weights, success),
-            correlations(eigenvalues, success),
-            spreads(eigenvalues),
-        )
-
-    return Found(*map(np.array, zip(*map(of, logs), strict=True)))
+def _find(rows: Sequence[dict[str, str]], part: str, tasks: Sequence[str]) -> Found:
+    weights, eigenvalues, success = (
+        read_column(rows, column, tasks) for column in (f"weights/{part}", f"ntk/{part}", _SUCCESS)
+    )
+    return Found(
+        correlations(weights, success), correlations(eigenvalues, success), spreads(eigenvalues)
+    )
 
 
 def _print_means(logs: Iterable[Sequence[dict[str, str]]], tasks: Sequence[str]) -> None:

@@ -203,6 +203,7 @@ def run_worker(
     dies_with_parent: bool,
 ) -> None:
     """Main function of a worker: makes its environments, then steps them until told to close."""
+    # In this order, so that one that ignores interrupts can be trusted to end with its parent.
     if dies_with_parent:
         _die_with_parent()
     for interrupt in _INTERRUPTS:
