@@ -22,15 +22,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mtrl_ntk.experiment.files.layout import TRAINING_CSV
+from mtrl_ntk.experiment.kernels.diagnosis import PARTS
+from mtrl_ntk.rl.sac import Part
+from scripts.study.fifths import Table, heading, in_fifths, shown
 
-PARTS = ("critic", "actor")
-FIFTHS = 5
 _SUCCESS = "charts/training_success_rate"
-
-Table = NDArray[np.float64]
 
 
 def read_column(rows: Sequence[dict[str, str]], prefix: str, tasks: Sequence[str]) -> Table:
@@ -45,7 +43,7 @@ def correlations(values: Table, success: Table) -> Table:
         values: Weights or eigenvalues of each row of the log and each task, ``[rows, tasks]``.
         success: Rates of the same.
     """
-    return _in_fifths([_correlation(a, b) for a, b in zip(_log10(values), success, strict=True)])
+    return in_fifths([_correlation(a, b) for a, b in zip(_log10(values), success, strict=True)])
 
 
 def spreads(values: Table) -> Table:
@@ -55,16 +53,12 @@ def spreads(values: Table) -> Table:
         values: Eigenvalues of each row of the log and each task, ``[rows, tasks]``.
     """
     known = [row[np.isfinite(row)] for row in _log10(values)]
-    return _in_fifths([float(row.std()) if len(row) else float("nan") for row in known])
+    return in_fifths([float(row.std()) if len(row) else float("nan") for row in known])
 
 
 def _log10(values: Table) -> Table:
     """NaN for a task that is left out, which has zero."""
     return np.log10(values, out=np.full_like(values, np.nan), where=values > 0)
-
-
-def _in_fifths(of_rows: Sequence[float]) -> Table:
-    return np.array([_mean(part) for part in np.array_split(np.array(of_rows), FIFTHS)])
 
 
 def _correlation(a: Table, b: Table) -> float:
@@ -76,25 +70,10 @@ def _correlation(a: Table, b: Table) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _mean(values: Table) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
 def tasks_of(row: dict[str, str]) -> list[str]:
     """Names of the tasks whose weights a log has."""
     prefix = f"weights/{PARTS[0]}/"
     return [column.removeprefix(prefix) for column in row if column.startswith(prefix)]
-
-
-def shown(found: Table) -> str:
-    """Mean and range over runs of what was found in each fifth, a line of a table."""
-    return " | ".join(
-        f"{_mean(of_runs):+.2f} [{np.nanmin(of_runs):+.2f}, {np.nanmax(of_runs):+.2f}]"
-        if np.isfinite(of_runs).any()
-        else "all are alike"
-        for of_runs in found.T
-    )
 
 
 class Found(NamedTuple):
@@ -120,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         part: Found(*np.stack([_find(rows, part, tasks) for rows in logs.values()], axis=1))
         for part in PARTS
     }
-    print("part | what | " + " | ".join(f"fifth {each}" for each in range(1, FIFTHS + 1)))
+    print(f"part | what | {heading()}")
     for part, of_part in found.items():
         for what, of_runs in zip(Found._fields, of_part, strict=True):
             print(f"{part} | {what.replace('_', ' ')} | {shown(of_runs)}")
@@ -148,7 +127,7 @@ def _print_means(logs: Iterable[Sequence[dict[str, str]]], tasks: Sequence[str])
     print("--task-weights " + ",".join(f"{mean:.3g}" for mean in np.sqrt(np.prod(means, axis=0))))
 
 
-def _write(path: Path, found: Mapping[str, Found], runs: Sequence[str]) -> None:
+def _write(path: Path, found: Mapping[Part, Found], runs: Sequence[str]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("run", "part", "fifth", *Found._fields))

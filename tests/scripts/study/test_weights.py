@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mtrl_ntk.experiment.files.layout import TRAINING_CSV
-from scripts.study.weights import FIFTHS, correlations, main, spreads
+from scripts.study.fifths import FIFTHS
+from scripts.study.weights import correlations, main, spreads
 
 TASKS = ("reach", "push", "peg")
 
