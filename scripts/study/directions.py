@@ -135,14 +135,20 @@ def _cosines(
     """Cosines of methods' steps with another's in the fifths of runs, ``[runs, FIFTHS]``."""
     num_tasks, most = runs[0][0].shape[:2]
     _, reference = next(variants(other, num_tasks, most))
+    with_it = [_course(reference, run) for run in runs]
     for name in (name for name in methods if name != other):
         for shown_as, weighting in variants(name, num_tasks, most):
-            yield shown_as, np.stack([_course(weighting, reference, rows) for rows in runs])
+            courses = [_course(weighting, run) for run in runs]
+            cosines = [
+                torch.cosine_similarity(one, two, dim=1)
+                for one, two in zip(courses, with_it, strict=True)
+            ]
+            yield shown_as, np.stack([in_fifths(of_run.tolist()) for of_run in cosines])
 
 
-def _course(weighting: Weighting, reference: Weighting, run: Sequence[Tensor]) -> Table:
-    steps = ((step_of(weighting, rows), step_of(reference, rows)) for rows in run)
-    return in_fifths([float(torch.cosine_similarity(one, two, dim=0)) for one, two in steps])
+def _course(weighting: Weighting, run: Sequence[Tensor]) -> Tensor:
+    """Steps that a method makes of the rows a run kept, ``[diagnoses, columns]``."""
+    return torch.stack([step_of(weighting, rows) for rows in run])
 
 
 def _rows(run: Path, part: Part, parser: argparse.ArgumentParser) -> list[Tensor]:
